@@ -1,0 +1,77 @@
+"""Supervised fine-tuning and the whole life cycle of a model, from a notebook, a script or a shell.
+
+The verbs are plain functions: `import sft_magics as sft; sft.finetune("reviews", epochs=1)`. They are loaded when they
+are first used, so the import costs next to nothing and brings in neither torch nor IPython.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from sft_magics.lifecycle.create import create
+    from sft_magics.lifecycle.data import data, fetch
+    from sft_magics.lifecycle.deploy import deploy, endpoints
+    from sft_magics.lifecycle.evaluate import evaluate, predict
+    from sft_magics.lifecycle.monitor import alert, alerts, feedback, monitor
+    from sft_magics.lifecycle.optimize import retrain
+    from sft_magics.lifecycle.overview import board, doctor
+    from sft_magics.lifecycle.retire import retire
+    from sft_magics.lifecycle.runs import keep, runs, stop, watch
+    from sft_magics.lifecycle.train import finetune
+    from sft_magics.lifecycle.versions import alias, history, models, versions
+
+__all__ = [
+    "alert",
+    "alerts",
+    "alias",
+    "board",
+    "create",
+    "data",
+    "deploy",
+    "doctor",
+    "endpoints",
+    "evaluate",
+    "feedback",
+    "fetch",
+    "finetune",
+    "history",
+    "keep",
+    "models",
+    "monitor",
+    "predict",
+    "retire",
+    "retrain",
+    "runs",
+    "stop",
+    "versions",
+    "watch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from sft_magics.verbs import VERBS
+
+        return VERBS[name].function
+    raise AttributeError(f"module 'sft_magics' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
+
+
+def load_ipython_extension(ipython: "InteractiveShell") -> None:
+    """Register the magics, completion and displays: `%load_ext sft_magics`."""
+    from sft_magics.notebook.extension import load
+
+    load(ipython)
+
+
+def unload_ipython_extension(ipython: "InteractiveShell") -> None:
+    """Take the magics, completion and displays out again: `%unload_ext sft_magics`."""
+    from sft_magics.notebook.extension import unload
+
+    unload(ipython)

@@ -1,0 +1,1 @@
+"""The nouns and contracts every room shares. Standard library only."""

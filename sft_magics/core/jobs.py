@@ -1,0 +1,118 @@
+"""The folder of a job: what it shall do, what it said, whether it lives, what it was told.
+
+spec.json      the order, JSON
+events.jsonl   what it says (see `events`)
+alive.lock     held by the process for its whole life: the OS frees it however the process dies
+pid            its process id, written by whoever launched it
+control.json   what it was told: {"do": "stop"}
+output.log     its stdout and stderr
+result.json    what it returns, where it returns something
+"""
+
+import contextlib
+import json
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sft_magics.core import codec, errors
+from sft_magics.core.events import Event, EventReader
+from sft_magics.core.workspace import is_locked, try_lock, write_durably
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """A run, an evaluation or a prediction, seen from outside or from inside its process."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The folder's name, such as `run-7f3a`."""
+        return self.path.name
+
+    @property
+    def events(self) -> Path:
+        """The events file."""
+        return self.path / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """The process's stdout and stderr."""
+        return self.path / "output.log"
+
+    def create(self, spec: dict[str, Any]) -> "JobFolder":
+        """Make the folder with its order in it, durably; raises WorkspaceProblem."""
+        try:
+            self.path.mkdir(parents=True, mode=0o700)
+            write_durably(self.path / "spec.json", codec.dumps(spec).encode())
+        except OSError as error:
+            raise errors.from_os_error(error, f"writing {self.path.name}") from error
+        return self
+
+    def spec(self) -> dict[str, Any]:
+        """Return the order."""
+        return self._json("spec.json") or {}
+
+    def result(self) -> dict[str, Any] | None:
+        """Return what the job returned, if it did."""
+        return self._json("result.json")
+
+    def _json(self, name: str) -> dict[str, Any] | None:
+        try:
+            data = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return data if isinstance(data, dict) else None
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write what the job returns, durably."""
+        write_durably(self.path / "result.json", codec.dumps(result).encode())
+
+    def history(self) -> list[Event]:
+        """Return everything the job has said so far."""
+        return list(EventReader(self.events).read())
+
+    def claim(self) -> int | None:
+        """Take the life lock for this process; None if another process already lives for this job."""
+        return try_lock(self.path / "alive.lock")
+
+    def alive(self) -> bool:
+        """Say whether a process lives for this job."""
+        return is_locked(self.path / "alive.lock")
+
+    def tell(self, order: dict[str, Any]) -> None:
+        """Leave an order for the process, such as {"do": "stop"}."""
+        write_durably(self.path / "control.json", codec.dumps(order).encode())
+
+    def told(self) -> dict[str, Any]:
+        """Return the order that was left, or an empty one."""
+        return self._json("control.json") or {}
+
+    def forget_orders(self) -> None:
+        """Drop an order that was carried out."""
+        (self.path / "control.json").unlink(missing_ok=True)
+
+    def pid(self) -> int | None:
+        """Return the process id of the newest launch, if there was one."""
+        try:
+            return int((self.path / "pid").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def kill(self) -> None:
+        """End the process at once (its whole group), if it lives."""
+        pid = self.pid()
+        if pid and pid != os.getpid() and self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+
+    def last_words(self, lines: int = 3) -> str:
+        """Return the last lines the process printed, for a message about its death."""
+        try:
+            text = self.log.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return " | ".join([line.strip() for line in text.splitlines() if line.strip()][-lines:])

@@ -1,0 +1,24 @@
+"""Which notebook cells led to the call that runs now; a face sets it, a run's order records it."""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
+
+_cells: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("cells", default=())
+_MOST_CELLS = 50
+_MOST_CHARACTERS = 4000
+
+
+@contextlib.contextmanager
+def led_by(cells: Sequence[str]) -> Iterator[None]:
+    """Let calls inside know the cells that were run before them, oldest first; long ones are cut."""
+    token = _cells.set(tuple(c[:_MOST_CHARACTERS] for c in cells if c.strip())[-_MOST_CELLS:])
+    try:
+        yield
+    finally:
+        _cells.reset(token)
+
+
+def cells() -> tuple[str, ...]:
+    """Return the cells that led here, or nothing outside a notebook."""
+    return _cells.get()

@@ -1,0 +1,245 @@
+"""What verbs return that is not kept: evaluations, predictions, reports, comparisons, tables, the board."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sft_magics.core.records.stored import Alert, Dataset, Endpoint, Metric, Model, Run, Version
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of one version on one dataset split: per class with 95 % Wilson intervals, and the confusion matrix.
+
+    `confusion[i][j]` counts rows whose label is `labels[i]` and whose prediction is `labels[j]`.
+    """
+
+    version: str
+    data: str
+    split: str
+    n: int
+    labels: tuple[str, ...]
+    metrics: dict[str, Metric]
+    confusion: list[list[int]]
+    worst: tuple["Prediction", ...] = ()
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        lines = [f"{self.version} on {self.data} ({self.split}, n = {self.n:,}): accuracy {self.metrics['accuracy']}"]
+        for label in self.labels:
+            parts = [f"{m} {self.metrics[f'{m}[{label}]']}" for m in ("precision", "recall", "f1")]
+            lines.append(f"  {label}: " + ", ".join(parts))
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer: the text, the label predicted, its confidence, all scores, and the truth where it is known."""
+
+    text: str
+    label: str
+    confidence: float
+    scores: dict[str, float]
+    id: str = ""
+    truth: str | None = None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The answers of one call, in the order asked: `pandas.DataFrame(answers.columns())` is their table."""
+
+    version: str
+    rows: tuple[Prediction, ...]
+    endpoint: str | None = None
+    seconds: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return the columns id, text, label, confidence and, where it is known, truth."""
+        table: dict[str, list[Any]] = {
+            "id": [r.id for r in self.rows],
+            "text": [r.text for r in self.rows],
+            "label": [r.label for r in self.rows],
+            "confidence": [r.confidence for r in self.rows],
+        }
+        if any(r.truth is not None for r in self.rows):
+            table["truth"] = [r.truth for r in self.rows]
+        return table
+
+    def __str__(self) -> str:
+        lines = [f"{r.label} {r.confidence:.3f}  {r.text[:100]}" for r in self.rows[:20]]
+        more = [f"... and {len(self.rows) - 20:,} more"] if len(self.rows) > 20 else []
+        return "\n".join([f"{len(self.rows):,} predictions by {self.version}", *lines, *more])
+
+
+@dataclass(frozen=True)
+class Report:
+    """What monitoring saw on one endpoint: traffic, latency, class mix, drift, quality from feedback, alerts.
+
+    `class_mix` and `reference_mix` are fractions of predicted labels now and on the version's validation rows;
+    `drift` is their total variation distance. `latency_ms` has the keys p50, p95, p99. `series` holds one bucket a
+    slice of time: requests, mean confidence, p95, accuracy.
+    """
+
+    endpoint: str
+    version: str
+    requests: int
+    labeled: int
+    first_at: float | None
+    last_at: float | None
+    latency_ms: dict[str, float]
+    class_mix: dict[str, float]
+    reference_mix: dict[str, float]
+    drift: float | None
+    confidence: float | None
+    metrics: dict[str, Metric]
+    alerts: tuple[Alert, ...]
+    series: dict[str, list[float | None]]
+    next_step: str = ""
+    errors: int = 0
+    reference_confidence: float | None = None
+
+    def __str__(self) -> str:
+        quality = f"accuracy {self.metrics['accuracy']}" if "accuracy" in self.metrics else "no feedback yet"
+        head = f"{self.endpoint} ({self.version}): {self.requests:,} requests, {self.labeled:,} labeled, {quality}"
+        return "\n".join(
+            [head, *(f"  {a}" for a in self.alerts), *([f"Next: {self.next_step}"] * bool(self.next_step))]
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A candidate beside the live version on the same rows, one Evaluation pair a dataset.
+
+    `fixed` and `broke` count rows the candidate gets right and the live one wrong, and the reverse; `p_value` is
+    McNemar's exact test on those two counts (McNemar 1947).
+    """
+
+    candidate: str
+    live: str
+    plan: str
+    pairs: tuple["EvaluationPair", ...]
+    verdict: str
+    next_step: str
+
+    def __str__(self) -> str:
+        lines = [self.plan]
+        lines += [
+            f"  {p.data} (n = {p.n:,}): live {p.live}, candidate {p.candidate}; "
+            f"fixed {p.fixed}, broke {p.broke}, p = {p.p_value:.3g}"
+            for p in self.pairs
+        ]
+        return "\n".join([*lines, self.verdict, f"Next: {self.next_step}"])
+
+
+@dataclass(frozen=True)
+class EvaluationPair:
+    """Accuracy of live and candidate on the same `n` rows of one dataset split."""
+
+    data: str
+    n: int
+    live: Metric
+    candidate: Metric
+    fixed: int
+    broke: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Retirement:
+    """What retiring a version moved and freed."""
+
+    version: str
+    successor: str | None
+    reason: str
+    aliases: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    freed_bytes: int
+
+    def __str__(self) -> str:
+        moved = ", ".join([*(f"@{a}" for a in self.aliases), *(f"endpoint {e}" for e in self.endpoints)]) or "nothing"
+        to = f" to {self.successor}" if self.successor else ""
+        return f"{self.version} retired ({self.reason}); moved {moved}{to}; freed {self.freed_bytes / 1e6:.1f} MB"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one kind of record, as a verb that lists returns them; `kind` names them in the plural."""
+
+    kind: str
+    rows: tuple[Any, ...]
+    next_step: str = ""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Any:
+        return iter(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.rows[index]
+
+    def __str__(self) -> str:
+        body = [str(r) for r in self.rows] or [f"no {self.kind} yet"]
+        return "\n".join([*body, *([f"Next: {self.next_step}"] * bool(self.next_step))])
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the doctor: `state` is "ok", "warning" or "problem"."""
+
+    name: str
+    value: str
+    state: str = "ok"
+    next_step: str = ""
+
+    def __str__(self) -> str:
+        tail = f" -> {self.next_step}" if self.next_step else ""
+        return f"{self.state:8} {self.name}: {self.value}{tail}"
+
+
+@dataclass(frozen=True)
+class Board:
+    """The whole workspace at a glance, and what to type next."""
+
+    workspace: str
+    models: tuple[Model, ...]
+    versions: tuple[Version, ...]
+    runs: tuple[Run, ...]
+    endpoints: tuple[Endpoint, ...]
+    alerts: tuple[Alert, ...]
+    datasets: tuple[Dataset, ...]
+    disk_bytes: int
+    free_bytes: int
+    next_step: str
+
+    def __str__(self) -> str:
+        counts = (
+            f"{len(self.datasets)} datasets, {len(self.models)} models, {len(self.versions)} versions, "
+            f"{len(self.runs)} running, {len(self.endpoints)} endpoints, "
+            f"{sum(a.state == 'firing' for a in self.alerts)} alerts firing"
+        )
+        disk = f"{self.disk_bytes / 1e6:,.0f} MB used, {self.free_bytes / 1e9:,.1f} GB free"
+        lines = [f"workspace {self.workspace}: {counts}; {disk}"]
+        for group in (self.versions, self.runs, self.endpoints, self.alerts):
+            lines += [f"  {row}" for row in group]
+        return "\n".join([*lines, f"Next: {self.next_step}"])
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What `feedback` took in: labels `added`, request ids it does not know, and the alerts as they stand now."""
+
+    endpoint: str
+    added: int
+    unknown: tuple[str, ...]
+    metrics: dict[str, Metric]
+    alerts: tuple[Alert, ...]
+    next_step: str = ""
+
+    def __str__(self) -> str:
+        strange = f", {len(self.unknown):,} unknown ids left out" if self.unknown else ""
+        head = f"{self.endpoint}: {self.added:,} labels taken{strange}"
+        tail = [f"Next: {self.next_step}"] * bool(self.next_step)
+        return "\n".join([head, *(f"  {a}" for a in self.alerts), *tail])

@@ -1,0 +1,222 @@
+"""What the workspace remembers: data, models, versions, runs, endpoints, alerts."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured number with its 95 % interval; `label` names the class it speaks of, if one."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    label: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The name alert rules use: `accuracy`, `recall[negative]`."""
+        return f"{self.name}[{self.label}]" if self.label is not None else self.name
+
+    def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "-"
+        interval = "" if self.low is None or self.high is None else f" [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:.3f}{interval}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something a check of the data says; `level` is "info", "warning" or "error"."""
+
+    level: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row as a person would read it."""
+
+    text: str
+    label: str
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named, split and fingerprinted table of examples.
+
+    `file` is a Parquet file relative to the workspace with the columns id, text, label, split ("train",
+    "validation", and "test" where the source has such rows). `lengths[i]` counts texts of at least `length_edges[i]`
+    and under `length_edges[i+1]` words. `fingerprint` is a hash of the sorted (text, label, split) rows: the same rows
+    give the same fingerprint on any machine.
+    """
+
+    name: str
+    source: str
+    task: str
+    labels: tuple[str, ...]
+    counts: dict[str, int]
+    class_counts: dict[str, dict[str, int]]
+    fingerprint: str
+    file: str
+    created_at: float
+    columns: dict[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    examples: tuple[Example, ...] = ()
+    lengths: tuple[int, ...] = ()
+    length_edges: tuple[int, ...] = ()
+    license: str = ""
+    parents: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        rows = ", ".join(f"{n:,} {split}" for split, n in self.counts.items())
+        notes = [f"  {f.level}: {f.message}" for f in self.findings]
+        head = f"dataset {self.name}: {rows}; labels {', '.join(self.labels)}; fingerprint {self.fingerprint[:12]}"
+        return "\n".join([head, *notes])
+
+
+@dataclass(frozen=True)
+class Model:
+    """A named line of versions: a task, a base to start from, and the data it was made for.
+
+    `base` is what the user typed (`minilm`, a hub id, a folder); `weights` records what was really found: source,
+    sha256 where known, licence, and the tensors that start fresh.
+    """
+
+    name: str
+    task: str
+    base: str
+    data: str | None
+    labels: tuple[str, ...]
+    weights: dict[str, Any]
+    created_at: float
+
+    def __str__(self) -> str:
+        fresh = ", ".join(self.weights.get("fresh", ())) or "none"
+        size = self.weights.get("parameters")
+        count = f", {size / 1e6:.1f} M parameters" if size else ""
+        return f"model {self.name}: {self.task} on {self.base}{count}; labels {', '.join(self.labels)}; fresh: {fresh}"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One trained, committed state of a model. Immutable, except that it may be retired.
+
+    `artifact` is the id of its files in the artifact store, `metrics` are keyed by `Metric.key` and measured on the
+    validation split of `data`, `cells` are the notebook cells that led here, `parent` is the reference it was
+    fine-tuned from (None: from the base weights).
+    """
+
+    model: str
+    number: int
+    run: str
+    parent: str | None
+    data: str
+    data_fingerprint: str
+    options: dict[str, Any]
+    labels: tuple[str, ...]
+    preprocessing: dict[str, Any]
+    metrics: dict[str, Metric]
+    environment: dict[str, Any]
+    artifact: str
+    size: int
+    created_at: float
+    task: str = "text-classification"
+    cells: tuple[str, ...] = ()
+    status: str = "ready"
+    note: str = ""
+    successor: str | None = None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def ref(self) -> str:
+        """The reference that always means this version: `name:number`."""
+        return f"{self.model}:{self.number}"
+
+    def __str__(self) -> str:
+        shown = [f"{k} {self.metrics[k]}" for k in ("accuracy", "f1") if k in self.metrics]
+        tail = f" (aliases: {', '.join(self.aliases)})" if self.aliases else ""
+        return f"version {self.ref}: {'; '.join(shown) or self.status}; run {self.run}{tail}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fine-tuning run: a process and a folder.
+
+    `state` is one of queued, running, interrupted, failed, done, lost. `options` are the options as given plus the
+    defaults that were used.
+    """
+
+    id: str
+    model: str
+    state: str
+    data: str
+    options: dict[str, Any]
+    created_at: float
+    folder: str
+    parent: str | None = None
+    ended_at: float | None = None
+    version: str | None = None
+    why: str = ""
+    next_step: str = ""
+    step: int = 0
+    steps: int = 0
+    metric: float | None = None
+
+    def __str__(self) -> str:
+        progress = f" step {self.step}/{self.steps}" if self.steps else ""
+        made = f" -> {self.version}" if self.version else ""
+        why = f": {self.why}" if self.why else ""
+        return f"{self.id} {self.model} {self.state}{progress}{made}{why}"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A served version: its own process, a loopback URL and a token that lies in a 0600 file.
+
+    `state` is one of starting, ready, draining, stopped, failed, lost. `ref` is what the user deployed
+    (`reviews@live`), `version` what answers now.
+    """
+
+    name: str
+    model: str
+    ref: str
+    version: str
+    url: str
+    port: int
+    state: str
+    token_file: str
+    folder: str
+    created_at: float
+    keep: bool = False
+    idle_stop: float = 0.0
+    requests: int = 0
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"endpoint {self.name}: {self.state}, {self.version} at {self.url}, {self.requests:,} requests"
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A rule on an endpoint's monitored numbers, and what it said when it was last checked.
+
+    `state` is one of "ok", "firing", "no data". `rule` reads `metric[class] < number`.
+    """
+
+    id: str
+    endpoint: str
+    rule: str
+    state: str = "no data"
+    value: float | None = None
+    checked_at: float | None = None
+    since: float | None = None
+
+    def __str__(self) -> str:
+        seen = "no data yet" if self.value is None else f"now {self.value:.3f}"
+        return f"{self.state}: {self.endpoint} {self.rule} ({seen})"

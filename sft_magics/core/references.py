@@ -1,0 +1,73 @@
+"""One grammar for naming things: `pets`, `pets:3`, `pets@live`, `run-7f3a`.
+
+    reference = run-id | name [":" number | "@" alias]
+
+A name begins with a letter or digit and holds letters, digits, `_`, `-` and `.`, 100 characters at most. `run-` is kept
+for runs. What kind of thing a bare name means is decided by the parameter it is given to.
+"""
+
+import re
+from dataclasses import dataclass
+
+from sft_magics.core import errors
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_NUMBER = re.compile(r"0*[1-9][0-9]{0,8}")
+_RUN = re.compile(r"run-[0-9a-f]{4,}")
+RESERVED = ("run-", "job-")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A parsed reference; at most one of number, alias and run is set."""
+
+    name: str = ""
+    number: int | None = None
+    alias: str | None = None
+    run: str | None = None
+
+    def __str__(self) -> str:
+        if self.run:
+            return self.run
+        if self.number is not None:
+            return f"{self.name}:{self.number}"
+        return f"{self.name}@{self.alias}" if self.alias else self.name
+
+
+def parse(text: str) -> Reference:
+    """Parse `text`; raises UsageProblem."""
+    text = str(text).strip()
+    if _RUN.fullmatch(text):
+        return Reference(run=text)
+    if "@" in text:
+        name, alias = text.split("@", 1)
+        return Reference(check_name(name, "model"), alias=check_name(alias, "alias"))
+    if ":" in text:
+        name, number = text.split(":", 1)
+        if not _NUMBER.fullmatch(number):
+            shown = name if _NAME.fullmatch(name) else "NAME"
+            raise errors.UsageProblem(
+                f"'{_short(text)}' is not a reference: after the colon comes a version number.",
+                f"write {shown}:1, {shown}@live, or {shown} for the newest version.",
+            )
+        return Reference(check_name(name, "model"), number=int(number))
+    return Reference(check_name(text, "model"))
+
+
+def check_name(name: str, kind: str) -> str:
+    """Return `name` if it may name a `kind`; raises UsageProblem with a name that would do."""
+    name = str(name)
+    if _NAME.fullmatch(name) and not name.startswith(RESERVED):
+        return name
+    suggestion = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-._")[:40] or "my-" + kind
+    if suggestion.startswith(RESERVED):
+        suggestion = "my-" + suggestion
+    raise errors.UsageProblem(
+        f"'{_short(name)}' cannot name a {kind}: "
+        "use letters, digits, '_', '-' and '.', 100 at most, not beginning with run-.",
+        f"choose a name such as {suggestion}.",
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,200 @@
+"""From rows to a Dataset: checked, split, fingerprinted, written as one Parquet file, with a profile to show."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sft_magics.core import errors, references
+from sft_magics.core.records import Dataset, Example, Finding
+from sft_magics.core.workspace import Workspace
+from sft_magics.datasets import checks, splits, tables
+from sft_magics.datasets.checks import Checked
+from sft_magics.datasets.fingerprints import fingerprint, ids
+from sft_magics.datasets.sources import Progress, load
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+EXAMPLES_PER_CLASS = 3
+MOST_EXAMPLES = 30
+_EXAMPLE_CHARACTERS = 300
+_BINS = 24
+
+
+@dataclass
+class Rows:
+    """Labeled texts on their way to a file; `splits` are those that were given, None where none was."""
+
+    texts: list[str]
+    labels: list[str]
+    splits: list[str | None]
+    findings: tuple[Finding, ...] = ()
+    empty_classes: tuple[str, ...] = ()
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def build(
+    name: str,
+    source: Any,
+    *,
+    workspace: Workspace,
+    text: str | None = None,
+    label: str | None = None,
+    split: str | None = None,
+    validation: float = 0.15,
+    seed: int = 0,
+    task: str = "text-classification",
+    progress: Progress | None = None,
+) -> Dataset:
+    """Load `source` (see `sources.load`), check and split it, write its rows, and return the record; registers nothing.
+
+    `validation` is the fraction, above 0 and below 1, that the hash puts aside; a split column of the source goes
+    before it, and its test rows stay a third split. Raises DataProblem, NotFound, UsageProblem, WorkspaceProblem.
+    """
+    references.check_name(name, "dataset")
+    loaded = load(source, text=text, label=label, split=split, progress=progress)
+    about = {"columns": loaded.columns, "license": loaded.license}
+    rows = Rows(loaded.texts, loaded.labels, loaded.splits, loaded.findings, loaded.empty_classes, about)
+    return _settle(name, rows, loaded.source, workspace, validation, seed, task=task)
+
+
+def combine(
+    name: str,
+    parts: "Sequence[DataFrame]",
+    *,
+    workspace: Workspace,
+    source: str,
+    parents: Sequence[str] = (),
+    validation: float = 0.15,
+    seed: int = 0,
+    labels: Sequence[str] | None = None,
+    license: str = "",  # noqa: A002 - the record's field
+    task: str = "text-classification",
+) -> Dataset:
+    """Join frames with the columns text, label and perhaps split into one Dataset, such as rows and their feedback.
+
+    A row that has a split keeps it, the others are split by hash. A text that a later part repeats is not added again:
+    it stays in its split, and the later part's label wins. `labels` fixes the order of the first labels. Raises as
+    `build` does.
+    """
+    references.check_name(name, "dataset")
+    rows = Rows([], [], [], about={"parents": tuple(parents), "license": license})
+    relabeled = 0
+    where: dict[str, list[int]] = {}
+    for part in parts:
+        before = dict(where)
+        for text, label, split in _triples(part):
+            key = splits.normalized(text)
+            if key in before:
+                relabeled += any(rows.labels[i] != label for i in before[key])
+                for i in before[key]:
+                    rows.labels[i] = label
+                continue
+            where.setdefault(key, []).append(len(rows.texts))
+            rows.texts.append(text)
+            rows.labels.append(label)
+            rows.splits.append(split)
+    if not rows.texts:
+        raise errors.DataProblem(f"There are no rows to make {name} of.", "give parts that have a text and a label.")
+    if relabeled:
+        verb = "row took its label" if relabeled == 1 else "rows took their label"
+        rows.findings = (Finding("info", "relabeled", f"{relabeled:,} {verb} from a later part."),)
+    return _settle(name, rows, source, workspace, validation, seed, first=tuple(labels or ()), task=task)
+
+
+def _triples(part: "DataFrame") -> list[tuple[str, str, str | None]]:
+    missing = [name for name in ("text", "label") if name not in part.columns]
+    if missing:
+        raise errors.DataProblem(f"A part to combine has no column '{missing[0]}'.", "give frames with text and label.")
+    given = part["split"].tolist() if "split" in part.columns else [None] * len(part)
+    known = (splits.TRAIN, splits.VALIDATION, splits.TEST)
+    return [
+        (str(text), str(label), split if split in known else None)
+        for text, label, split in zip(part["text"].tolist(), part["label"].tolist(), given, strict=True)
+    ]
+
+
+def _settle(
+    name: str,
+    rows: Rows,
+    source: str,
+    ws: Workspace,
+    validation: float,
+    seed: int,
+    *,
+    task: str,
+    first: tuple[str, ...] = (),
+) -> Dataset:
+    """Split, check and write the rows; return the record."""
+    if not 0.0 < validation < 1.0:
+        raise errors.UsageProblem(f"--validation cannot be {validation}: it is a fraction.", "write --validation 0.15.")
+    checks.check_classes(source, rows.labels)
+    keys = [splits.normalized(text) for text in rows.texts]
+    assigned = splits.assign(keys, rows.labels, rows.splits, validation, seed)
+    checked = Checked(keys, rows.texts, rows.labels, assigned, rows.empty_classes)
+    checks.check_trained(source, checked)
+    ordered = sorted(zip(rows.texts, rows.labels, assigned, strict=True))
+    table = sorted(zip(ids([row[0] for row in ordered]), *zip(*ordered, strict=True), strict=True))
+    mark = fingerprint(ordered)
+    file = Path("datasets") / name / f"{mark[: tables.NAME_DIGITS]}.parquet"
+    tables.write(ws.root / file, list(zip(*table, strict=True)))
+    labels = _label_order(rows.labels, first)
+    counts = Counter(assigned)
+    pairs = Counter(zip(assigned, rows.labels, strict=True))
+    present = [split for split in (splits.TRAIN, splits.VALIDATION, splits.TEST) if counts[split]]
+    lengths, edges = histogram([len(text.split()) for text in rows.texts])
+    return Dataset(
+        name=name,
+        source=source,
+        task=task,
+        labels=labels,
+        counts={split: counts[split] for split in present},
+        class_counts={split: {label: pairs[split, label] for label in labels} for split in present},
+        fingerprint=mark,
+        file=file.as_posix(),
+        created_at=time.time(),
+        findings=(*rows.findings, *checks.findings(checked)),
+        examples=_examples(table, labels),
+        lengths=lengths,
+        length_edges=edges,
+        **rows.about,
+    )
+
+
+def _label_order(labels: Sequence[str], first: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the labels: `first` as they are, then the rest by number if all are numbers, else by name."""
+    rest = set(labels) - set(first)
+    try:
+        return (*first, *sorted(rest, key=lambda label: (float(label), label)))
+    except ValueError:
+        return (*first, *sorted(rest))
+
+
+def _examples(table: Sequence[tuple[str, str, str, str]], labels: Sequence[str]) -> tuple[Example, ...]:
+    """Return the first few rows of each class in the order of ids, which is as good as drawn by lot."""
+    most = max(1, min(EXAMPLES_PER_CLASS, MOST_EXAMPLES // len(labels)))
+    found: dict[str, list[Example]] = {label: [] for label in labels[:MOST_EXAMPLES]}
+    for _, text, label, split in table:
+        kept = found.get(label)
+        if kept is not None and len(kept) < most:
+            shown = text if len(text) <= _EXAMPLE_CHARACTERS else text[: _EXAMPLE_CHARACTERS - 3] + "..."
+            kept.append(Example(shown, label, split))
+    return tuple(example for kept in found.values() for example in kept)
+
+
+def histogram(values: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Count `values` in bins; return (counts, edges), one edge more than counts.
+
+    Bin i holds edges[i] <= value < edges[i+1]. Bins are equally wide up to the 99th percentile; the last takes what is
+    beyond.
+    """
+    most = sorted(values)[int(0.99 * (len(values) - 1))]
+    width = max(1, -(-(most + 1) // _BINS))
+    bins = -(-(most + 1) // width)
+    counts = [0] * bins
+    for value in values:
+        counts[min(value // width, bins - 1)] += 1
+    return tuple(counts), (*range(0, bins * width, width), max(bins * width, max(values) + 1))

@@ -1,0 +1,168 @@
+"""What is wrong, or worth knowing, about labeled texts: findings, and an error only for what cannot be learned."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sft_magics.core import errors
+from sft_magics.core.records import Finding
+from sft_magics.datasets.splits import TEST, TRAIN, VALIDATION
+
+FEW_IN_VALIDATION = 10
+FEW_TO_TRAIN = 200
+LONG_WORDS = 350
+_LOPSIDED = 5.0
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Split rows as the checks see them; `keys` are the normalized texts."""
+
+    keys: Sequence[str]
+    texts: Sequence[str]
+    labels: Sequence[str]
+    splits: Sequence[str]
+    empty_classes: Sequence[str] = ()
+
+
+def check_classes(where: str, labels: Sequence[str]) -> None:
+    """Refuse labels that no classifier can learn: one class only, or as many classes as rows."""
+    counts = Counter(labels)
+    if len(counts) == 1:
+        raise errors.DataProblem(
+            f"All {len(labels):,} rows of {where} are of one class, '{_short(labels[0])}': nothing to tell apart.",
+            "add rows of a second class, or name another column with --label.",
+        )
+    if len(labels) >= 20 and len(counts) > max(20, len(labels) / 2):
+        raise errors.DataProblem(
+            f"The labels of {where} take {len(counts):,} values in {len(labels):,} rows: they are not classes.",
+            "name the column that holds the classes with --label.",
+        )
+
+
+def check_trained(where: str, rows: Checked) -> None:
+    """Refuse a class that only validation or test rows have; only a source's own split can come to that."""
+    trained = {label for label, split in zip(rows.labels, rows.splits, strict=True) if split == TRAIN}
+    lacking = sorted(set(rows.labels) - trained)
+    if lacking:
+        named = ", ".join(f"'{_short(label)}'" for label in lacking[:5])
+        raise errors.DataProblem(
+            f"In the split of {where} no train row has the label {named}.",
+            "add train rows for it, or write --split none for a split of ours.",
+        )
+
+
+def findings(rows: Checked) -> tuple[Finding, ...]:
+    """Return all findings on split rows, the weightier first."""
+    found = [
+        *_conflicts(rows), *_leaks(rows), *_empty_classes(rows), *_spellings(rows), *_rare(rows), *_imbalance(rows),
+        *_tiny(rows), *_duplicates(rows), *_long(rows),
+    ]  # fmt: skip
+    return tuple(sorted(found, key=lambda f: ("error", "warning", "info").index(f.level)))
+
+
+def _short(text: str, most: int = 60) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _conflicts(rows: Checked) -> list[Finding]:
+    labels: dict[str, set[str]] = defaultdict(set)
+    for key, label in zip(rows.keys, rows.labels, strict=True):
+        labels[key].add(label)
+    clashing = {key for key, known in labels.items() if len(known) > 1}
+    if not clashing:
+        return []
+    first = next(i for i, key in enumerate(rows.keys) if key in clashing)
+    which = " and ".join(sorted(_short(label, 30) for label in labels[rows.keys[first]]))
+    message = (
+        f"{_count(len(clashing), 'text has', 'texts have')} more than one label, such as "
+        f"“{_short(rows.texts[first])}”: {which}."
+    )
+    return [Finding("warning", "conflicting_labels", message)]
+
+
+def _leaks(rows: Checked) -> list[Finding]:
+    train = {key for key, split in zip(rows.keys, rows.splits, strict=True) if split == TRAIN}
+    found = []
+    for split in (VALIDATION, TEST):
+        leaked = [i for i, key in enumerate(rows.keys) if rows.splits[i] == split and key in train]
+        if leaked:
+            message = (
+                f"{_count(len(leaked), 'row', 'rows')} of {split} {'is' if len(leaked) == 1 else 'are'} also in train, "
+                f"such as “{_short(rows.texts[leaked[0]])}”: the {split} scores will look better than they are."
+            )
+            found.append(Finding("warning", "leak", message))
+    return found
+
+
+def _empty_classes(rows: Checked) -> list[Finding]:
+    if not rows.empty_classes:
+        return []
+    named = ", ".join(f"'{_short(label, 30)}'" for label in rows.empty_classes[:5])
+    message = f"No row has the declared label {named}: a model made for this data will not know it."
+    return [Finding("warning", "empty_class", message)]
+
+
+def _spellings(rows: Checked) -> list[Finding]:
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in sorted(set(rows.labels)):
+        alike[label.casefold()].append(label)
+    return [
+        Finding(
+            "warning", "label_spelling", f"These labels differ only in case and count as different: {', '.join(v)}."
+        )
+        for v in alike.values()
+        if len(v) > 1
+    ]
+
+
+def _rare(rows: Checked) -> list[Finding]:
+    counts = Counter(label for label, split in zip(rows.labels, rows.splits, strict=True) if split == VALIDATION)
+    few = {label: counts[label] for label in sorted(set(rows.labels)) if counts[label] < FEW_IN_VALIDATION}
+    if not few:
+        return []
+    named = ", ".join(f"{_short(label, 30)} ({n})" for label, n in list(few.items())[:5])
+    more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+    message = f"Few validation rows for {named}{more}: scores of such a class say little."
+    return [Finding("warning", "rare_class", message)]
+
+
+def _imbalance(rows: Checked) -> list[Finding]:
+    counts = Counter(rows.labels).most_common()
+    (most, high), (least, low) = counts[0], counts[-1]
+    if high < _LOPSIDED * low:
+        return []
+    message = (
+        f"'{_short(most, 30)}' has {high:,} rows and '{_short(least, 30)}' {low:,}: look at recall and F1 per class, "
+        "not at accuracy."
+    )
+    return [Finding("warning", "imbalance", message)]
+
+
+def _tiny(rows: Checked) -> list[Finding]:
+    n = sum(split == TRAIN for split in rows.splits)
+    if n >= FEW_TO_TRAIN:
+        return []
+    return [Finding("warning", "tiny", f"Only {_count(n, 'row', 'rows')} to train on: expect scores that jump about.")]
+
+
+def _duplicates(rows: Checked) -> list[Finding]:
+    again = len(rows.keys) - len(set(rows.keys))
+    if not again:
+        return []
+    verb = "repeats" if again == 1 else "repeat"
+    message = f"{_count(again, 'row', 'rows')} {verb} a text that is there already (but for case and spaces)."
+    return [Finding("info", "duplicates", message)]
+
+
+def _long(rows: Checked) -> list[Finding]:
+    n = sum(len(text.split()) > LONG_WORDS for text in rows.texts if len(text) > LONG_WORDS)
+    if not n:
+        return []
+    message = f"{_count(n, 'text is', 'texts are')} longer than {LONG_WORDS} words: most bases read only the beginning."
+    return [Finding("info", "long_texts", message)]
+
+
+def _count(n: int, one: str, many: str) -> str:
+    return f"{n:,} {one if n == 1 else many}"

@@ -1,0 +1,245 @@
+"""From a source to clean rows: a sample, a file or a DataFrame becomes texts and labels, and says what it left out."""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sft_magics.core import errors
+from sft_magics.core.records import Finding
+from sft_magics.datasets import columns, samples
+from sft_magics.datasets.files import Columns, read_file
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Progress = Callable[[str, int, int], None]
+_WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Labeled texts, one entry a row, in the order of the source.
+
+    `splits` holds train, validation, test or None (not said) a row. `columns` maps text, label and split to the names
+    of the source's columns. `empty_classes` are declared by a categorical column and met in no row.
+    """
+
+    source: str
+    texts: list[str]
+    labels: list[str]
+    splits: list[str | None]
+    columns: dict[str, str]
+    license: str = ""
+    findings: tuple[Finding, ...] = ()
+    empty_classes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def frame(self) -> "DataFrame":
+        """The rows as a DataFrame with the columns text, label and split."""
+        frame = frame_of(self.texts, self.labels)
+        frame["split"] = self.splits
+        return frame
+
+
+def load(
+    source: Any,
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    split: str | None = None,
+    progress: Progress | None = None,
+) -> Loaded:
+    """Load labeled texts from `sample:NAME`, a .csv, .tsv, .jsonl or .parquet path, or a DataFrame.
+
+    `text`, `label` and `split` name columns; without them they are found by name and content. `split="none"` ignores a
+    split column. Labels become strings (1.0 becomes "1"). Rows without a text or a label are left out and reported in
+    `findings`. Raises DataProblem and NotFound.
+    """
+    if isinstance(source, str) and source.startswith(samples.PREFIX):
+        if any((text, label, split)):
+            raise errors.UsageProblem(
+                "A sample has its own columns: --text, --label and --split do not go with it.",
+                f"%sft_data NAME {source}",
+            )
+        texts, labels, license_ = samples.read_sample(source.removeprefix(samples.PREFIX), progress)
+        return Loaded(source, texts, labels, [None] * len(texts), {}, license_)
+    table = read_columns(source)
+    roles = columns.assign(table, text, label, split)
+    return _clean(table, roles)
+
+
+def read_columns(source: Any) -> Columns:
+    """Read a file or a frame as columns, all of them; raises DataProblem and NotFound."""
+    if isinstance(source, str | Path):
+        _check_is_file(str(source))
+        return read_file(Path(source).expanduser(), str(source))
+    return _from_frame(source)
+
+
+def read_table(source: Any) -> "DataFrame":
+    """Read a file or a frame as a DataFrame with every column, cells as they are; raises DataProblem and NotFound."""
+    import pandas as pd
+
+    return pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in read_columns(source).values.items()})
+
+
+def frame_of(texts: Sequence[str], labels: Sequence[str]) -> "DataFrame":
+    """Return texts and labels as a DataFrame with the columns text and label, as `combine` takes it."""
+    import pandas as pd
+
+    return pd.DataFrame({"text": list(texts), "label": list(labels)}, dtype="str")
+
+
+def id_label_pairs(source: Any) -> list[tuple[str, str]]:
+    """Return (id, label) a row of a file or frame with these two columns; rows that lack either are passed over.
+
+    Ids and labels become strings as in `load`. Raises DataProblem and NotFound.
+    """
+    table = read_columns(source)
+    for name in ("id", "label"):
+        columns.check_exists(table, name, name, f"rename its columns to id and label: {table.where} needs both.")
+    pairs = zip(_labels(table, "id"), _labels(table, "label"), strict=True)
+    return [(key, label) for key, label in pairs if key is not None and label is not None]
+
+
+def texts_of(source: Any, *, text: str | None = None, label: str | None = None) -> tuple[list[str], list[str | None]]:
+    """Return the texts of a file or frame, one a row (an empty one for a missing cell), and its labels if it has any.
+
+    Labels come from the column `label` names, else from one called label; they are None where there is none. Raises
+    DataProblem and NotFound.
+    """
+    if isinstance(source, str) and source.startswith(samples.PREFIX):
+        texts, labels, _ = samples.read_sample(source.removeprefix(samples.PREFIX))
+        return texts, list(labels)
+    table = read_columns(source)
+    for flag, given in (("text", text), ("label", label)):
+        columns.check_exists(table, flag, given)
+    name = text or columns.find_text(table, {label} if label else set(), label)
+    named = label or ("label" if "label" in table.values and name != "label" else None)
+    texts = ["" if _missing(v) else _string(v, table.where) for v in table.values[name]]
+    return texts, _labels(table, named) if named else [None] * len(texts)
+
+
+def _check_is_file(source: str) -> None:
+    """Say what is meant when a source is neither a file nor has the look of one."""
+    if Path(source).suffix or "/" in source or Path(source).expanduser().exists():
+        return
+    known = f"Did you mean '{samples.PREFIX}{source}'?" if source in samples.SAMPLES else ""
+    here = [p.name for p in Path().iterdir() if p.suffix in (".csv", ".tsv", ".jsonl", ".parquet")]
+    hint = known or errors.did_you_mean(source, [Path(name).stem for name in here] + here).strip()
+    raise errors.NotFound(
+        f"'{source}' is neither a file here, nor a DataFrame in this notebook. {hint}".rstrip(),
+        "give the path of a .csv, .tsv, .jsonl or .parquet file, a DataFrame by its name, or sample:reviews.",
+    )
+
+
+# Frames
+
+
+def _as_frame(source: Any) -> Any:
+    """Turn a polars frame, an Arrow table, a dict of lists or a list of dicts into a pandas DataFrame, if it is one."""
+    import pandas as pd
+
+    if hasattr(source, "to_pandas"):
+        return source.to_pandas()
+    if isinstance(source, Mapping) or (isinstance(source, list) and source and isinstance(source[0], Mapping)):
+        try:
+            return pd.DataFrame(source, dtype=object)
+        except ValueError as error:
+            raise errors.DataProblem(f"This dict is not a table: {error}.", "give lists of the same length.") from error
+    return source
+
+
+def _from_frame(source: Any) -> Columns:
+    import pandas as pd
+
+    frame = _as_frame(source)
+    if not isinstance(frame, pd.DataFrame):
+        raise errors.DataProblem(
+            f"A {type(source).__name__} is no data set.",
+            "give a file, a DataFrame with a text and a label column, or sample:reviews.",
+        )
+    if frame.empty:
+        raise errors.DataProblem("The DataFrame has no rows.", "give one that has rows and columns.")
+    names = [str(name) for name in frame.columns]
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise errors.DataProblem(f"The DataFrame has two columns called '{twice}'.", "rename or drop one of them.")
+    values, declared = {}, {}
+    for i, name in enumerate(names):
+        series = frame.iloc[:, i]
+        values[name] = [None if gone else v for v, gone in zip(series.tolist(), series.isna().tolist(), strict=True)]
+        if isinstance(series.dtype, pd.CategoricalDtype):
+            declared[name] = series.dtype.categories.tolist()
+    return Columns("DataFrame", values, declared)
+
+
+# Cells
+
+
+def _missing(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _string(value: Any, where: str) -> str:
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError as error:
+            raise errors.DataProblem(
+                f"A text in {where} is bytes that are not UTF-8 (byte {error.start:,}).",
+                "decode the column first: frame['text'] = frame['text'].str.decode('latin-1').",
+            ) from error
+    text = str(value)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()  # half a surrogate pair becomes "?"
+
+
+def _labels(table: Columns, name: str) -> list[str | None]:
+    """Return the labels as strings; whole numbers lose a decimal point that only a missing neighbor gave them."""
+    found = [None if _missing(v) else _string(v, table.where).strip() for v in table.values[name]]
+    if all(_WHOLE.fullmatch(v) for v in set(found) if v is not None):
+        return [v if v is None else v.partition(".")[0] for v in found]
+    return found
+
+
+def _clean(table: Columns, roles: columns.Roles) -> Loaded:
+    texts = ["" if _missing(v) else _string(v, table.where) for v in table.values[roles.text]]
+    labels = _labels(table, roles.label)
+    cells = table.values[roles.split] if roles.split else [None] * len(texts)
+    splits = [None if _missing(v) else columns.SPLITS[str(v).strip().lower()] for v in cells]
+    keep = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if text and label is not None]
+    if not keep:
+        raise errors.DataProblem(
+            f"No row of {table.where} has both a text ({roles.text}) and a label ({roles.label}).",
+            "name other columns with --text and --label.",
+        )
+    known = {labels[i] for i in keep}
+    declared = [str(v) for v in table.declared.get(roles.label, ())]
+    return Loaded(
+        source=table.where,
+        texts=[texts[i] for i in keep],
+        labels=[str(labels[i]) for i in keep],
+        splits=[splits[i] for i in keep],
+        columns=roles.as_dict(),
+        findings=_left_out(texts, labels),
+        empty_classes=tuple(v for v in declared if v not in known),
+    )
+
+
+def _left_out(texts: list[str], labels: list[str | None]) -> tuple[Finding, ...]:
+    no_text = sum(not text for text in texts)
+    no_label = sum(label is None for text, label in zip(texts, labels, strict=True) if text)
+    findings = []
+    if no_text:
+        findings.append(Finding("warning", "empty_texts", f"{no_text:,} rows without a text were left out."))
+    if no_label:
+        findings.append(Finding("warning", "missing_labels", f"{no_label:,} rows without a label were left out."))
+    return tuple(findings)

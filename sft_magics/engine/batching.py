@@ -1,0 +1,41 @@
+"""Which rows go into which step. Rows of like length share a batch, so little is spent on padding.
+
+The order is a function of (seed, epoch) alone: a run that resumes at step k sees the batches it would have seen. Every
+batch has `batch` rows (the last of an epoch may have fewer), so the number of steps is the classic recipe's.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+_POOL = 50  # batches that are sorted together: enough to even out lengths, few enough to keep epochs different
+
+
+def epoch_batches(lengths: Sequence[int], batch: int, seed: int, epoch: int) -> list[list[int]]:
+    """Return the row indices of each batch of one epoch; `lengths` are tokens a row."""
+    generator = torch.Generator().manual_seed((seed + 1) * 1_000_003 + epoch)
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    batches: list[list[int]] = []
+    for start in range(0, len(order), _POOL * batch):
+        pool = sorted(order[start : start + _POOL * batch], key=lambda i: lengths[i])
+        batches += [pool[i : i + batch] for i in range(0, len(pool), batch)]
+    shuffled = torch.randperm(len(batches), generator=generator).tolist()
+    return [batches[i] for i in shuffled]
+
+
+def scoring_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Return batches of at most about `tokens` padded tokens, longest rows first, for reading without learning."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    batches: list[list[int]] = []
+    for i in order:
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= tokens:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+def padding_waste(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
+    """Return the fraction of the padded tokens that is padding."""
+    padded = sum(len(b) * max(lengths[i] for i in b) for b in batches)
+    return 1.0 - sum(lengths[i] for b in batches for i in b) / padded if padded else 0.0

@@ -1,0 +1,140 @@
+"""Checkpoints that are whole or not there: staged beside, hashed, synced, renamed; the newest whose hashes match is used.
+
+    checkpoints/step-00000123/
+        model.safetensors       the weights, fp32
+        optimizer.safetensors   AdamW's moments and step counts
+        random.safetensors      the states of the random generators
+        state.json              step, best so far, rate scale, ...
+        manifest.json           sha256 of each of the others; written last
+
+Nothing in it is pickled.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sft_magics.core import codec
+from sft_magics.core.workspace import sync_folder, write_durably
+from sft_magics.engine import optimizers
+
+KEEP = 2
+
+
+@dataclass
+class Progressed:
+    """Where a run is, besides its tensors; `best_*` speak of the best evaluation so far."""
+
+    step: int = 0
+    rate_scale: float = 1.0
+    skipped: int = 0
+    best_step: int | None = None
+    best_accuracy: float = -1.0
+    best_loss: float = float("inf")
+    losses: list[float] = field(default_factory=list)
+
+
+def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Progressed) -> Path:
+    """Write a checkpoint below `folder` durably, keep the newest two, and return its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"step-{state.step:08d}"
+    staged = folder / f".staged-{state.step:08d}"
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir()
+    try:
+        names = {parameter: name for name, parameter in model.named_parameters()}
+        save_file(weights_of(model), staged / "model.safetensors")
+        save_file(optimizers.memory_of(optimizer, names), staged / "optimizer.safetensors")
+        save_file(_random_states(), staged / "random.safetensors")
+        write_durably(staged / "state.json", codec.dumps(asdict(state)).encode())
+        hashes = {file.name: _hash_and_sync(file) for file in sorted(staged.iterdir())}
+        write_durably(staged / "manifest.json", codec.dumps(hashes).encode())
+        shutil.rmtree(final, ignore_errors=True)
+        staged.rename(final)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+    sync_folder(folder)
+    for old in sorted(folder.glob("step-*"))[:-KEEP]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def newest(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Yield each checkpoint below `folder`, newest first, with whether its hashes match."""
+    for found in sorted(folder.glob("step-*"), reverse=True):
+        yield found, _whole(found)
+
+
+def restore(
+    checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, device: torch.device
+) -> Progressed:
+    """Put the tensors and generator states of a whole checkpoint back, and return where it was."""
+    load_weights(model, checkpoint)
+    if optimizer is not None:
+        names = {parameter: name for name, parameter in model.named_parameters()}
+        optimizers.remember(optimizer, names, load_file(checkpoint / "optimizer.safetensors", device=str(device)))
+        _put_random_states(load_file(checkpoint / "random.safetensors"))
+    data: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())
+    return codec.build(Progressed, data)
+
+
+def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the model's tensors once each, on the CPU: shared ones under their first name."""
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.data_ptr() not in seen or tensor.numel() == 0:
+            seen.add(tensor.data_ptr())
+            found[name] = tensor.detach().cpu().contiguous()
+    return found
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Copy the tensors of `folder/model.safetensors` into the model; every name must be one of the model's."""
+    own = model.state_dict()
+    with torch.no_grad():
+        for name, tensor in load_file(folder / "model.safetensors").items():
+            own[name].copy_(tensor)
+
+
+def _whole(checkpoint: Path) -> bool:
+    try:
+        hashes: dict[str, str] = json.loads((checkpoint / "manifest.json").read_text())
+        return bool(hashes) and all(_hash(checkpoint / name) == value for name, value in hashes.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_and_sync(path: Path) -> str:
+    import os
+
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _random_states() -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _put_random_states(states: dict[str, torch.Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

@@ -1,0 +1,79 @@
+"""What this machine offers: device, threads, and the number format that gains here."""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sft_magics.core import errors
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and how to compute; `bf16` means autocast to bfloat16 around fp32 weights."""
+
+    device: torch.device
+    precision: str
+    threads: int
+    why: str
+
+    @property
+    def bf16(self) -> bool:
+        """Whether forward and backward run under bfloat16 autocast."""
+        return self.precision == "bf16"
+
+    def autocast(self) -> torch.autocast:
+        """Return the autocast context of this precision."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
+    def facts(self) -> dict[str, str | int]:
+        """Return what a version's environment records."""
+        return {"device": self.name(), "precision": self.precision, "threads": self.threads}
+
+    def name(self) -> str:
+        """Return the device as a person names it."""
+        if self.device.type == "cuda":
+            return f"cuda ({torch.cuda.get_device_name(self.device)})"
+        return f"{self.device.type} ({platform.machine()})"
+
+
+def choose(device: str = "auto", precision: str = "auto", threads: int | str | None = "auto") -> Hardware:
+    """Choose the hardware settings and apply the thread count to torch; raises ModelProblem for a GPU that is not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise errors.ModelProblem("There is no CUDA device that torch can use here.", "write --device cpu, or leave it out.")
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    count = usable_cores() if threads in ("auto", None) else int(threads or 1)
+    torch.set_num_threads(count)
+    if kind == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+    gains, why = _bf16_gains(kind)
+    chosen = ("bf16" if gains else "fp32") if precision == "auto" else precision
+    return Hardware(torch.device(kind), chosen, count, why)
+
+
+def usable_cores() -> int:
+    """Return the cores this process may use: its affinity, cut to a container's CPU quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return cores
+
+
+def _bf16_gains(kind: str) -> tuple[bool, str]:
+    """Say whether bfloat16 is computed in hardware here; without that, emulating it loses time."""
+    if kind == "cuda":
+        good = torch.cuda.is_bf16_supported(including_emulation=False)
+        return good, "this GPU computes bfloat16" if good else "this GPU has no bfloat16 units"
+    if kind == "mps":
+        return False, "bfloat16 is not gained from on this device"
+    capabilities = torch.cpu.get_capabilities()
+    for name, shown in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512"), ("bf16", "Arm")):
+        if capabilities.get(name):
+            return True, f"this processor has {shown} bfloat16 instructions"
+    return False, "this processor has no bfloat16 instructions"

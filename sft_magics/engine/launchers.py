@@ -1,0 +1,94 @@
+"""How a job's process begins: detached from the kernel, alive by an OS lock, its words in a log file. No torch here.
+
+The launcher takes the job's life lock and hands its descriptor to the child: the lock is held from before the child's
+first instruction until its death, however it dies, and no process id can be mistaken for it.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sft_magics.core import errors
+from sft_magics.core.jobs import JobFolder
+
+_PARENT = "SFT_DIES_WITH"
+_LOOK_SECONDS = 1.0
+_ENVIRONMENT = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "PYTHONUNBUFFERED": "1",
+    # glibc gives freed pages back and faults them in again at every step; kept, they are reused.
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+}
+
+
+def start(
+    job: JobFolder, module: str, *, keep: bool = True, env: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start `python -m module FOLDER` in a session of its own, holding the job's life lock.
+
+    With `keep=False` the child ends when this process does (see `watch_parent`). Raises RunProblem when a process lives
+    for this job already, WorkspaceProblem when the folder cannot be written.
+    """
+    try:
+        lock = job.claim()
+    except OSError as error:
+        raise errors.from_os_error(error, f"starting {job.id}") from error
+    if lock is None:
+        raise errors.RunProblem(f"{job.id} is running already.", f"%sft_watch {job.id} shows it.")
+    try:
+        with job.log.open("ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", module, str(job.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=(lock,),
+                env={**os.environ, **_ENVIRONMENT, **({} if keep else {_PARENT: str(os.getpid())}), **(env or {})},
+            )
+        (job.path / "pid").write_text(str(child.pid))
+    except OSError as error:
+        raise errors.from_os_error(error, f"starting {job.id}") from error
+    finally:
+        os.close(lock)
+    # Reap it whenever it ends, so that a long-lived kernel gathers no zombies.
+    threading.Thread(target=child.wait, daemon=True).start()
+    return child
+
+
+def inline(job: JobFolder, function: Callable[[Path], None]) -> None:
+    """Call `function(folder)` in this process, holding the job's life lock; raises RunProblem if another lives."""
+    lock = job.claim()
+    if lock is None:
+        raise errors.RunProblem(f"{job.id} is running already.", f"%sft_watch {job.id} shows it.")
+    try:
+        (job.path / "pid").write_text(str(os.getpid()))
+        function(job.path)
+    finally:
+        os.close(lock)
+
+
+def watch_parent() -> None:
+    """End this process (SIGTERM: it checkpoints first) when the one that launched it is gone, if it was told to."""
+    parent = os.environ.pop(_PARENT, "")
+    if not parent:
+        return
+
+    def look() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(_LOOK_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=look, daemon=True).start()

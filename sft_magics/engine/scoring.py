@@ -1,0 +1,29 @@
+"""Reading without learning: class scores and the mean loss of encoded rows."""
+
+from collections.abc import Callable
+
+import torch
+
+from sft_magics.engine.batching import scoring_batches
+from sft_magics.engine.hardware import Hardware
+from sft_magics.engine.tasks import Encoded, Task
+
+_TOKENS = 4096
+
+
+def score(
+    task: Task, rows: Encoded, hardware: Hardware, progress: Callable[[int, int], None] | None = None
+) -> list[list[float]]:
+    """Return each row's class probabilities, in the order given; `progress(done, total)` is told after each batch."""
+    task.model.eval()
+    found: list[list[float]] = [[] for _ in rows.lengths]
+    done = 0
+    with torch.inference_mode(), hardware.autocast():
+        for indices in scoring_batches(rows.lengths, _TOKENS):
+            batch = {k: v.to(hardware.device, non_blocking=True) for k, v in task.collate(rows, indices).items()}
+            for i, row in zip(indices, task.scores(batch).cpu().tolist(), strict=True):
+                found[i] = row
+            done += len(indices)
+            if progress is not None:
+                progress(done, len(found))
+    return found

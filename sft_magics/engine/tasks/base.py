@@ -1,0 +1,92 @@
+"""The task seam: what the loop needs of a task, and nothing more. A third party registers one with `@register`."""
+
+import abc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from sft_magics.core import errors
+
+Batch = dict[str, torch.Tensor]
+
+
+class Task(abc.ABC):
+    """One kind of learning: how rows become tensors, what the loss is, what is saved.
+
+    A task is made by `load`; from then on it holds the model (fp32, on the CPU until the loop moves it) and whatever
+    turns rows into tensors.
+    """
+
+    name: str
+    model: nn.Module
+    labels: list[str]
+    fresh: tuple[str, ...]
+
+    @classmethod
+    @abc.abstractmethod
+    def load(cls, start: dict[str, Any], labels: list[str], options: dict[str, Any]) -> "Task":
+        """Load pretrained weights for these labels; raises ModelProblem."""
+
+    @abc.abstractmethod
+    def encode(self, inputs: Sequence[str], labels: Sequence[str] | None) -> "Encoded":
+        """Turn all rows into what batches are cut from, once."""
+
+    @abc.abstractmethod
+    def collate(self, rows: "Encoded", indices: Sequence[int]) -> Batch:
+        """Return the tensors of one batch, on the CPU."""
+
+    @abc.abstractmethod
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Return the mean loss of a batch, a scalar."""
+
+    @abc.abstractmethod
+    def scores(self, batch: Batch) -> torch.Tensor:
+        """Return class probabilities, rows x labels, float32."""
+
+    @abc.abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write everything a predictor needs into `folder`."""
+
+    @abc.abstractmethod
+    def preprocessing(self) -> dict[str, Any]:
+        """Return the settings that turn an input into tensors, for the version's record."""
+
+    @abc.abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """Return what a model card says of the weights: parameters, license, limits."""
+
+    @abc.abstractmethod
+    def remarks(self, rows: "Encoded") -> list[str]:
+        """Return sentences about the encoded rows that the user should know."""
+
+
+class Encoded(abc.ABC):
+    """Encoded rows: `lengths` in units of cost (tokens), and `targets` as label indices, if known."""
+
+    lengths: list[int]
+    targets: list[int] | None
+
+
+_TASKS: dict[str, type[Task]] = {}
+T = TypeVar("T", bound=type[Task])
+
+
+def register(name: str) -> Callable[[T], T]:
+    """Register a task class under `name`."""
+
+    def keep(cls: T) -> T:
+        cls.name = name
+        _TASKS[name] = cls
+        return cls
+
+    return keep
+
+
+def find(name: str) -> type[Task]:
+    """Return the task class called `name`; raises ModelProblem."""
+    if name not in _TASKS:
+        raise errors.ModelProblem(f"There is no task '{name}'.", f"choose one of {', '.join(sorted(_TASKS))}.")
+    return _TASKS[name]

@@ -1,0 +1,125 @@
+"""Text classification on any Hugging Face sequence-classification base."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from sft_magics.engine import checkpoints, pretrained
+from sft_magics.engine.tasks.base import Batch, Encoded, Task, register
+
+_ROUND = 8  # lengths are padded to a multiple: few shapes, and kernels that like them
+_BLOCK = 1000
+
+
+@dataclass
+class Texts(Encoded):
+    """Token ids of each row, cut to the length limit; `cut` counts rows that lost their end."""
+
+    ids: list[list[int]]
+    lengths: list[int]
+    targets: list[int] | None
+    cut: int
+
+
+@register("text-classification")
+class TextClassification(Task):
+    """One text, one label: cross-entropy on a fresh linear head over the encoder."""
+
+    def __init__(self, loaded: pretrained.Pretrained, labels: list[str], limit: int) -> None:
+        self.loaded = loaded
+        self.model = loaded.model
+        self.labels = labels
+        self.fresh = loaded.fresh
+        self.limit = limit
+        self._pad = int(loaded.tokenizer.pad_token_id or 0)
+
+    @classmethod
+    def load(cls, start: dict[str, Any], labels: list[str], options: dict[str, Any]) -> "TextClassification":
+        """Load the base with a head for `labels`; `options` may hold seed, max_length and dropout."""
+        loaded = pretrained.load(start, labels, int(options.get("seed", 0)))
+        if loaded.tokenizer.pad_token_id is None:  # decoder bases come without one
+            loaded.tokenizer.pad_token = loaded.tokenizer.eos_token
+        loaded.model.config.pad_token_id = loaded.tokenizer.pad_token_id
+        if not options.get("dropout", True):
+            for module in loaded.model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = 0.0
+        limit = min(int(options.get("max_length", 256)), pretrained.max_length(loaded))
+        return cls(loaded, labels, limit)
+
+    def encode(self, inputs: Sequence[str], labels: Sequence[str] | None) -> Texts:
+        """Tokenize all texts once, without padding."""
+        ids: list[list[int]] = []
+        for start in range(0, len(inputs), _BLOCK):
+            block = list(inputs[start : start + _BLOCK])
+            ids += self.loaded.tokenizer(block, truncation=True, max_length=self.limit)["input_ids"]
+        index = {label: i for i, label in enumerate(self.labels)}
+        targets = None if labels is None else [index[label] for label in labels]
+        lengths = [len(row) for row in ids]
+        return Texts(ids, lengths, targets, sum(n >= self.limit for n in lengths))
+
+    def collate(self, rows: Encoded, indices: Sequence[int]) -> Batch:
+        """Pad the rows of one batch to their longest, rounded up."""
+        assert isinstance(rows, Texts)
+        longest = max(rows.lengths[i] for i in indices)
+        width = min(-(-longest // _ROUND) * _ROUND, max(self.limit, longest))
+        ids = torch.full((len(indices), width), self._pad, dtype=torch.long)
+        mask = torch.zeros((len(indices), width), dtype=torch.long)
+        for row, i in enumerate(indices):
+            ids[row, : rows.lengths[i]] = torch.tensor(rows.ids[i], dtype=torch.long)
+            mask[row, : rows.lengths[i]] = 1
+        batch = {"input_ids": ids, "attention_mask": mask}
+        if rows.targets is not None:
+            batch["labels"] = torch.tensor([rows.targets[i] for i in indices], dtype=torch.long)
+        return batch
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Return the cross-entropy, computed in fp32 from the logits."""
+        return nn.functional.cross_entropy(self._logits(batch), batch["labels"])
+
+    def scores(self, batch: Batch) -> torch.Tensor:
+        """Return the softmax of the logits."""
+        return self._logits(batch).softmax(-1)
+
+    def _logits(self, batch: Batch) -> torch.Tensor:
+        output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        logits: torch.Tensor = output.logits.float()
+        return logits
+
+    def save(self, folder: Path) -> None:
+        """Write config, tokenizer, weights (fp32 safetensors) and our own `sft.json`: a folder transformers loads."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.loaded.model.config.architectures = [type(self.loaded.model).__name__]
+        self.loaded.model.config.save_pretrained(folder)
+        self.loaded.tokenizer.save_pretrained(folder)
+        save_file(checkpoints.weights_of(self.model), folder / "model.safetensors", metadata={"format": "pt"})
+        card = {"task": self.name, "labels": self.labels, "preprocessing": self.preprocessing()}
+        (folder / "sft.json").write_text(json.dumps(card, indent=1))
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return the tokenizer's class and the length limit."""
+        return {"max_length": self.limit, "tokenizer": type(self.loaded.tokenizer).__name__}
+
+    def facts(self) -> dict[str, Any]:
+        """Return the size of the weights and what they can read."""
+        return {
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "architecture": type(self.loaded.model).__name__,
+            "max_length": pretrained.max_length(self.loaded),
+            "fresh": list(self.fresh),
+            "left_out": list(self.loaded.left_out),
+        }
+
+    def remarks(self, rows: Encoded) -> list[str]:
+        """Say how many texts lose their end."""
+        assert isinstance(rows, Texts)
+        if not rows.cut:
+            return []
+        share = rows.cut / len(rows.ids)
+        return [f"{rows.cut:,} texts ({share:.0%}) are longer than {self.limit} tokens and lose their end (--max-length)."]

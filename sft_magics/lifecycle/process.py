@@ -1,0 +1,225 @@
+"""What runs in a job's own process: `python -m sft_magics.lifecycle.process FOLDER`.
+
+It calls the engine, writes down what the engine says, commits the version, and writes how it ended. It needs no
+notebook and no terminal, and it never prints: its stdout is a log file.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from sft_magics.core import errors
+from sft_magics.core.audience import catch_up
+from sft_magics.core.events import Ended, Event, EventReader, EventWriter, Heartbeat, Queued
+from sft_magics.core.jobs import JobFolder
+from sft_magics.core.workspace import Workspace, try_lock, write_durably
+from sft_magics.lifecycle import committing, runs, work
+
+_HEARTBEAT_SECONDS = 5.0
+_NICE = 5  # a kernel on the same two cores still answers at once
+
+
+class Mouth:
+    """The sink that the engine talks into: appends the event, and answers "stop" when that was asked for."""
+
+    def __init__(self, job: JobFolder, listen: Callable[[], None] | None = None) -> None:
+        self._job = job
+        self._writer = EventWriter(job.events)
+        self._lock = threading.Lock()
+        self._listen = listen
+        self._silent = threading.Event()
+        self._last = time.monotonic()
+        self.stopping = False
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def __call__(self, event: Event) -> str:
+        """Write the event down; the answer is "stop" or an empty string."""
+        self._write(event)
+        if self._listen is not None:
+            self._listen()
+        if not self.stopping:
+            self.stopping = self._job.told().get("do") == "stop"
+        return "stop" if self.stopping else ""
+
+    def _write(self, event: Event) -> None:
+        with self._lock:
+            self._writer.write(event)
+            self._last = time.monotonic()
+
+    def _beat(self) -> None:
+        while not self._silent.wait(1.0):
+            if time.monotonic() - self._last >= _HEARTBEAT_SECONDS:
+                with contextlib.suppress(OSError):
+                    self._write(Heartbeat())
+
+    def close(self) -> None:
+        """Stop the heartbeat and close the file."""
+        self._silent.set()
+        with self._lock:
+            self._writer.close()
+
+
+def carry_out(job: JobFolder, listen: Callable[[], None] | None = None) -> None:
+    """Do the job of this folder and write how it ended; raises nothing."""
+    mouth = Mouth(job, listen)
+    with _interrupts_stop(mouth):
+        try:
+            ended = _WORK[job.spec()["kind"]](job, mouth)
+        except BaseException as error:
+            traceback.print_exc(file=sys.stderr)
+            ended = _sentence(job, error)
+            # The traceback holds the model; in a kernel it must not outlive the job.
+            error.__traceback__ = None
+        _settle(job, mouth, ended)
+    mouth.close()
+
+
+def _settle(job: JobFolder, mouth: Mouth, ended: Ended) -> None:
+    for _ in range(2):
+        try:
+            mouth(ended)
+            break
+        except OSError:
+            time.sleep(0.5)
+    if job.id.startswith("run-"):
+        with contextlib.suppress(OSError):
+            view = runs.view_of(job)
+            catch_up(view, EventReader(job.events))
+            from sft_magics.core import codec
+
+            write_durably(job.path / "summary.json", codec.dumps(runs.summary(view)).encode())
+
+
+def _sentence(job: JobFolder, error: BaseException) -> Ended:
+    resume = f"%sft_finetune --resume {job.id} goes on from its newest checkpoint."
+    if isinstance(error, errors.SftError):
+        return Ended("failed", error.what, error.next_step, type(error).__name__)
+    if isinstance(error, OSError):
+        found = errors.from_os_error(error, f"{job.id} was at work")
+        return Ended("failed", found.what, f"{found.next_step} {resume}", type(found).__name__)
+    if isinstance(error, MemoryError):
+        return Ended("failed", "There is not enough memory for this job.", "use a smaller --batch.", "RunProblem")
+    if isinstance(error, KeyboardInterrupt):
+        return Ended("interrupted", f"{job.id} was ended at once.", resume, "RunProblem")
+    what = f"{job.id} failed by a defect of ours ({type(error).__name__}: {error})."
+    return Ended("failed", what, f"report it with {job.log}. {resume}", "Defect")
+
+
+@contextlib.contextmanager
+def _interrupts_stop(mouth: Mouth) -> Any:
+    """Let SIGINT and SIGTERM ask for a stop; a second one ends the work at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if mouth.stopping:
+            raise KeyboardInterrupt
+        mouth.stopping = True
+
+    kept = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _finetune(job: JobFolder, mouth: Mouth) -> Ended:
+    spec = job.spec()
+    if job.told().get("do") == "keep":
+        job.forget_orders()
+        return committing.keep(job, mouth)
+    with _the_device(job, mouth) as granted:
+        if not granted:
+            return Ended("interrupted", f"{job.id} was stopped while it waited.", f"%sft_finetune --resume {job.id}")
+        mouth(work.started("loading the model"))
+        from sft_magics.engine import worker
+
+        trained = worker.train({**spec, "data": spec["data_file"], "resume": True}, mouth, job.path)
+        if trained.stopped:
+            return Ended(
+                "interrupted",
+                f"{job.id} stopped after step {trained.step} of {trained.steps}, with a checkpoint.",
+                f"%sft_finetune --resume {job.id} goes on from there; %sft_keep {job.id} commits its best.",
+                "RunProblem",
+            )
+        return committing.commit(job, mouth, trained)
+
+
+@contextlib.contextmanager
+def _the_device(job: JobFolder, mouth: Mouth) -> Any:
+    """Wait until no other run works on this workspace's device, oldest first; False if told to stop meanwhile."""
+    ws = Workspace(Path(job.spec()["workspace"]))
+    lock, said = None, ""
+    while lock is None:
+        ahead = _ahead(ws, job)
+        lock = try_lock(ws.runs / "device.lock") if not ahead else None
+        behind = ahead or "another run"
+        if lock is None and behind != said:
+            said = behind
+            mouth(Queued(behind))
+        if lock is None:
+            if mouth.stopping or job.told().get("do") == "stop":
+                yield False
+                return
+            time.sleep(0.3)
+    try:
+        (ws.runs / "device.holder").write_text(job.id)
+        yield True
+    finally:
+        os.close(lock)
+
+
+def _ahead(ws: Workspace, job: JobFolder) -> str:
+    mine = float(job.spec()["created_at"])
+    older = [
+        j for j in runs.all_jobs(ws) if j.id != job.id and float(j.spec()["created_at"]) < mine and j.alive()
+    ]  # fmt: skip
+    return older[0].id if older else ""
+
+
+def _predict(job: JobFolder, mouth: Mouth) -> Ended:
+    from sft_magics.engine import worker
+
+    spec = job.spec()
+    mouth(work.started("loading the model"))
+    job.finish({"scores": [worker.predict({**spec, "folder": f}, mouth) for f in spec["folders"]]})
+    return Ended("done")
+
+
+def _inspect(job: JobFolder, mouth: Mouth) -> Ended:
+    from sft_magics.engine import worker
+
+    mouth(work.started("loading the weights"))
+    job.finish(worker.inspect(job.spec(), mouth))
+    return Ended("done")
+
+
+_WORK: dict[str, Callable[[JobFolder, Mouth], Ended]] = {
+    "finetune": _finetune,
+    "predict": _predict,
+    "inspect": _inspect,
+}
+
+
+def main() -> None:
+    """Carry out the job of the folder named on the command line."""
+    from sft_magics.engine import launchers
+
+    with contextlib.suppress(OSError):
+        os.nice(_NICE)
+    launchers.watch_parent()
+    carry_out(JobFolder(Path(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

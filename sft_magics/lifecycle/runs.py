@@ -1,0 +1,169 @@
+"""Runs as a user meets them: list, watch, stop, keep. A run is read from its folder; nobody has to have watched it."""
+
+import contextlib
+import json
+from typing import Annotated, Any
+
+from sft_magics.core import audience, errors, references
+from sft_magics.core import workspace as places
+from sft_magics.core.audience import Companion
+from sft_magics.core.events import EventReader
+from sft_magics.core.jobs import JobFolder
+from sft_magics.core.records import Endpoint, Run, Table, Version
+from sft_magics.core.signatures import Names
+from sft_magics.core.views import LossView
+from sft_magics.core.workspace import Workspace
+from sft_magics.lifecycle import work
+from sft_magics.lifecycle.data import WorkspaceOption
+
+
+def watch(
+    run: Annotated[str | None, "the run; without it the newest", Names("run")] = None,
+    *,
+    workspace: WorkspaceOption = None,
+) -> Run:
+    """Show a run's panel: curves, rate, time left, remarks. From any notebook, kernel or shell, during and after it.
+
+    In a notebook the panel stays live and the kernel stays free; headless it follows to the end.
+    """
+    ws = places.find(workspace)
+    job = find(ws, run)
+    companion = Companion(lambda: request_stop(job), lambda view: work.lose(job, view))
+    audience.current().stay(job, view_of(job), companion, wait=True)
+    return describe(job)
+
+
+def runs(
+    *, model: Annotated[str | None, "only this model's", Names("model")] = None, workspace: WorkspaceOption = None
+) -> Table:
+    """List the runs, newest first, with the state each is in."""
+    found = [describe(job) for job in all_jobs(places.find(workspace))]
+    rows = tuple(r for r in found if model is None or r.model == model)
+    return Table("runs", rows, "" if rows else "%sft_finetune MODEL")
+
+
+def stop(
+    what: Annotated[str, "a run (run-7f3a) or an endpoint's name", Names("stoppable")],
+    *,
+    workspace: WorkspaceOption = None,
+) -> Run | Endpoint:
+    """Stop a run after its step (it checkpoints first and can be resumed), or stop an endpoint after what it answers."""
+    from sft_magics.serving import control as serving
+
+    ws = places.find(workspace)
+    if references.parse(what).run is None:
+        known = {e.name: e for e in serving.endpoints(ws)}
+        if what not in known:
+            ids = [job.id for job in all_jobs(ws) if job.alive()]
+            raise errors.not_found("run or endpoint", what, [*known, *ids], "%sft_runs and %sft_endpoints list them.")
+        return serving.stop(ws, what)
+    job = find(ws, what)
+    if not job.alive():
+        raise errors.RunProblem(f"{job.id} does not run: it is {describe(job).state}.", "%sft_runs lists what runs.")
+    request_stop(job)
+    with contextlib.suppress(KeyboardInterrupt):
+        audience.follow(job, view_of(job), lambda v: work.lose(job, v))
+    return describe(job)
+
+
+def keep(
+    run: Annotated[str, "the run that was interrupted, failed or lost", Names("run")],
+    *,
+    workspace: WorkspaceOption = None,
+) -> Version:
+    """Commit the best state of a run that did not end as a version, as it stands.
+
+    Raises Refused when the run still lives, made its version already, or never reached a checkpoint.
+    """
+    from sft_magics.registry import Registry
+
+    ws = places.find(workspace)
+    job = find(ws, run)
+    seen = describe(job)
+    if seen.state in ("running", "queued"):
+        raise errors.Refused(
+            f"{job.id} is {seen.state}: it will commit its version itself.", f"%sft_stop {job.id} first."
+        )
+    if seen.version:
+        raise errors.Refused(f"{job.id} made {seen.version} already.", f"%sft_evaluate {seen.version}")
+    if not any((job.path / "best").glob("*.safetensors")) and not any((job.path / "checkpoints").glob("step-*")):
+        raise errors.Refused(
+            f"{job.id} has no checkpoint yet to commit.", f"%sft_finetune --resume {job.id} starts it again."
+        )
+    job.tell({"do": "keep"})
+    work.launch(job)
+    view = audience.follow(job, LossView(job.id), lambda v: work.lose(job, v))
+    if not isinstance(view, LossView) or view.version is None:
+        raise work.problem(view)
+    return Registry(ws).version(view.version)
+
+
+def request_stop(job: JobFolder) -> None:
+    """Ask the run to checkpoint and end after the step it is in."""
+    job.tell({"do": "stop"})
+
+
+def all_jobs(ws: Workspace) -> list[JobFolder]:
+    """Return the folders of all runs, newest first."""
+    found = [JobFolder(p.parent) for p in ws.runs.glob("run-*/spec.json")]
+    return sorted(found, key=lambda j: float(j.spec().get("created_at", 0.0)), reverse=True)
+
+
+def find(ws: Workspace, run: str | None) -> JobFolder:
+    """Return the folder of `run`, or of the newest; raises NotFound."""
+    jobs = all_jobs(ws)
+    if run is None:
+        if not jobs:
+            raise errors.NotFound("No run was started in this workspace yet.", "%sft_finetune MODEL starts one.")
+        return jobs[0]
+    for job in jobs:
+        if job.id == run:
+            return job
+    raise errors.not_found("run", run, [j.id for j in jobs], "%sft_runs lists them.")
+
+
+def view_of(job: JobFolder) -> LossView:
+    """Return an empty view that knows which run it is of."""
+    return LossView(job.id, title=f"{job.spec().get('model', '')}", model=str(job.spec().get("model", "")))
+
+
+def describe(job: JobFolder) -> Run:
+    """Return the run as it is now: its order, and the fold of everything it said."""
+    alive = job.alive()
+    settled = job.path / "summary.json"
+    if not alive and settled.exists():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return _run(job, json.loads(settled.read_text()))
+    view = view_of(job)
+    audience.catch_up(view, EventReader(job.events))
+    if view.active and not alive:
+        work.lose(job, view)
+    return _run(job, summary(view))
+
+
+def summary(view: LossView) -> dict[str, Any]:
+    """Return what a list of runs needs to know of one."""
+    return {
+        "state": "queued" if view.state == "waiting" else view.state,
+        "ended_at": view.ended_at,
+        "version": view.version,
+        "why": view.why or (f"behind {view.behind}" if view.behind else ""),
+        "next_step": view.next_step,
+        "step": view.step,
+        "steps": view.steps,
+        "metric": view.best("accuracy"),
+    }
+
+
+def _run(job: JobFolder, state: dict[str, Any]) -> Run:
+    spec = job.spec()
+    return Run(
+        id=job.id,
+        model=spec["model"],
+        data=spec["data"],
+        options=spec["options"],
+        created_at=spec["created_at"],
+        folder=str(job.path),
+        parent=spec.get("parent"),
+        **state,
+    )

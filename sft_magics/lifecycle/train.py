@@ -1,0 +1,234 @@
+"""Stage 2, train: theta* = argmin L(D_task, f_theta), in a process of its own, ending in a committed version."""
+
+import contextlib
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from sft_magics.core import audience, errors, provenance
+from sft_magics.core import workspace as places
+from sft_magics.core.audience import Companion
+from sft_magics.core.jobs import JobFolder
+from sft_magics.core.records import Dataset, Model, Run, Version
+from sft_magics.core.signatures import Names
+from sft_magics.core.views import JobView
+from sft_magics.core.workspace import Workspace, new_id
+from sft_magics.lifecycle import runs as run_folders
+from sft_magics.lifecycle import work
+from sft_magics.lifecycle.data import WorkspaceOption
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is fine-tuned: the options of `finetune` that reach the engine."""
+
+    epochs: float = 1.0
+    lr: float = 5e-5
+    batch: int = 32
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    max_length: int = 256
+    seed: int = 0
+    precision: str = "auto"
+    device: str = "auto"
+    threads: int | str = "auto"
+    dropout: bool = True
+    checkpoint_seconds: float = 60.0
+
+    def options(self) -> dict[str, Any]:
+        """Return the options as the run's order records them; raises UsageProblem for values that cannot work."""
+        checks = (
+            ("epochs", self.epochs, 0 < self.epochs <= 10_000, "3"),
+            ("lr", self.lr, 0 < self.lr < 10, "5e-5"),
+            ("batch", self.batch, 1 <= self.batch <= 65_536, "32"),
+            ("warmup", self.warmup, 0 <= self.warmup < 1, "0.1"),
+            ("max-length", self.max_length, 8 <= self.max_length <= 100_000, "256"),
+            ("weight-decay", self.weight_decay, 0 <= self.weight_decay < 1, "0.01"),
+            ("threads", self.threads, self.threads == "auto" or 1 <= int(self.threads) <= 1024, "2"),
+            ("checkpoint-seconds", self.checkpoint_seconds, self.checkpoint_seconds > 0, "60"),
+        )
+        for name, value, fits, example in checks:
+            if not fits:
+                raise errors.UsageProblem(f"--{name} cannot be {value}.", f"write for example --{name} {example}.")
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class Order:
+    """All that a run needs to know, before it has a folder."""
+
+    ws: Workspace
+    model: Model
+    dataset: Dataset
+    recipe: Recipe
+    parent: Version | None = None
+    aliases: tuple[str, ...] = ()
+    note: str = ""
+    given: dict[str, Any] = field(default_factory=dict)
+
+    def place(self) -> JobFolder:
+        """Write the run's folder with its order in it."""
+        spec = {
+            "kind": "finetune",
+            "workspace": str(self.ws.root),
+            "model": self.model.name,
+            "task": self.model.task,
+            "data": self.dataset.name,
+            "data_fingerprint": self.dataset.fingerprint,
+            "data_file": str(self.ws.root / self.dataset.file),
+            "labels": list(self.model.labels),
+            "parent": self.parent.ref if self.parent else None,
+            "start": self._start(),
+            "options": self.recipe.options(),
+            "given": self.given,
+            "aliases": list(self.aliases),
+            "note": self.note,
+            "cells": list(provenance.cells()),
+            "created_at": time.time(),
+        }
+        return JobFolder(self.ws.runs / new_id("run", self.ws.runs)).create(spec)
+
+    def _start(self) -> dict[str, Any]:
+        if self.parent is None:
+            return dict(self.model.weights["start"])
+        from sft_magics.registry import ArtifactStore
+
+        folder = ArtifactStore(self.ws.artifacts).checkout(self.parent.artifact)
+        return {"kind": "folder", "path": str(folder), "source": f"version {self.parent.ref}"}
+
+
+def finetune(
+    model: Annotated[str | None, "the model to fine-tune", Names("model")] = None,
+    *,
+    data: Annotated[str | None, "another dataset than the model's own", Names("dataset")] = None,
+    epochs: Annotated[float, "passes over the training rows"] = 1.0,
+    lr: Annotated[float, "peak learning rate"] = 5e-5,
+    batch: Annotated[int, "rows a step"] = 32,
+    weight_decay: Annotated[float, "AdamW's weight decay"] = 0.01,
+    warmup: Annotated[float, "fraction of the steps over which the rate rises"] = 0.1,
+    max_length: Annotated[int, "tokens of a text that are read"] = 256,
+    seed: Annotated[int, "order of rows, dropout and the fresh head"] = 0,
+    precision: Annotated[Literal["auto", "bf16", "fp32"], "number format; auto takes what gains here"] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], "where to compute"] = "auto",
+    threads: Annotated[int | Literal["auto"], "CPU threads"] = "auto",
+    dropout: Annotated[bool, "the base's own dropout"] = True,
+    checkpoint_seconds: Annotated[float, "at least one checkpoint in so many seconds"] = 60.0,
+    from_: Annotated[str | None, "a version to start from, instead of the base weights", Names("version")] = None,
+    resume: Annotated[str | None, "go on with a run that was interrupted or lost", Names("run")] = None,
+    background: Annotated[bool, "return at once and leave the run working"] = False,
+    in_process: Annotated[bool, "train in this very process, for small machines"] = False,
+    die_with_kernel: Annotated[bool, "end the run when this kernel ends"] = False,
+    workspace: WorkspaceOption = None,
+) -> Version | Run:
+    """Fine-tune a model on its data; the run is a process of its own and goes on if the notebook dies.
+
+    Returns the committed Version, or with --background the Run at once. Interrupting the kernel finishes the step and
+    checkpoints; a second interrupt ends at once. Raises RunProblem when the run fails, is interrupted or lost.
+    """
+    ws = places.find(workspace)
+    if background and in_process:
+        raise errors.UsageProblem("--background and --in-process exclude each other.", "leave one of the two out.")
+    if resume is not None:
+        job = _resumable(ws, resume)
+    else:
+        recipe = Recipe(
+            epochs, lr, batch, weight_decay, warmup, max_length, seed, precision, device, threads, dropout,
+            checkpoint_seconds,
+        )  # fmt: skip
+        job = _order(ws, model, data, from_, recipe).place()
+    if in_process:
+        return _in_process(ws, job)
+    work.launch(job, die_with_kernel=die_with_kernel)
+    if background:
+        return in_background(job)
+    return attend(ws, job)
+
+
+def _order(ws: Workspace, model: str | None, data: str | None, from_: str | None, recipe: Recipe) -> Order:
+    from sft_magics.registry import Registry
+
+    if model is None:
+        raise errors.UsageProblem("%sft_finetune needs the model to fine-tune.", "write %sft_finetune MODEL --epochs 1")
+    registry = Registry(ws)
+    record = registry.model(model)
+    recipe.options()
+    parent = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}") if from_ else None
+    dataset = registry.dataset(data or str(record.data))
+    check_fits(record, dataset)
+    return Order(ws, record, dataset, recipe, parent)
+
+
+def check_fits(model: Model, dataset: Dataset) -> None:
+    """Refuse data whose labels the model's head does not know."""
+    unknown = [label for label in dataset.labels if label not in model.labels]
+    if unknown:
+        raise errors.DataProblem(
+            f"Dataset {dataset.name} has labels that model {model.name} does not know: {', '.join(unknown[:5])}.",
+            f"%sft_create {model.name}-2 --base {model.base} --data {dataset.name} makes a model for them.",
+        )
+
+
+def _resumable(ws: Workspace, run: str) -> JobFolder:
+    job = run_folders.find(ws, run)
+    seen = run_folders.describe(job)
+    if seen.state in ("running", "queued"):
+        raise errors.Refused(f"{run} is {seen.state} already.", f"%sft_watch {run} shows it.")
+    if seen.version:
+        raise errors.Refused(f"{run} is done: it made {seen.version}.", f"%sft_finetune {seen.model} starts a new run.")
+    if not Path(job.spec()["data_file"]).exists():
+        raise errors.DataProblem(f"The data of {run} is no longer there.", f"%sft_data {seen.data} SOURCE loads it.")
+    job.forget_orders()
+    (job.path / "summary.json").unlink(missing_ok=True)
+    return job
+
+
+def in_background(job: JobFolder) -> Run:
+    """Leave the run to itself, with a live panel where the face has one."""
+    companion = Companion(lambda: run_folders.request_stop(job), lambda view: work.lose(job, view))
+    audience.current().stay(job, run_folders.view_of(job), companion, wait=False)
+    return run_folders.describe(job)
+
+
+def attend(ws: Workspace, job: JobFolder) -> Version:
+    """Show the run until it ends and return its version; an interrupt stops the run, a second one at once."""
+    view: JobView = run_folders.view_of(job)
+    try:
+        audience.follow(job, view, lambda v: work.lose(job, v))
+    except KeyboardInterrupt:
+        run_folders.request_stop(job)
+        view = _await_stop(job)
+    return outcome(ws, job, view)
+
+
+def _await_stop(job: JobFolder) -> JobView:
+    view: JobView = run_folders.view_of(job)
+    try:
+        return audience.follow(job, view, lambda v: work.lose(job, v))
+    except KeyboardInterrupt:
+        job.kill()
+        work.end_for(
+            job,
+            "interrupted",
+            f"{job.id} was ended at once by a second interrupt; its newest checkpoint is kept.",
+            f"%sft_finetune --resume {job.id} goes on from there; %sft_keep {job.id} commits its best.",
+        )
+        view = run_folders.view_of(job)
+        return audience.follow(job, view, lambda v: work.lose(job, v))
+
+
+def outcome(ws: Workspace, job: JobFolder, view: JobView) -> Version:
+    """Return the version that the run made; raises what it ended with if it made none."""
+    from sft_magics.registry import Registry
+
+    run = run_folders.describe(job)
+    if run.version is None:
+        raise work.problem(view)
+    return Registry(ws).version(run.version)
+
+
+def _in_process(ws: Workspace, job: JobFolder) -> Version:
+    view = run_folders.view_of(job)
+    with contextlib.suppress(KeyboardInterrupt):
+        work.launch_inline(job, view)
+    return outcome(ws, job, view)

@@ -1,0 +1,141 @@
+"""How a stage gets work done outside this process: submit a job, show it, fetch its result, say why it failed."""
+
+import contextlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sft_magics.core import audience, errors
+from sft_magics.core.events import Ended, EventWriter, Started
+from sft_magics.core.jobs import JobFolder
+from sft_magics.core.views import JobView
+from sft_magics.core.workspace import Workspace, new_id
+
+PROCESS = "sft_magics.lifecycle.process"
+
+
+def launch(job: JobFolder, *, die_with_kernel: bool = False) -> None:
+    """Start the job's own process, detached from this one; it lives on when this one ends, unless told otherwise."""
+    from sft_magics.engine import launchers
+
+    launchers.start(job, PROCESS, keep=not die_with_kernel)
+
+
+def launch_inline(job: JobFolder, view: JobView) -> None:
+    """Do the job in this process (small machines), showing `view` as it goes."""
+    from sft_magics.engine import launchers
+    from sft_magics.lifecycle import process
+
+    reader = audience.EventReader(job.events)
+    watcher = audience.current()
+    shown = 0.0
+
+    def listen() -> None:
+        nonlocal shown
+        audience.catch_up(view, reader, watcher.hear)
+        if time.monotonic() - shown >= audience.REDRAW_SECONDS:
+            shown = time.monotonic()
+            watcher.show(view)
+
+    launchers.inline(job, lambda path: process.carry_out(JobFolder(path), listen))
+    audience.catch_up(view, reader, watcher.hear)
+    watcher.show(view)
+
+
+def ask(ws: Workspace, title: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Do a short job (an evaluation, a prediction, an inspection) in its own process and return its result.
+
+    Raises RunProblem or ModelProblem with the job's own sentence when it fails, and when the user interrupts it.
+    """
+    job = JobFolder(ws.jobs / new_id("job", ws.jobs)).create(spec)
+    view = JobView(job.id, title=title)
+    launch(job, die_with_kernel=True)
+    try:
+        audience.follow(job, view, lambda v: lose(job, v))
+    except KeyboardInterrupt:
+        job.kill()
+        shutil.rmtree(job.path, ignore_errors=True)
+        raise errors.RunProblem(f"{title} was stopped; nothing was changed.", "type the same line again.") from None
+    if view.state != "done":
+        raise problem(view)
+    result = job.result()
+    shutil.rmtree(job.path, ignore_errors=True)
+    if result is None:
+        raise errors.RunProblem(f"{title} ended without a result.", "type %sft_doctor.")
+    return result
+
+
+def problem(view: JobView) -> errors.SftError:
+    """Return the error that a job ended with."""
+    kinds: dict[str, type[errors.SftError]] = {c.__name__: c for c in errors.SftError.__subclasses__()}
+    return kinds.get(view.problem, errors.RunProblem)(view.why, view.next_step)
+
+
+def lose(job: JobFolder, view: JobView) -> None:
+    """Mark a job whose process is gone without a word, with what is known of its end."""
+    words = job.last_words()
+    memory = "The system may have ended it for want of memory"
+    tail = f"; it last printed: {words}" if words else f"; {memory[0].lower()}{memory[1:]}, or someone killed it"
+    if job.id.startswith("run-"):
+        step = (
+            f"%sft_finetune --resume {job.id} goes on from its newest checkpoint; %sft_keep {job.id} commits its best."
+        )
+    else:
+        step = "type the same line again; %sft_doctor shows the memory that is free."
+    view.lose(f"The process of {job.id} is gone without a word{tail}.", step)
+
+
+def end_for(job: JobFolder, state: str, why: str, next_step: str) -> None:
+    """Write the last line for a process that cannot do so itself because it was ended."""
+    deadline = time.monotonic() + 10
+    while job.alive() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    writer = EventWriter(job.events)
+    writer.write(Ended(state, why, next_step))
+    writer.close()
+
+
+@contextlib.contextmanager
+def telling(title: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a progress line for work done right here; yields `say(what, done, total)`."""
+    view = JobView(f"here-{time.monotonic_ns()}", title=title, state="running", started_at=time.time())
+    watcher = audience.current()
+    said = False
+
+    def say(what: str, done: int, total: int = 0) -> None:
+        nonlocal said
+        said = True
+        view.what, view.done, view.total, view.heard_at = what, done, total, time.time()
+        watcher.show(view)
+
+    try:
+        yield say
+    except BaseException:
+        view.state, view.ended_at = "failed", time.time()
+        if said:
+            watcher.show(view)
+        raise
+    view.state, view.ended_at = "done", time.time()
+    if said:
+        watcher.show(view)
+
+
+def started(what: str, **facts: Any) -> Started:
+    """Return the `Started` event of this process."""
+    import os
+    import platform
+
+    return Started(what, os.getpid(), host=platform.node(), **facts)
+
+
+def python() -> str:
+    """The interpreter that jobs run with."""
+    return sys.executable
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of the files below `folder`."""
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())

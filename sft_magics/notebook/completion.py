@@ -1,0 +1,136 @@
+"""Tab completion of magic lines: verbs' options, choices, and the names of things in this workspace."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
+
+from sft_magics.core import workspace as places
+from sft_magics.core.errors import SftError
+from sft_magics.core.signatures import Option, Signature, magic_name
+from sft_magics.core.workspace import Workspace
+from sft_magics.verbs import VERBS
+
+if TYPE_CHECKING:
+    from sft_magics.registry import Registry
+
+_MAGICS = {magic_name(name): verb for name, verb in VERBS.items()}
+_DATA_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
+
+
+@context_matcher()
+def complete(context: CompletionContext) -> SimpleMatcherResult:
+    """Complete the word under the cursor of a line that begins with one of our magics."""
+    line = context.line_with_cursor.lstrip()
+    magic, _, _ = line.partition(" ")
+    verb = _MAGICS.get("%" + magic.lstrip("%"))
+    if verb is None or " " not in line or not magic.startswith("%"):
+        return {"completions": []}
+    word = "" if line[-1].isspace() else line.split()[-1]
+    before = line.split()[1:] if not word else line.split()[1:-1]
+    words = [w for w in suggest(verb.signature, before, word) if w.startswith(word)]
+    # IPython replaces context.token, which begins after the last delimiter in the word.
+    cut = len(word) - len(context.token)
+    return {"completions": [SimpleCompletion(w[cut:]) for w in words if len(w) > cut], "suppress": bool(words)}
+
+
+def suggest(signature: Signature, before: list[str], word: str) -> list[str]:
+    """Return what could stand at the place of `word` after the words `before`."""
+    flags = signature.flags
+    if before and before[-1] in flags and not flags[before[-1]].boolean:
+        return values(flags[before[-1]])
+    if word.startswith("-"):
+        return [*(f for f in flags if f not in before), "-o"]
+    place = 0
+    skip = False
+    for earlier in before:
+        if skip or earlier.startswith("-"):
+            skip = not skip and earlier in flags and not flags[earlier].boolean
+        else:
+            place += 1
+    positional = signature.positional
+    if place < len(positional):
+        return values(positional[place])
+    return [f for f in flags if f not in before]
+
+
+def values(option: Option) -> list[str]:
+    """Return the values an option can take: its choices, and the things of its kind that there are."""
+    found = list(option.choices)
+    find = _NAMES.get(option.names)
+    if find is not None:
+        try:
+            found += find(places.find())
+        except SftError:
+            return found
+    return found
+
+
+def _registry(ws: Workspace) -> "Registry":
+    from sft_magics.registry import Registry
+
+    return Registry(ws)
+
+
+def _datasets(ws: Workspace) -> list[str]:
+    return [d.name for d in _registry(ws).datasets()]
+
+
+def _models(ws: Workspace) -> list[str]:
+    return [m.name for m in _registry(ws).models()]
+
+
+def _versions(ws: Workspace) -> list[str]:
+    found = _registry(ws).versions()
+    aliased = [f"{v.model}@{a}" for v in found for a in v.aliases]
+    return [*sorted({v.model for v in found}), *aliased, *(v.ref for v in found)]
+
+
+def _aliases(ws: Workspace) -> list[str]:
+    return sorted({"live", "candidate", *(a for v in _registry(ws).versions() for a in v.aliases)})
+
+
+def _runs(ws: Workspace) -> list[str]:
+    from sft_magics.lifecycle.runs import all_jobs
+
+    return [job.id for job in all_jobs(ws)]
+
+
+def _endpoints(ws: Workspace) -> list[str]:
+    return sorted(p.parent.name for p in ws.endpoints.glob("*/spec.json"))
+
+
+def _sources(ws: Workspace) -> list[str]:
+    return [f"sample:{name}" for name in ("reviews", "amazon", "tweets", "nyt")] + _files(ws)
+
+
+def _files(ws: Workspace) -> list[str]:
+    return sorted(p.name for p in Path.cwd().iterdir() if p.suffix in _DATA_SUFFIXES)
+
+
+def _packages(ws: Workspace) -> list[str]:
+    from sft_magics.core.fetching import CATALOG
+
+    return ["all", *CATALOG]
+
+
+def _bases(ws: Workspace) -> list[str]:
+    from sft_magics.core.fetching import CATALOG
+
+    return [key for key, package in CATALOG.items() if package.kind == "model"]
+
+
+_NAMES: dict[str, Callable[[Workspace], Iterable[str]]] = {
+    "dataset": _datasets,
+    "model": _models,
+    "version": _versions,
+    "alias": _aliases,
+    "run": _runs,
+    "endpoint": _endpoints,
+    "stoppable": lambda ws: [*_runs(ws), *_endpoints(ws)],
+    "source": _sources,
+    "file": _files,
+    "package": _packages,
+    "base": _bases,
+}

@@ -1,0 +1,108 @@
+"""Panels: pure functions from a record or view to HTML, and to the text that says the same.
+
+Everything a user owns is escaped; every drawing is SVG made here; nothing needs JavaScript. This room knows core only.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sft_magics.core import records
+from sft_magics.core.views import JobView, LossView
+from sft_magics.notebook.panels import (
+    alerts,
+    badges,
+    board,
+    comparison,
+    data,
+    doctor,
+    endpoint,
+    evaluation,
+    history,
+    loss,
+    model,
+    monitor,
+    predictions,
+    progress,
+    retirement,
+    runs,
+    versions,
+)
+from sft_magics.notebook.panels.marks import measured
+from sft_magics.notebook.panels.markup import Child, Safe, el, next_line
+from sft_magics.notebook.panels.style import output
+from sft_magics.notebook.panels.tables import listing
+
+Draw = Callable[[Any], Sequence[Child]]
+
+_TABLES: dict[str, tuple[str, Sequence[str], Callable[[Any], list[list[Child]]]]] = {
+    "versions": ("Versions", versions.HEADS, versions.rows),
+    "runs": ("Runs", runs.HEADS, runs.rows),
+    "endpoints": ("Endpoints", endpoint.HEADS, endpoint.rows),
+    "alerts": ("Alerts", alerts.HEADS, alerts.rows),
+    "datasets": ("Datasets", data.HEADS, data.rows),
+    "models": ("Models", model.HEADS, model.rows),
+    "checks": ("Doctor", doctor.HEADS, doctor.rows),
+    "fetched": ("Fetched", doctor.HEADS, doctor.rows),
+}
+
+
+def _table(found: records.Table) -> list[Child]:
+    if found.kind in _TABLES:
+        caption, heads, rows = _TABLES[found.kind]
+        drawn = listing(caption, heads, rows(found.rows), "none yet")
+    else:
+        drawn = history.history(found) if found.kind == "history" else history.generic(found)
+    return [drawn, next_line(found.next_step)]
+
+
+def _metric(found: records.Metric) -> list[Child]:
+    return [el("p", el("strong", found.key), " ", measured(found) or "–")]
+
+
+_DRAWS: dict[type, tuple[str, Draw]] = {
+    records.Alert: ("Alert", alerts.card),
+    records.Board: ("Board", board.card),
+    records.Check: ("Check", doctor.card),
+    records.Comparison: ("Comparison", comparison.card),
+    records.Dataset: ("Dataset", data.card),
+    records.Endpoint: ("Endpoint", endpoint.card),
+    records.Evaluation: ("Evaluation", evaluation.card),
+    records.EvaluationPair: ("Evaluation pair", comparison.pair),
+    records.Example: ("Example", data.example),
+    records.Feedback: ("Feedback", monitor.feedback),
+    records.Finding: ("Finding", lambda found: [badges.notes(data.finding(found))]),
+    records.Metric: ("Metric", _metric),
+    records.Model: ("Model", model.card),
+    records.Prediction: ("Prediction", predictions.one),
+    records.Predictions: ("Predictions", predictions.card),
+    records.Report: ("Monitor", monitor.card),
+    records.Retirement: ("Retirement", retirement.card),
+    records.Run: ("Run", runs.card),
+    records.Table: ("Table", _table),
+    records.Version: ("Version", versions.card),
+    LossView: ("Fine-tuning run", loss.panel),
+    JobView: ("Job", progress.panel),
+}
+RECORDS = tuple(kind for kind in _DRAWS if not issubclass(kind, JobView))
+
+
+def html(thing: object, *, blocking: bool = False, now: float | None = None) -> Safe | None:
+    """Return the panel of a record or view as HTML, or None for a thing that has none.
+
+    `blocking` and `now` (seconds since the epoch) concern a run's panel only: see `loss.panel`.
+    """
+    if isinstance(thing, LossView):
+        parts = loss.panel(thing, blocking=blocking, now=now)
+        return output(*parts, label=f"Fine-tuning run {thing.job}")
+    found = _DRAWS.get(type(thing))
+    if found is None:
+        return None
+    label, draw = found
+    return output(*draw(thing), label=label)
+
+
+def text(thing: object) -> str:
+    """Return the plain text that says the same as the panel."""
+    if isinstance(thing, LossView):
+        return loss.text(thing)
+    return progress.text(thing) if isinstance(thing, JobView) else str(thing)

@@ -1,0 +1,108 @@
+"""A dataset's profile: rows, classes in each split, text lengths, what the checks found, and examples."""
+
+from collections.abc import Sequence
+
+from sft_magics.core.records import Dataset, Example, Finding
+from sft_magics.notebook.panels import badges
+from sft_magics.notebook.panels.formats import count, percent, when
+from sft_magics.notebook.panels.marks import bar, histogram
+from sft_magics.notebook.panels.markup import Child, Safe, code, columns, el, facts, head, join, muted, section, shorten
+from sft_magics.notebook.panels.style import BLUE, GREEN, PURPLE
+from sft_magics.notebook.panels.tables import table
+
+HEADS = ("dataset", "train#", "validation#", "classes", "source", "fingerprint", "findings", "made")
+_INKS = (BLUE, GREEN, PURPLE)
+
+
+def rows(datasets: Sequence[Dataset]) -> list[list[Child]]:
+    """Return the rows of the table of datasets."""
+    return [
+        [
+            el("strong", d.name), count(d.counts.get("train", 0)), count(d.counts.get("validation", 0)),
+            shorten(", ".join(d.labels), 60), shorten(d.source, 60), code(d.fingerprint[:12]), _worst(d.findings),
+            el("span", when(d.created_at), class_="sft-k"),
+        ]
+        for d in datasets
+    ]  # fmt: skip
+
+
+def _worst(findings: Sequence[Finding]) -> Safe | None:
+    for level in ("error", "warning"):
+        if n := sum(f.level == level for f in findings):
+            return el("span", badges.icon(level), f" {n} {level}{'s' if n > 1 else ''}", class_="sft-k")
+    return None
+
+
+def card(dataset: Dataset) -> list[Child]:
+    """Return the parts of a dataset's profile card."""
+    splits = [(name, count(n)) for name, n in dataset.counts.items()]
+    return [
+        head(dataset.name, detail=muted(dataset.task), right=muted(when(dataset.created_at))),
+        facts(
+            *splits,
+            ("classes", count(len(dataset.labels))),
+            ("fingerprint", code(dataset.fingerprint[:12])),
+            ("source", shorten(dataset.source, 120)),
+            *((f"{role} column", column) for role, column in dataset.columns.items()),
+            ("made from", ", ".join(dataset.parents)),
+            ("license", dataset.license),
+        ),
+        _findings(dataset.findings),
+        columns(_classes(dataset), _lengths(dataset)),
+        _examples(dataset.examples),
+    ]
+
+
+def finding(found: Finding) -> Safe:
+    """Return a finding as one line."""
+    return badges.note(found.level, found.message)
+
+
+def _findings(findings: Sequence[Finding]) -> Safe | None:
+    if not findings:
+        return el("p", badges.icon("ok"), " The checks found nothing to worry about.")
+    ranked = sorted(findings, key=lambda f: ("error", "warning", f.level).index(f.level))
+    return badges.notes(*map(finding, ranked))
+
+
+def _classes(dataset: Dataset) -> Safe:
+    """Return, for each class, its share of each split."""
+    splits = list(dataset.class_counts)
+    rows: list[list[Child]] = []
+    for label in dataset.labels:
+        row: list[Child] = [el("span", shorten(label, 60), class_="sft-u")]
+        for ink, split in zip(_INKS, splits, strict=False):
+            n, total = dataset.class_counts[split].get(label, 0), sum(dataset.class_counts[split].values())
+            share = n / total if total else 0.0
+            words = f"{label}: {count(n)} of {split}, {percent(share)}"
+            row.append(
+                join(
+                    bar(share, words, color=ink, width=70),
+                    " ",
+                    el("span", count(n), muted(f" {percent(share)}"), class_="sft-k"),
+                )
+            )
+        rows.append(row)
+    return table("Classes", ["class", *splits[: len(_INKS)]], rows)
+
+
+def _lengths(dataset: Dataset) -> Safe | None:
+    if not dataset.lengths or not dataset.length_edges:
+        return None
+    return section("Words a text", histogram(dataset.lengths, dataset.length_edges, "words"))
+
+
+def _examples(examples: Sequence[Example]) -> Safe | None:
+    if not examples:
+        return None
+    rows: list[list[Child]] = [
+        [el("span", shorten(e.text), class_="sft-u"), shorten(e.label, 60), badges.tag(e.split) if e.split else None]
+        for e in examples
+    ]
+    return table("Examples", ("text", "label", "split"), rows)
+
+
+def example(found: Example) -> list[Child]:
+    """Return the parts of a single example."""
+    split = badges.tag(found.split) if found.split else None
+    return [head(found.label, detail=split), el("p", shorten(found.text, 600), class_="sft-u")]

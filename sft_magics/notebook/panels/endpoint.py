@@ -1,0 +1,77 @@
+"""An endpoint: state, version, address, and lines to paste that ask it. The token stays in its file."""
+
+import json
+import shlex
+from collections.abc import Sequence
+
+from sft_magics.core.records import Endpoint
+from sft_magics.notebook.panels import badges
+from sft_magics.notebook.panels.formats import count, duration, when
+from sft_magics.notebook.panels.markup import Child, code, columns, el, facts, head, muted, section
+
+HEADS = ("endpoint", "state", "version", "deployed as", "url", "requests#", "started")
+_ASKED = "a moving, funny film"
+_UP = ("ready", "starting")
+
+
+def rows(endpoints: Sequence[Endpoint]) -> list[list[Child]]:
+    """Return the rows of the table of endpoints."""
+    return [
+        [
+            el("strong", e.name), el("span", badges.badge(e.state), title=e.why or None), e.version, e.ref, code(e.url),
+            count(e.requests), el("span", when(e.created_at), class_="sft-k"),
+        ]
+        for e in endpoints
+    ]  # fmt: skip
+
+
+def card(found: Endpoint) -> list[Child]:
+    """Return the parts of an endpoint's card."""
+    if found.keep:
+        stops = "when asked"
+    else:
+        stops = "with this kernel" + (f", or {duration(found.idle_stop)} idle" if found.idle_stop else "")
+    return [
+        head(found.name, before=badges.badge(found.state), detail=code(found.url), right=muted(when(found.created_at))),
+        facts(
+            ("answers", el("strong", found.version)),
+            ("deployed as", found.ref),
+            ("requests", count(found.requests)),
+            ("stops", stops),
+        ),
+        el("p", muted("token file "), code(found.token_file)),
+        el("p", found.why, class_="sft-u") if found.why else None,
+        _usage(found) if found.state in _UP else None,
+    ]
+
+
+def curl(found: Endpoint) -> str:
+    """Return the shell command that asks the endpoint."""
+    body = shlex.quote(json.dumps({"inputs": [_ASKED]}))
+    return (
+        f"curl -s {shlex.quote(found.url + '/predict')} \\\n"
+        f'  -H "Authorization: Bearer $(cat {shlex.quote(found.token_file)})" \\\n'
+        f"  -H 'Content-Type: application/json' \\\n"
+        f"  -d {body}"
+    )
+
+
+def python(found: Endpoint) -> str:
+    """Return the Python lines that ask the endpoint, with the standard library only."""
+    return "\n".join(
+        [
+            "import json, pathlib, urllib.request",
+            "",
+            f"token = pathlib.Path({found.token_file!r}).read_text().strip()",
+            f"request = urllib.request.Request({found.url + '/predict'!r},",
+            f'    json.dumps({{"inputs": [{_ASKED!r}]}}).encode(),',
+            '    {"Authorization": f"Bearer {token}", "Content-Type": "application/json"})',
+            'print(json.load(urllib.request.urlopen(request))["predictions"])',
+        ]
+    )
+
+
+def _usage(found: Endpoint) -> Child:
+    return columns(
+        section("Ask it from a shell", el("pre", curl(found))), section("or from Python", el("pre", python(found)))
+    )

@@ -1,0 +1,94 @@
+"""An evaluation: per class with 95 % intervals, the confusion matrix, and what it was most wrongly sure of."""
+
+from collections.abc import Mapping, Sequence
+
+from sft_magics.core.records import Evaluation, Metric
+from sft_magics.notebook.panels.formats import count, duration, percent
+from sft_magics.notebook.panels.marks import measured
+from sft_magics.notebook.panels.markup import Child, Safe, columns, el, facts, head, muted, section, shorten
+from sft_magics.notebook.panels.predictions import confidence
+from sft_magics.notebook.panels.style import BLUE, GREEN, PURPLE
+from sft_magics.notebook.panels.tables import table
+
+_MATRIX = 16
+_RIGHT, _WRONG = "0,114,178", "213,94,0"
+
+
+def card(found: Evaluation) -> list[Child]:
+    """Return the parts of an evaluation."""
+    support = [sum(row) for row in found.confusion]
+    overall = [
+        (name, measured(found.metrics[name], wide=False))
+        for name in ("accuracy", "precision", "recall", "f1")
+        if name in found.metrics
+    ]
+    where = muted(f"on {found.data}, {found.split} rows, n = {count(found.n)}")
+    return [
+        head(found.version, detail=where, right=muted(f"took {duration(found.seconds)}") if found.seconds else None),
+        facts(*overall),
+        classes(found.metrics, found.labels, support),
+        columns(matrix(found.labels, found.confusion)),
+        _worst(found),
+    ]
+
+
+def classes(metrics: Mapping[str, Metric], labels: Sequence[str], support: Sequence[int] = ()) -> Safe:
+    """Return the table of classes: precision, recall and F1 with their 95 % intervals."""
+    inks = {"precision": PURPLE, "recall": BLUE, "f1": GREEN}
+    rows = [
+        [
+            el("span", shorten(label, 80), class_="sft-u"),
+            *([count(support[i])] if support else []),
+            *(measured(metrics.get(f"{name}[{label}]"), color=ink) for name, ink in inks.items()),
+        ]
+        for i, label in enumerate(labels)
+    ]
+    heads = ["class", *(["rows#"] if support else []), *inks]
+    return table("Per class, with 95 % intervals", heads, rows)
+
+
+def matrix(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Safe:
+    """Return the confusion matrix as a shaded table, or its largest mistakes where there are many classes."""
+    if len(labels) > _MATRIX:
+        return _mistakes(labels, counts)
+    short = [shorten(label, 24) for label in labels]
+    corner = el("td", muted("truth ↓ predicted →"))
+    top = el("tr", corner, *(el("th", name, scope="col", class_="sft-u") for name in short))
+    body = []
+    for i, name in enumerate(short):
+        total = sum(counts[i])
+        cells = [_shaded(n, total, i == j, short[j]) for j, n in enumerate(counts[i])]
+        body.append(el("tr", el("th", name, scope="row", class_="sft-u"), *cells))
+    inner = [el("caption", "Confusion matrix"), el("thead", top), el("tbody", *body)]
+    return el("div", el("table", *inner, class_="sft-q"), class_="sft-x")
+
+
+def _shaded(n: int, total: int, right: bool, predicted: str) -> Safe:
+    share = n / total if total else 0.0
+    alpha = 0.0 if n == 0 else 0.08 + 0.42 * share
+    words = f"{percent(share)} of the row predicted as {predicted}"
+    style = f"background-color:rgba({_RIGHT if right else _WRONG},{alpha:.2f});text-align:right"
+    return el("td", el("strong", count(n)) if right else count(n), style=style, title=words)
+
+
+def _mistakes(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Safe:
+    pairs = [
+        (n, labels[i], labels[j], n / (sum(row) or 1))
+        for i, row in enumerate(counts)
+        for j, n in enumerate(row)
+        if i != j and n
+    ]
+    pairs.sort(key=lambda p: -p[0])
+    rows: list[list[Child]] = [
+        [shorten(t, 80), shorten(p, 80), count(n), percent(share)] for n, t, p, share in pairs[:20]
+    ]
+    return table("The most frequent mistakes", ("truth", "predicted as", "rows#", "share of the class#"), rows)
+
+
+def _worst(found: Evaluation) -> Safe | None:
+    if not found.worst:
+        return None
+    rows: list[list[Child]] = [
+        [el("span", shorten(p.text), class_="sft-u"), p.truth, p.label, confidence(p)] for p in found.worst
+    ]
+    return section("", table("Most confidently wrong", ("text", "truth", "predicted", "confidence"), rows))

@@ -1,0 +1,46 @@
+"""Tables of rows this room has no record for: the audit log, and whatever a table may hold one day."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from sft_magics.core.records import Table
+from sft_magics.notebook.panels.formats import when
+from sft_magics.notebook.panels.markup import Child, Safe, el, join, muted, shorten
+from sft_magics.notebook.panels.tables import listing
+
+_HEADS = ("when", "who", "what", "of", "before → after", "reason")
+
+
+def history(found: Table) -> Safe:
+    """Return the audit log, in the order given."""
+    return listing("History", _HEADS, [_change(row) for row in found.rows], "nothing was changed yet")
+
+
+def _change(row: Any) -> list[Child]:
+    return [
+        el("span", when(row.at), class_="sft-k"),
+        f"{row.who}@{row.host}",
+        row.action,
+        el("strong", row.subject),
+        join(_short(row.before), " → ", _short(row.after)),
+        row.reason or None,
+    ]
+
+
+def _short(value: str | None) -> Child:
+    return muted("nothing") if value is None else shorten(value, 60)
+
+
+def generic(found: Table) -> Safe:
+    """Return a table of any rows: dataclasses and mappings by their fields, everything else as text."""
+    dicts = [_fields(row) for row in found.rows]
+    heads = list(dict.fromkeys(key for row in dicts for key in row))
+    rows: Sequence[Sequence[Child]] = [[shorten(str(row.get(h, "")), 120) for h in heads] for row in dicts]
+    return listing(found.kind.capitalize(), [f"{h} " if h.endswith("#") else h for h in heads], rows, "none yet")
+
+
+def _fields(row: Any) -> dict[str, Any]:
+    if dataclasses.is_dataclass(row) and not isinstance(row, type):
+        return {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
+    return {str(k): v for k, v in row.items()} if isinstance(row, dict) else {"": row}

@@ -1,0 +1,233 @@
+"""The panel of a fine-tuning run: where it stands, its curves, what it says, and what to do if it did not end well."""
+
+import math
+import time
+from collections.abc import Sequence
+
+from sft_magics.core.views import LossView
+from sft_magics.notebook.panels import badges, charts
+from sft_magics.notebook.panels.charts import Chart, Curve
+from sft_magics.notebook.panels.formats import count, duration, megabytes, number, rate
+from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, next_line
+from sft_magics.notebook.panels.style import BLUE, GREEN, PURPLE, VERMILLION
+from sft_magics.notebook.panels.tables import table
+
+BLOCKING_HINT = "Interrupt the kernel to stop; it checkpoints first."
+_QUIET_SECONDS = 10.0
+_REMARKS = 8
+_EPOCH_MARKS = 8
+_INK = (GREEN, PURPLE)
+
+
+def panel(view: LossView, *, blocking: bool = False, now: float | None = None) -> list[Child]:
+    """Return the parts of a run's panel; `blocking`: the cell waits for it; `now`: seconds since the epoch."""
+    return [
+        head(
+            view.model or view.title or view.job,
+            before=badges.badge(view.state),
+            detail=_names(view),
+            right=_where(view),
+        ),
+        _bar(view),
+        _facts(view),
+        _charts(view) if view.steps else None,
+        _remarks(view),
+        _ending(view),
+        _hint(view, blocking, now),
+        None if view.active else _numbers(view),
+    ]
+
+
+def text(view: LossView) -> str:
+    """Return what the panel says as plain text: one line on where it stands, and a line for each thing to know."""
+    loss = _finite(view.train)
+    parts = [
+        f"epoch {view.epoch:.2f} of {view.epochs:g}, step {view.step:,} of {view.steps:,}" if view.steps else "",
+        f"loss {loss:.3f}" if loss is not None else "",
+        f"validation {view.validation[-1][1]:.3f}" if view.validation else "",
+        *(f"{name} {points[-1][1]:.3f}" for name, points in _metrics(view)),
+        f"{view.rows_per_second:,.0f} rows/s" if view.active and view.rows_per_second else "",
+        f"{duration(view.seconds_left)} left" if view.active and view.seconds_left else "",
+        "" if view.active or not view.seconds else f"took {duration(view.seconds)}",
+        f"behind {view.behind}" if view.behind else "",
+        f"made {view.version}" if view.version else "",
+    ]
+    said = ", ".join(p for p in parts if p)
+    lines = [f"{view.job} {view.model} {view.state}".replace("  ", " ") + (f": {said}" if said else "")]
+    lines += [f"  {level}: {words}" for level, words in view.remarks[-_REMARKS:]]
+    lines += [view.why] if view.why else []
+    lines += [f"Next: {view.next_step}"] if view.next_step else []
+    return "\n".join(lines)
+
+
+def _names(view: LossView) -> Safe:
+    made = join(" → ", el("strong", view.version)) if view.version else None
+    return el("span", code(view.job), made)
+
+
+def _where(view: LossView) -> Safe | None:
+    if view.state == "queued":
+        return el("span", "queued behind ", code(view.behind)) if view.behind else None
+    if not view.steps:
+        return muted(view.what or "waiting for its process") if view.active else None
+    epochs = join("epoch ", el("strong", f"{view.epoch:.2f}"), f" of {view.epochs:g}")
+    steps = join(" · step ", el("strong", count(view.step)), f" of {count(view.steps)}")
+    return el("span", epochs, steps)
+
+
+def _bar(view: LossView) -> Safe:
+    share = 100.0 * min(1.0, view.step / view.steps) if view.steps else 0.0
+    filled = el("div", style=f"width:{share:.1f}%;background-color:{badges.color(view.state)}")
+    return el(
+        "div", filled, class_="sft-p", role="progressbar", aria_label="training progress", aria_valuemin="0",
+        aria_valuemax="100", aria_valuenow=f"{share:.0f}",
+    )  # fmt: skip
+
+
+def _facts(view: LossView) -> Safe | None:
+    if view.started_at is None:
+        return None
+    elapsed = duration(view.seconds)
+    machine = " · ".join(
+        p for p in (view.device, view.precision, f"{view.threads} threads" if view.threads else "") if p
+    )
+    return facts(
+        ("time left", duration(view.seconds_left) if view.steps and view.step else "–")
+        if view.active
+        else ("took", elapsed),
+        ("elapsed", elapsed if view.active else None),
+        ("learning rate", rate(view.rate) if view.rate else None),
+        ("rows/s", count(view.rows_per_second) if view.rows_per_second else None),
+        ("memory", megabytes(view.memory_mb) if view.memory_mb else None),
+        ("rows", _rows(view)),
+        ("batch", str(view.batch) if view.batch else None),
+        ("padding", f"{100 * view.padding_waste:.1f} %" if view.padding_waste else None),
+        ("device", machine),
+    )
+
+
+def _rows(view: LossView) -> str | None:
+    if not view.rows:
+        return None
+    return count(view.rows) + (f" + {count(view.validation_rows)}" if view.validation_rows else "")
+
+
+def _charts(view: LossView) -> Safe:
+    boundaries = _epoch_marks(view)
+    resumed = [(float(step), "resumed") for step in view.resumed_at]
+    loss = Chart(
+        "Loss",
+        [
+            Curve("train", charts.smooth(view.train), BLUE, ghost=view.train),
+            Curve("validation", view.validation, VERMILLION, dash="6 3", dots=True, ring=view.best_step),
+        ],
+        view.steps,
+        marks=[*boundaries, *resumed],
+        empty="the curve begins with the first step",
+        y_limits=(0.0, math.inf),
+    )  # fmt: skip
+    shown = _metrics(view)
+    curves = [
+        Curve(name, points, ink, dash=dash, dots=True, ring=view.best_step)
+        for (name, points), ink, dash in zip(shown, _INK, (None, "4 3"), strict=False)
+    ]
+    title = ", ".join(c.name for c in curves) or "accuracy"
+    quality = Chart(
+        f"Validation {title}",
+        curves,
+        view.steps,
+        width=296,
+        right=100,
+        span=0.04,
+        y_limits=(0.0, 1.0),
+        empty="after the first epoch",
+        marks=[(x, "") for x, _ in boundaries],
+    )  # fmt: skip
+    # A sanitizer that drops SVG keeps its words: at no size they do not litter the page.
+    hush = "font-size:0;line-height:0;flex:"
+    cells = [
+        el("div", charts.draw(loss), style=f"{hush}534 1 360px;max-width:534px"),
+        el("div", charts.draw(quality), style=f"{hush}296 1 230px;max-width:296px"),
+    ]
+    return el("div", *cells, class_="sft-g")
+
+
+def _epoch_marks(view: LossView) -> list[tuple[float, str]]:
+    whole = math.floor(view.epochs)
+    if view.epochs <= 1 or not view.steps:
+        return []
+    stride = max(1, math.ceil(whole / _EPOCH_MARKS))
+    ends = range(stride, whole + 1, stride)
+    return [(view.steps * k / view.epochs, f"epoch {k}" if k == stride else str(k)) for k in ends]
+
+
+def _metrics(view: LossView) -> list[tuple[str, list[tuple[float, float]]]]:
+    """Return at most two curves of quality: accuracy and f1 where there are such."""
+    ranked = sorted(view.metrics.items(), key=lambda item: ("accuracy", "f1", item[0]).index(item[0]))
+    return [(name, points) for name, points in ranked if points][:2]
+
+
+def _remarks(view: LossView) -> Safe | None:
+    items = [badges.note(level, words) for level, words in view.remarks[-_REMARKS:]]
+    if len(view.remarks) > _REMARKS:
+        items.insert(0, badges.note("info", f"and {len(view.remarks) - _REMARKS} remarks before these"))
+    return badges.notes(*items) if items else None
+
+
+def _ending(view: LossView) -> Safe | None:
+    lines: list[Safe] = []
+    if view.version:
+        best = f", the best weights, of step {count(view.best_step)}" if view.best_step is not None else ""
+        lines.append(el("p", "Made ", el("strong", view.version), best, "."))
+    elif view.checkpoint_step is not None:
+        lines.append(el("p", muted(f"Newest checkpoint: step {count(view.checkpoint_step)}.")))
+    if view.why:
+        lines.append(el("p", view.why, class_="sft-u"))
+    lines += [line] if (line := next_line(view.next_step)) else []
+    return el("div", *lines) if lines else None
+
+
+def _hint(view: LossView, blocking: bool, now: float | None) -> Safe | None:
+    if not view.active:
+        return None
+    words = [BLOCKING_HINT] if blocking else []
+    silent = (time.time() if now is None else now) - view.heard_at if view.heard_at is not None else 0.0
+    if silent > _QUIET_SECONDS and view.state == "running":
+        words.insert(0, f"Last heard {duration(silent)} ago.")
+    return el("p", muted(" ".join(words))) if words else None
+
+
+def _numbers(view: LossView) -> Safe | None:
+    """Return the evaluations as a table: the twin of the picture for those who cannot see it."""
+    if not view.validation:
+        return None
+    train = dict(_at_evaluations(view))
+    names = [name for name, _ in _metrics(view)]
+    values = {name: dict(view.metrics[name]) for name in names}
+    rows: list[Sequence[Child]] = []
+    for step, loss in view.validation:
+        mark = join(count(step), " ", badges.tag("best")) if step == view.best_step else count(step)
+        rows.append([mark, _plain(train.get(step)), number(loss), *(number(values[n].get(step)) for n in names)])
+    heads = ["step", "train loss#", "validation loss#", *(f"{n}#" for n in names)]
+    return el("details", el("summary", "The numbers"), table("Evaluations", heads, rows))
+
+
+def _at_evaluations(view: LossView) -> list[tuple[float, float]]:
+    """Return the mean training loss between one evaluation and the next."""
+    found, begin = [], 0.0
+    for step, _ in view.validation:
+        part = [y for x, y in view.train if begin < x <= step and math.isfinite(y)]
+        if part:
+            found.append((step, sum(part) / len(part)))
+        begin = step
+    return found
+
+
+def _plain(value: float | None) -> str | None:
+    return None if value is None else number(value)
+
+
+def _finite(points: Sequence[tuple[float, float]]) -> float | None:
+    """Return the newest finite value of the smoothed curve's last points."""
+    tail = charts.smooth(points[-200:])
+    return tail[-1][1] if tail else None

@@ -1,0 +1,52 @@
+"""Models: the table, and the card of one: its task, its base and what its weights were found to be."""
+
+from collections.abc import Sequence
+
+from sft_magics.core.records import Model
+from sft_magics.notebook.panels.badges import tag
+from sft_magics.notebook.panels.formats import when
+from sft_magics.notebook.panels.markup import Child, code, el, facts, head, join, muted, shorten
+
+HEADS = ("model", "task", "base", "parameters#", "classes", "data", "made")
+
+
+def rows(models: Sequence[Model]) -> list[list[Child]]:
+    """Return the rows of the table of models."""
+    return [
+        [
+            el("strong", m.name), m.task, m.base, _parameters(m), shorten(", ".join(m.labels), 60), m.data,
+            el("span", when(m.created_at), class_="sft-k"),
+        ]
+        for m in models
+    ]  # fmt: skip
+
+
+def card(found: Model) -> list[Child]:
+    """Return the parts of a model's card."""
+    weights = found.weights
+    fresh = ", ".join(str(name) for name in weights.get("fresh", ()))
+    sha = str(weights.get("sha256") or "")
+    return [
+        head(found.name, detail=muted(found.task), right=muted(when(found.created_at))),
+        facts(
+            ("base", found.base),
+            ("parameters", _parameters(found)),
+            ("architecture", _word(found, "architecture")),
+            ("data", found.data),
+            ("license", _word(found, "license") or _word(found, "licence")),
+            ("weights sha256", code(sha[:12]) if sha else None),
+            ("weights from", _word(found, "source")),
+        ),
+        el("p", muted("Classes "), *(join(tag(shorten(label, 40)), " ") for label in found.labels[:40])),
+        el("p", muted("Starts fresh: "), shorten(fresh, 200)) if fresh else None,
+    ]
+
+
+def _parameters(found: Model) -> str | None:
+    size = found.weights.get("parameters")
+    return f"{size / 1e6:.1f} M" if isinstance(size, int | float) and size else None
+
+
+def _word(found: Model, key: str) -> str | None:
+    value = found.weights.get(key)
+    return None if value in (None, "") else shorten(str(value), 120)

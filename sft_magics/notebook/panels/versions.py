@@ -1,0 +1,88 @@
+"""Versions: the table of a model's line, and the card of one."""
+
+import json
+from collections.abc import Sequence
+
+from sft_magics.core.codec import plain
+from sft_magics.core.records import Metric, Version
+from sft_magics.notebook.panels import badges
+from sft_magics.notebook.panels.evaluation import classes
+from sft_magics.notebook.panels.formats import count, size, when
+from sft_magics.notebook.panels.marks import measured
+from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, section, shorten
+from sft_magics.notebook.panels.tables import table
+
+HEADS = ("version", "aliases", "accuracy", "f1#", "data", "from", "made", "size#", "state")
+
+
+def rows(versions: Sequence[Version]) -> list[list[Child]]:
+    """Return the rows of the table of versions."""
+    return [
+        [
+            el("strong", v.ref), aliases(v), measured(v.metrics.get("accuracy")),
+            measured(v.metrics.get("f1"), wide=False), v.data, v.parent or muted("base"),
+            el("span", when(v.created_at), class_="sft-k"),
+            size(v.size), _state(v),
+        ]
+        for v in versions
+    ]  # fmt: skip
+
+
+def aliases(version: Version) -> Safe | None:
+    """Return a version's aliases as tags."""
+    tags = [badges.tag(f"@{a}") for a in version.aliases]
+    return join(*(join(t, " ") for t in tags)) if tags else None
+
+
+def _state(version: Version) -> Safe:
+    after = muted(f" → {version.successor}") if version.successor else None
+    return join(badges.badge(version.status), after)
+
+
+def card(version: Version) -> list[Child]:
+    """Return the parts of one version's card: quality, where it comes from, how it was made."""
+    overall = [m for key in ("accuracy", "f1", "loss") if (m := version.metrics.get(key))]
+    return [
+        head(
+            version.ref,
+            before=badges.badge(version.status),
+            detail=aliases(version),
+            right=muted(when(version.created_at)),
+        ),
+        facts(
+            *((m.name, measured(m, wide=False)) for m in overall),
+            ("data", version.data),
+            ("fine-tuned from", version.parent or "the base weights"),
+            ("run", code(version.run)),
+            ("size", size(version.size)),
+            ("successor", version.successor),
+        ),
+        el("p", version.note, class_="sft-u") if version.note else None,
+        classes(version.metrics, version.labels) if _has_classes(version.metrics) else None,
+        _details("Options", version.options),
+        _details("Environment", version.environment),
+        _cells(version.cells),
+    ]
+
+
+def _has_classes(metrics: dict[str, Metric]) -> bool:
+    return any(m.label is not None and m.name == "recall" for m in metrics.values())
+
+
+def _details(title: str, values: dict[str, object]) -> Safe | None:
+    if not values:
+        return None
+    cells = [
+        [name, shorten(value if isinstance(value, str) else json.dumps(plain(value)))] for name, value in values.items()
+    ]
+    return el("details", el("summary", title), table(title, ("name", "value"), cells))
+
+
+def _cells(cells: Sequence[str]) -> Safe | None:
+    if not cells:
+        return None
+    shown = [el("pre", c[:2000]) for c in cells[-20:]]
+    title = (
+        f"The {count(len(cells))} notebook cells that led here" if len(cells) > 1 else "The notebook cell that led here"
+    )
+    return el("details", el("summary", title), section(f"The last {len(shown)}", *shown))

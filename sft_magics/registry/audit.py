@@ -1,0 +1,67 @@
+"""The audit log: every change of the registry, written in the same transaction as the change itself."""
+
+import os
+import pwd
+import time
+from dataclasses import dataclass
+
+from sft_magics.registry.tables import Tables
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """Who changed what: `subject` is the thing (`reviews@live`, `reviews:3`, `dataset films`), `at` seconds since the
+    epoch, `before` and `after` what it said (None: nothing), `model` the model it belongs to, if one.
+    """
+
+    at: float
+    who: str
+    host: str
+    pid: int
+    action: str
+    subject: str
+    before: str | None
+    after: str | None
+    reason: str = ""
+    model: str | None = None
+
+    def __str__(self) -> str:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.at))
+        moved = f": {self.before or 'nothing'} -> {self.after or 'nothing'}"
+        why = f" ({self.reason})" if self.reason else ""
+        return f"{when} {self.who}@{self.host} {self.action} {self.subject}{moved}{why}"
+
+
+class AuditLog(Tables):
+    """Appends to the log; `Registry.history` reads it."""
+
+    def _log(
+        self,
+        action: str,
+        subject: str,
+        before: str | None,
+        after: str | None,
+        *,
+        reason: str = "",
+        model: str | None = None,
+    ) -> None:
+        entry = AuditEntry(
+            at=time.time(),
+            who=_user(),
+            host=os.uname().nodename,
+            pid=os.getpid(),
+            action=action,
+            subject=subject,
+            before=before,
+            after=after,
+            reason=reason,
+            model=model,
+        )
+        self._put("audit", entry)
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run under a number without a name
+        return f"uid {os.getuid()}"

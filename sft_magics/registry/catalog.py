@@ -1,0 +1,102 @@
+"""Data sets, models and alerts: the things that are put under a name of their own."""
+
+import itertools
+from dataclasses import replace
+
+from sft_magics.core import errors
+from sft_magics.core.records import Alert, Dataset, Model
+from sft_magics.registry.audit import AuditLog
+
+
+class Catalog(AuditLog):
+    """Puts, finds and lists data sets, models and alerts."""
+
+    def put_dataset(self, dataset: Dataset) -> Dataset:
+        """Remember a data set, in place of the one of that name; the log keeps the fingerprint it had."""
+        with self.transaction():
+            old = self._rows("datasets", Dataset, name=dataset.name)
+            self._put("datasets", dataset, "name")
+            before = old[0].fingerprint if old else None
+            self._log("data", f"dataset {dataset.name}", before, dataset.fingerprint)
+        return dataset
+
+    def datasets(self) -> list[Dataset]:
+        """Return the data sets by name."""
+        return sorted(self._rows("datasets", Dataset), key=lambda d: d.name)
+
+    def dataset(self, name: str) -> Dataset:
+        """Return the data set called `name`; raises NotFound."""
+        found = {d.name: d for d in self.datasets()}
+        if name not in found:
+            raise errors.not_found("dataset", name, found, f"%sft_data {name} FILE")
+        return found[name]
+
+    def models(self) -> list[Model]:
+        """Return the models by name."""
+        return sorted(self._rows("models", Model), key=lambda m: m.name)
+
+    def model(self, name: str) -> Model:
+        """Return the model called `name`; raises NotFound."""
+        found = {m.name: m for m in self.models()}
+        if name not in found:
+            raise errors.not_found("model", name, found, f"%sft_create {name} --data DATASET")
+        return found[name]
+
+    def add_model(self, model: Model) -> Model:
+        """Remember a model and return it; the same name again updates it and keeps when it was created.
+
+        Raises Refused where versions exist whose task or labels would no longer be the model's.
+        """
+        with self.transaction():
+            models = {m.name: m for m in self.models()}
+            old = models.get(model.name)
+            if old is not None:
+                model = replace(model, created_at=old.created_at)
+                self._check_update(old, model, set(models))
+            if model != old:
+                self._put("models", model, "name")
+                before = None if old is None else _summary(old)
+                self._log("create", f"model {model.name}", before, _summary(model), model=model.name)
+        return model
+
+    def _check_update(self, old: Model, new: Model, taken: set[str]) -> None:
+        if not self._count("versions", model=old.name):
+            return
+        same_labels = old.labels == new.labels or not old.labels or not new.labels
+        if old.task == new.task and same_labels:
+            return
+        free = next(n for n in (f"{old.name}-{i}" for i in itertools.count(2)) if n not in taken)
+        what = f"the labels {', '.join(old.labels)}" if old.task == new.task else f"the task {old.task}"
+        raise errors.Refused(
+            f"The model '{old.name}' has versions with {what}, which the new line would change.",
+            f"%sft_create {free} --data {new.data or 'DATASET'}",
+        )
+
+    def put_alert(self, alert: Alert) -> Alert:
+        """Remember an alert, in place of the one of that id; a new rule or state is logged, a mere new value is not."""
+        with self.transaction():
+            old = self._rows("alerts", Alert, id=alert.id)
+            self._put("alerts", alert, "id")
+            if not old or (old[0].rule, old[0].state) != (alert.rule, alert.state):
+                before = f"{old[0].rule}: {old[0].state}" if old else None
+                self._log("alert", f"endpoint {alert.endpoint}", before, f"{alert.rule}: {alert.state}")
+        return alert
+
+    def alerts(self, endpoint: str | None = None) -> list[Alert]:
+        """Return the alerts, of one endpoint or all, oldest first."""
+        return self._rows("alerts", Alert, **({} if endpoint is None else {"endpoint": endpoint}))
+
+    def drop_alert(self, alert: str) -> Alert:
+        """Forget the alert with the id `alert` and return it; raises NotFound."""
+        with self.transaction():
+            found = {a.id: a for a in self.alerts()}
+            if alert not in found:
+                raise errors.not_found("alert", alert, found, "%sft_alerts")
+            old = found[alert]
+            self._remove("alerts", id=alert)
+            self._log("drop alert", f"endpoint {old.endpoint}", f"{old.rule}: {old.state}", None)
+        return old
+
+
+def _summary(model: Model) -> str:
+    return f"{model.task} on {model.base}, data {model.data or 'none'}, labels {', '.join(model.labels) or 'none'}"

@@ -1,0 +1,134 @@
+"""Versions: numbered without gaps, committed whole, never changed but for a note and retirement."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from sft_magics.core import errors, references
+from sft_magics.core.records import Version
+from sft_magics.core.references import Reference
+from sft_magics.registry.aliases import LIVE, PREVIOUS, Aliases
+
+RETIRED = "retired"
+
+
+class Versions(Aliases):
+    """Commits, finds, lists, annotates and retires versions."""
+
+    def commit_version(self, draft: Version, *, aliases: Iterable[str] = (), reason: str = "") -> Version:
+        """Commit `draft` as the next version of its model, whatever number it has, and return it.
+
+        `aliases` point to it from the same transaction on. Raises NotFound for an unknown model, UsageProblem for an
+        alias that cannot be a name.
+        """
+        with self.transaction():
+            self.model(draft.model)
+            number = self._count("versions", model=draft.model) + 1
+            version = replace(draft, number=number, aliases=())
+            self._put("versions", version)
+            self._log("commit", version.ref, None, version.run, reason=reason or version.note, model=version.model)
+            for alias in aliases:
+                self._move(version.model, references.check_name(alias, "alias"), number, reason)
+            return self._with_aliases([version])[0]
+
+    def versions(self, model: str | None = None) -> list[Version]:
+        """Return the versions newest first, of one model or all, with their aliases; raises NotFound."""
+        with self.snapshot():
+            if model is not None:
+                self.model(model)
+            found = self._rows("versions", Version, **({} if model is None else {"model": model}))
+            # The row order is the order of the commits; a clock may have been set back.
+            return self._with_aliases(found[::-1])
+
+    def version(self, ref: str | Reference) -> Version:
+        """Return the version that `ref` means: `name:3`, `name@live`, a run's, or the newest of `name` not retired.
+
+        Raises UsageProblem when `ref` is no reference, and NotFound with what there is instead.
+        """
+        wanted = references.parse(ref) if isinstance(ref, str) else ref
+        with self.snapshot():
+            if wanted.run:
+                found = self._of_run(wanted.run)
+            elif wanted.number is not None:
+                found = self._numbered(wanted.name, wanted.number)
+            elif wanted.alias:
+                self.model(wanted.name)
+                found = self._numbered(wanted.name, self._pointed(wanted.name, wanted.alias))
+            else:
+                found = self._newest(wanted.name)
+            return self._with_aliases([found])[0]
+
+    def set_note(self, ref: str | Reference, note: str, *, reason: str = "") -> Version:
+        """Write a note to a version, in place of the one it has, and return it; raises NotFound."""
+        with self.transaction():
+            old = self.version(ref)
+            if note != old.note:
+                self._change(old, note=note)
+                self._log("note", old.ref, old.note or None, note or None, reason=reason, model=old.model)
+            return replace(old, note=note)
+
+    def retire_version(self, ref: str | Reference, successor: str | Reference | None, reason: str) -> Version:
+        """Retire a version and return it; its aliases move to `successor`, and `previous` never points to it again.
+
+        Doing it again is harmless. Raises NotFound, and Refused where an alias would be left without a version.
+        """
+        with self.transaction():
+            old = self.version(ref)
+            new = None if successor is None else self.version(successor)
+            self._check_successor(old, new)
+            following = new.ref if new else old.successor
+            if old.status == RETIRED and old.successor == following:
+                return old
+            self._hand_over(old, new, reason)
+            self._change(old, status=RETIRED, successor=following)
+            self._log("retire", old.ref, old.successor or old.status, following, reason=reason, model=old.model)
+            return self.version(Reference(old.model, number=old.number))
+
+    def _check_successor(self, old: Version, new: Version | None) -> None:
+        if new is not None and new.ref == old.ref:
+            raise errors.Refused(f"{old.ref} cannot succeed itself.", f"%sft_versions {old.model}")
+        if new is not None and new.status == RETIRED:
+            raise errors.Refused(f"{new.ref} is retired itself and can succeed nothing.", f"%sft_versions {new.model}")
+        held = [a for a in old.aliases if a != PREVIOUS]
+        if held and (new is None or new.model != old.model):
+            names = ", ".join(f"@{a}" for a in held)
+            need = f"{old.ref} is still {names}" + (f", which {new.ref} of another model cannot be" if new else "")
+            raise errors.Refused(f"{need}.", f"%sft_retire {old.ref} --successor {old.model}:NUMBER")
+
+    def _hand_over(self, old: Version, new: Version | None, reason: str) -> None:
+        """Move the aliases of `old` to `new`. What was live before a retired version is not worth going back to it."""
+        for alias in old.aliases:
+            if alias == PREVIOUS or new is None:
+                self._unpoint(old.model, alias, old.number, reason)
+            else:
+                self._point(old.model, alias, new.number, reason)
+        pointers = self._pointers(old.model)
+        if PREVIOUS in pointers and pointers[PREVIOUS] == pointers.get(LIVE):
+            self._unpoint(old.model, PREVIOUS, pointers[PREVIOUS], reason)
+
+    def _newest(self, model: str) -> Version:
+        self.model(model)
+        found = self._rows("versions", Version, model=model)
+        ready = [v for v in found if v.status != RETIRED]
+        if ready:
+            return ready[-1]
+        if not found:
+            raise errors.NotFound(f"The model '{model}' has no versions yet.", f"%sft_finetune {model}")
+        raise errors.NotFound(
+            f"Every version of '{model}' is retired; the newest is {found[-1].ref}.", f"%sft_finetune {model}"
+        )
+
+    def _of_run(self, run: str) -> Version:
+        found = self._rows("versions", Version, run=run)
+        if not found:
+            raise errors.NotFound(f"No version was made by {run}.", f"%sft_keep {run}")
+        return found[-1]
+
+    def _with_aliases(self, versions: list[Version]) -> list[Version]:
+        held: dict[tuple[str, int], list[str]] = {}
+        for model in {v.model for v in versions}:
+            for alias, number in self._pointers(model).items():
+                held.setdefault((model, number), []).append(alias)
+        return [replace(v, aliases=tuple(held.get((v.model, v.number), ()))) for v in versions]
+
+    def _change(self, version: Version, **fields: object) -> None:
+        self._put("versions", replace(version, aliases=(), **fields), "model", "number")  # type: ignore[arg-type]

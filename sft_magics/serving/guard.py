@@ -1,0 +1,57 @@
+"""Who may come in: the outermost layer of the endpoint, before any route.
+
+Loopback is shared by every user of the machine and by every web page in their browsers. So each request, whatever its
+path, shows the endpoint's token, and is addressed to the endpoint by its own name: a page that was pointed at loopback
+by a forged DNS answer brings a strange Host, a page from elsewhere a strange Origin.
+"""
+
+import hmac
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sft_magics.serving.inputs import HttpProblem
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+NO_TOKEN = "This endpoint needs its token: send the header 'Authorization: Bearer TOKEN'."
+WRONG_TOKEN = "This is not the token of this endpoint; it has a new one each time it starts."
+_Refuse = Callable[[HttpProblem], "Response"]
+
+
+class Guard:
+    """Lets a request through to `app` if it has the token and names the endpoint; else answers with `refuse`."""
+
+    def __init__(self, app: "ASGIApp", *, token: str, port: int, refuse: _Refuse) -> None:
+        self._app = app
+        self._token = token.encode()
+        self._hosts = {f"127.0.0.1:{port}".encode(), f"localhost:{port}".encode()}
+        self._origins = {b"http://" + host for host in self._hosts}
+        self._refuse = refuse
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Judge one request."""
+        if scope["type"] != "http":  # no websockets here, and uvicorn runs without lifespan events
+            return
+        try:
+            self._judge(scope["headers"])
+        except HttpProblem as problem:
+            await self._refuse(problem)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _judge(self, headers: list[tuple[bytes, bytes]]) -> None:
+        given: dict[bytes, list[bytes]] = {}
+        for name, value in headers:
+            given.setdefault(name, []).append(value)
+        hosts, origins = given.get(b"host", []), given.get(b"origin", [])
+        if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
+            raise HttpProblem(421, "The Host header does not name this endpoint; use the URL that the endpoint shows.")
+        if any(origin.lower() not in self._origins for origin in origins):
+            raise HttpProblem(403, "Requests from other web pages are refused.")
+        tokens = given.get(b"authorization", [])
+        if len(tokens) != 1 or tokens[0][:7].lower() != b"bearer ":
+            raise HttpProblem(401, NO_TOKEN)
+        if not hmac.compare_digest(tokens[0][7:].strip(), self._token):
+            raise HttpProblem(401, WRONG_TOKEN)

@@ -1,0 +1,273 @@
+"""The prediction log: every answer an endpoint gave, and the truth that came later.
+
+One SQLite file an endpoint, in write-ahead mode: the endpoint writes while a notebook reads it or adds feedback, also
+when the endpoint is down. A row is written before its answer leaves: `append` returns after SQLite handed the commit to
+the operating system. With synchronous=NORMAL this survives a kill -9 of the endpoint at any moment; a power cut may
+take the last answers, which is the price of not waiting for the disk in every request.
+"""
+
+import contextlib
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sft_magics.core import errors
+from sft_magics.core.workspace import locked
+
+_SCHEMA_NUMBER = 1
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS predictions(
+    id TEXT PRIMARY KEY, at REAL NOT NULL, version TEXT NOT NULL, text TEXT NOT NULL, label TEXT NOT NULL,
+    confidence REAL NOT NULL, scores TEXT NOT NULL, latency_ms REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS predictions_at ON predictions(at);
+CREATE TABLE IF NOT EXISTS feedback(id TEXT PRIMARY KEY, label TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS errors(
+    minute INTEGER, status INTEGER, n INTEGER NOT NULL, PRIMARY KEY (minute, status)) WITHOUT ROWID;
+PRAGMA user_version = {_SCHEMA_NUMBER};
+COMMIT;
+"""
+_COLUMNS = ("id", "at", "version", "label", "confidence", "latency_ms", "truth")
+_BUSY_SECONDS = 30.0
+
+
+def log_path(endpoint_folder: Path) -> Path:
+    """Return where an endpoint's prediction log lies."""
+    return endpoint_folder / "predictions.db"
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """One answer: `at` in seconds since the epoch, `scores` by label, `latency_ms` from the request's arrival."""
+
+    id: str
+    at: float
+    version: str
+    text: str
+    label: str
+    confidence: float
+    scores: Mapping[str, float]
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class LabeledRow:
+    """An answer whose truth is known."""
+
+    id: str
+    at: float
+    version: str
+    text: str
+    predicted: str
+    truth: str
+
+
+@dataclass(frozen=True)
+class FeedbackResult:
+    """How many labels were stored, and the ids that name no logged answer."""
+
+    added: int
+    unknown: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lost = f", {len(self.unknown):,} ids are not in the log" if self.unknown else ""
+        return f"{self.added:,} labels added{lost}"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much is in the log; `errors` counts refused requests by HTTP status."""
+
+    requests: int = 0
+    labeled: int = 0
+    first_at: float | None = None
+    last_at: float | None = None
+    versions: dict[str, int] = field(default_factory=dict)
+    errors: dict[int, int] = field(default_factory=dict)
+
+
+class PredictionLog:
+    """The log at `path`, made (0600) if missing; safe from several threads and processes; raises WorkspaceProblem."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        with self._told("opening the prediction log"):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            self._prepare()
+
+    def _prepare(self) -> None:
+        number = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if number > _SCHEMA_NUMBER:
+            raise errors.WorkspaceProblem(
+                f"The prediction log {self.path} was written by a newer release (schema {number}).",
+                "update sft_magics, then type the same line again.",
+            )
+        if number < _SCHEMA_NUMBER:
+            # SQLite refuses, rather than waits, when two processes switch to write-ahead mode at once.
+            with locked(self.path.with_suffix(".lock")):
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.executescript(_SCHEMA)
+        self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def append(self, rows: Sequence[LogRow]) -> list[str]:
+        """Write `rows` in one transaction; they survive the process on return.
+
+        Returns the ids that were refused because another text or version was logged under them before. The same id
+        with the same text and version is a client's second try and keeps the first row.
+        """
+        values = [
+            (r.id, r.at, r.version, r.text, r.label, r.confidence, json.dumps(r.scores), r.latency_ms) for r in rows
+        ]
+        with self._told("writing the prediction log"), self._transaction() as db:
+            before = db.total_changes
+            db.executemany("INSERT INTO predictions VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING", values)
+            if db.total_changes - before == len(values):
+                return []
+            known = "SELECT 1 FROM predictions WHERE id = ? AND text = ? AND version = ?"
+            return [r.id for r in rows if db.execute(known, (r.id, r.text, r.version)).fetchone() is None]
+
+    def add_feedback(self, pairs: Iterable[tuple[str, str]]) -> FeedbackResult:
+        """Store true labels of logged answers from (id, label) pairs in one transaction; the newest label counts."""
+        store = (
+            "INSERT INTO feedback SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM predictions WHERE id = ?1) "
+            "ON CONFLICT(id) DO UPDATE SET label = excluded.label, at = excluded.at"
+        )
+        now, added, unknown = time.time(), 0, []
+        with self._told("writing the feedback"), self._transaction() as db:
+            for key, label in pairs:
+                if db.execute(store, (key, label, now)).rowcount:
+                    added += 1
+                else:
+                    unknown.append(key)
+        return FeedbackResult(added, tuple(unknown))
+
+    def add_errors(self, by_status: Mapping[int, int]) -> None:
+        """Add refused requests to the count of this minute."""
+        minute = int(time.time() // 60)
+        store = "INSERT INTO errors VALUES (?,?,?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
+        with self._told("writing the prediction log"), self._transaction() as db:
+            db.executemany(store, [(minute, status, n) for status, n in by_status.items()])
+
+    def window(self, since: float | None = None, *, version: str | None = None) -> dict[str, list[Any]]:
+        """Return the answers since `since` (seconds since the epoch), oldest first, as columns.
+
+        The columns are id, at, version, label, confidence, latency_ms and truth (None where no feedback came).
+        """
+        where, values = _filter(since, version)
+        rows = self._read(
+            "SELECT p.id, p.at, p.version, p.label, p.confidence, p.latency_ms, f.label "
+            f"FROM predictions p LEFT JOIN feedback f ON f.id = p.id {where} ORDER BY p.at, p.rowid",
+            values,
+        )
+        return {name: [row[i] for row in rows] for i, name in enumerate(_COLUMNS)}
+
+    def labeled(self, since: float | None = None, *, version: str | None = None) -> list[LabeledRow]:
+        """Return the answers whose truth is known, oldest first."""
+        where, values = _filter(since, version)
+        rows = self._read(
+            "SELECT p.id, p.at, p.version, p.text, p.label, f.label "
+            f"FROM predictions p JOIN feedback f ON f.id = p.id {where} ORDER BY p.at, p.rowid",
+            values,
+        )
+        return [LabeledRow(*row) for row in rows]
+
+    def answers(self, limit: int = 20) -> list[LogRow]:
+        """Return the newest `limit` answers, newest first."""
+        rows = self._read("SELECT * FROM predictions ORDER BY at DESC, rowid DESC LIMIT ?", [limit])
+        return [
+            LogRow(i, at, by, text, label, p, json.loads(scores), ms) for i, at, by, text, label, p, scores, ms in rows
+        ]
+
+    def requests(self) -> int:
+        """Return how many answers were logged."""
+        return int(self._read("SELECT count(*) FROM predictions")[0][0])
+
+    def counts(self, since: float | None = None) -> Counts:
+        """Return how many answers, labels and errors there are since `since`."""
+        where, values = _filter(since, None)
+        total, first, last = self._read(f"SELECT count(*), min(p.at), max(p.at) FROM predictions p {where}", values)[0]
+        labeled = self._read(f"SELECT count(*) FROM feedback f JOIN predictions p ON p.id = f.id {where}", values)[0][0]
+        versions = self._read(f"SELECT p.version, count(*) FROM predictions p {where} GROUP BY 1 ORDER BY 1", values)
+        refused = self._read(
+            "SELECT status, sum(n) FROM errors WHERE minute >= ? GROUP BY 1 ORDER BY 1", [int((since or 0) // 60)]
+        )
+        return Counts(total, labeled, first, last, dict(versions), dict(refused))
+
+    def close(self) -> None:
+        """Close this process's handle."""
+        with self._lock:
+            self._db.close()
+
+    def __enter__(self) -> "PredictionLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._told("reading the prediction log"), self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _told(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise errors.from_os_error(error, doing) from error
+        except sqlite3.Error as error:
+            raise _problem(error, self.path, doing) from error
+
+
+def _filter(since: float | None, version: str | None) -> tuple[str, list[Any]]:
+    conditions: list[str] = []
+    values: list[Any] = []
+    if since is not None:
+        conditions.append("p.at >= ?")
+        values.append(since)
+    if version is not None:
+        conditions.append("p.version = ?")
+        values.append(version)
+    return ("WHERE " + " AND ".join(conditions) if conditions else ""), values
+
+
+def _problem(error: sqlite3.Error, path: Path, doing: str) -> errors.WorkspaceProblem:
+    code = getattr(error, "sqlite_errorname", "") or ""
+    if code.startswith("SQLITE_FULL"):
+        return errors.WorkspaceProblem(
+            f"The disk is full ({path}): nothing was changed while {doing}.",
+            "free some space (%sft shows what the workspace uses), then type the same line again.",
+        )
+    if code.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+        return errors.WorkspaceProblem(
+            f"The prediction log {path} is damaged: SQLite says '{error}'.",
+            "move that file away; the endpoint starts a new log, and what can be read of the old one stays in it.",
+        )
+    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return errors.WorkspaceProblem(
+            f"Another process held the prediction log {path} for {_BUSY_SECONDS:.0f} seconds while {doing}.",
+            "type the same line again.",
+        )
+    return errors.WorkspaceProblem(
+        f"The prediction log {path} cannot be used while {doing}: SQLite says '{error}'.",
+        "see that its folder may be read and written: %sft_doctor",
+    )

@@ -1,0 +1,214 @@
+"""The routes of an endpoint, as thin as they can be: read, ask, answer.
+
+POST /predict      {"inputs": text or [texts], "ids"?: [ids]}
+                   -> {"version", "predictions": [{"id", "label", "confidence", "scores"}]}
+POST /feedback     {"labels": [{"id", "label"}]} -> {"added", "unknown"}
+GET  /health       the process lives
+GET  /ready        a version is loaded and answers
+GET  /stats        counts and latencies since start
+POST /admin/swap   {"version", "folder", "ref"?, "labels"?}
+POST /admin/stop   drain, then end
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from sft_magics.core import codec
+from sft_magics.core.errors import SftError
+from sft_magics.serving import inputs
+from sft_magics.serving.compute import Answer, Compute, Live
+from sft_magics.serving.guard import Guard
+from sft_magics.serving.inputs import HttpProblem
+from sft_magics.serving.log import PredictionLog
+
+_log = logging.getLogger(__name__)
+_SENTENCES = {
+    404: "There is no such path here; questions go to POST /predict.",
+    405: "This path does not take this method; questions go to POST /predict.",
+}
+
+
+@dataclass
+class Desk:
+    """What the routes share: the model's thread, the log, and what the process wants to know of them."""
+
+    name: str
+    compute: Compute
+    log: PredictionLog
+    swapped: Callable[[], None]
+    stop: Callable[[str], None]
+    state: str = "starting"
+    inside: int = 0
+    used_at: float = field(default_factory=time.monotonic)
+    started_at: float = field(default_factory=time.time)
+    refused: Counter[int] = field(default_factory=Counter)
+    _unlogged: Counter[int] = field(default_factory=Counter)
+
+    def ready(self) -> Live:
+        """Return the version that answers; raises HttpProblem 503 where none does, or not any more."""
+        if self.state != "ready" or self.compute.live is None:
+            raise HttpProblem(503, f"The endpoint {self.name} is {self.state}; it does not answer now.", 1)
+        return self.compute.live
+
+    def refuse(self, problem: HttpProblem) -> Response:
+        """Count a refusal and put it into JSON."""
+        self.refused[problem.status] += 1
+        self._unlogged[problem.status] += 1
+        headers = {} if problem.retry_after is None else {"retry-after": str(problem.retry_after)}
+        if problem.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        next_step = {"next": problem.next_step} if problem.next_step else {}
+        return _json({"error": problem.sentence, **next_step}, problem.status, headers)
+
+    def take_refusals(self) -> dict[int, int]:
+        """Return the refusals by status that were not handed out yet; called in the event loop's thread."""
+        taken, self._unlogged = self._unlogged, Counter()
+        return taken
+
+
+def app(desk: Desk, *, token: str, port: int) -> ASGIApp:
+    """Return the ASGI application that serves `desk` behind its guard."""
+
+    async def refuse(_: Request, error: Exception) -> Response:
+        return desk.refuse(_problem(error))
+
+    kinds = (HttpProblem, HTTPException, ClientDisconnect, Exception)
+    inner = Starlette(routes=routes(desk), exception_handlers=dict.fromkeys(kinds, refuse))
+    return Guard(inner, token=token, port=port, refuse=desk.refuse)
+
+
+def routes(desk: Desk) -> list[Route]:
+    """Return the route table."""
+
+    def route(path: str, handler: Callable[[Desk, Request], Awaitable[Any]], method: str) -> Route:
+        async def answer(request: Request) -> Response:
+            return _json(await handler(desk, request))
+
+        return Route(path, answer, methods=[method])
+
+    return [
+        route("/predict", _predict, "POST"),
+        route("/feedback", _feedback, "POST"),
+        route("/health", _health, "GET"),
+        route("/ready", _ready, "GET"),
+        route("/stats", _stats, "GET"),
+        route("/admin/swap", _swap, "POST"),
+        route("/admin/stop", _stop, "POST"),
+    ]
+
+
+def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return Response(body, status, headers, media_type="application/json")
+
+
+def _problem(error: Exception) -> HttpProblem:
+    if isinstance(error, HttpProblem):
+        return error
+    if isinstance(error, ClientDisconnect):  # nobody will read this
+        return HttpProblem(400, "The client left before its request was complete.")
+    if isinstance(error, HTTPException):
+        return HttpProblem(error.status_code, _SENTENCES.get(error.status_code, str(error.detail)))
+    return HttpProblem(500, "The endpoint failed; its output.log has more.")
+
+
+async def _predict(desk: Desk, request: Request) -> Any:
+    desk.ready()
+    desk.inside += 1
+    try:
+        question = inputs.question(await inputs.read_object(request))
+        desk.ready()  # the body may have taken its time
+        return _shown(await desk.compute.ask(question))
+    finally:
+        desk.inside -= 1
+        desk.used_at = time.monotonic()
+
+
+def _shown(answer: Answer) -> dict[str, Any]:
+    return {
+        "version": answer.version,
+        "predictions": [
+            {"id": row.id, "label": row.label, "confidence": row.confidence, "scores": row.scores}
+            for row in answer.rows
+        ],
+    }
+
+
+async def _feedback(desk: Desk, request: Request) -> Any:
+    desk.inside += 1
+    try:
+        pairs = inputs.labels(await inputs.read_object(request))
+        result = await asyncio.to_thread(desk.log.add_feedback, pairs)
+    except SftError as error:
+        raise HttpProblem(503, error.what, 5) from error
+    finally:
+        desk.inside -= 1
+        desk.used_at = time.monotonic()
+    return codec.plain(result)
+
+
+async def _health(desk: Desk, _: Request) -> Any:
+    return {"name": desk.name, "state": desk.state}
+
+
+async def _ready(desk: Desk, _: Request) -> Any:
+    live = desk.ready()
+    return {"name": desk.name, "state": "ready", "version": live.version, "ref": live.ref, "labels": live.labels}
+
+
+async def _stats(desk: Desk, _: Request) -> Any:
+    compute = desk.compute
+    return {
+        "name": desk.name,
+        "state": desk.state,
+        "version": compute.live.version if compute.live else None,
+        "uptime_s": time.time() - desk.started_at,
+        "answered": compute.answered,
+        "batches": compute.batches,
+        "waiting": compute.waiting,
+        "refused": {str(status): n for status, n in sorted(desk.refused.items())},
+        "latency_ms": _percentiles(sorted(compute.latencies)),
+    }
+
+
+def _percentiles(ordered: list[float]) -> dict[str, float]:
+    """Return the nearest-rank p50, p95 and p99 of the last thousand requests; empty before the first."""
+    if not ordered:
+        return {}
+    return {f"p{p}": ordered[min(len(ordered) - 1, len(ordered) * p // 100)] for p in (50, 95, 99)}
+
+
+async def _swap(desk: Desk, request: Request) -> Any:
+    desk.ready()
+    order = inputs.swap_order(await inputs.read_object(request))
+    desk.inside += 1
+    try:
+        live = await asyncio.wrap_future(desk.compute.load(order))
+    except SftError as error:
+        raise HttpProblem(409, error.what, next_step=error.next_step) from error
+    except Exception as error:
+        _log.exception("%s does not load", order.version)
+        raise HttpProblem(409, f"{order.version} cannot be loaded ({type(error).__name__}: {error}).") from error
+    finally:
+        desk.inside -= 1
+        desk.used_at = time.monotonic()
+    await asyncio.to_thread(desk.swapped)
+    return {"version": live.version, "ref": live.ref, "labels": live.labels}
+
+
+async def _stop(desk: Desk, _: Request) -> Any:
+    desk.stop("stopped when asked")
+    return {"name": desk.name, "state": desk.state}

@@ -1,0 +1,260 @@
+"""The process of an endpoint: `python -m sft_magics.serving.server FOLDER`.
+
+Its order is the folder's `spec.json`; what it says goes to `events.jsonl`, how it stands to `state.json`, what it
+answered to `predictions.db`. It stops when asked (SIGTERM or POST /admin/stop), when nobody has used it for
+`idle_stop` seconds, and when the process that started it is gone, unless it shall be kept. It stops by draining: new
+questions get 503, those inside get their answers.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import platform
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+import psutil
+import uvicorn
+
+from sft_magics.core import errors, events
+from sft_magics.core.jobs import JobFolder
+from sft_magics.serving import state as states
+from sft_magics.serving.compute import Compute
+from sft_magics.serving.inputs import SwapOrder
+from sft_magics.serving.log import PredictionLog, log_path
+from sft_magics.serving.routes import Desk, app
+
+_TICK_SECONDS = 0.25
+_DRAIN_SECONDS = 30.0
+_KEEP_ALIVE_SECONDS = 75
+_log = logging.getLogger(__name__)
+
+
+class EndpointProcess:
+    """One start of an endpoint, from the order in its folder to its last word."""
+
+    def __init__(self, job: JobFolder) -> None:
+        self._job = job
+        self._spec = job.spec()
+        self._events = events.EventWriter(job.events)
+        self._parent = _process(self._spec.get("parent"))
+        self._state_lock = threading.Lock()
+        self._port = 0
+        self._state = "starting"
+        self._why = ""
+        self._next_step = ""
+        self._desk: Desk | None = None
+
+    def run(self) -> int:
+        """Serve until it is time to stop; return the exit code, 2 when it never got ready."""
+        self._say(events.Started("starting", os.getpid(), host=platform.node(), threads=self._spec.get("threads") or 0))
+        self._enter("starting")
+        try:
+            with _listen(self._spec["port"], self._spec["name"]) as listener:
+                self._port = listener.getsockname()[1]
+                self._enter("starting")
+                with PredictionLog(log_path(self._job.path)) as log:
+                    self._serve(listener, log)
+        except errors.SftError as error:
+            return self._fail(error.what, error.next_step, type(error).__name__)
+        except Exception as error:  # noqa: BLE001  whatever it was, its starter shall read it in a sentence
+            _log.exception("the endpoint failed")
+            return self._fail(f"The endpoint failed: {type(error).__name__}: {error}", "%sft_doctor", "EndpointProblem")
+        self._enter("stopped")
+        self._say(events.Ended("done", self._why))
+        return 0
+
+    def _fail(self, why: str, next_step: str, problem: str) -> int:
+        self._why, self._next_step = why, next_step
+        self._enter("failed")
+        self._say(events.Ended("failed", why, next_step, problem))
+        return 2
+
+    def _serve(self, listener: socket.socket, log: PredictionLog) -> None:
+        compute = Compute(log, self._spec.get("threads"))
+        desk = self._desk = Desk(self._spec["name"], compute, log, swapped=self._swapped, stop=self._drain)
+        token = Path(self._spec["token_file"]).read_text().strip()
+        config = uvicorn.Config(
+            app(desk, token=token, port=self._port),
+            lifespan="off",
+            ws="none",
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=5,
+        )
+        server = _Server(config, lambda: self._drain("stopped when asked"))
+        compute.start()
+        try:
+            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+                runner.run(self._live(server, listener, desk))
+        finally:
+            compute.end()
+            _count_refusals(desk.log, desk.take_refusals())
+
+    async def _live(self, server: uvicorn.Server, listener: socket.socket, desk: Desk) -> None:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await self._load(desk)
+            await self._watch(desk)
+        finally:
+            server.should_exit = True
+            await serving
+
+    async def _load(self, desk: Desk) -> None:
+        spec = self._spec
+        self._say(events.Progress(f"loading {spec['version']}", 0))
+        order = SwapOrder(spec["version"], spec["ref"], spec["folder"], tuple(spec["labels"]))
+        loading = asyncio.wrap_future(desk.compute.load(order))
+        while not loading.done() and desk.state == "starting":
+            self._look(desk)
+            await asyncio.wait([loading], timeout=_TICK_SECONDS)
+        if desk.state != "starting":  # told to stop while it loads
+            return
+        loading.result()
+        desk.state, desk.used_at = "ready", time.monotonic()
+        self._enter("ready")
+        self._say(events.Progress("ready", 1, 1))
+
+    async def _watch(self, desk: Desk) -> None:
+        while desk.state == "ready":
+            self._look(desk)
+            if refusals := desk.take_refusals():
+                await asyncio.to_thread(_count_refusals, desk.log, refusals)
+            await asyncio.sleep(_TICK_SECONDS)
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while desk.inside and time.monotonic() < deadline:  # noqa: ASYNC110  a drain is short and happens once
+            await asyncio.sleep(0.01)
+
+    def _look(self, desk: Desk) -> None:
+        """Begin to drain where nobody needs this endpoint any more."""
+        idle_stop = self._spec.get("idle_stop") or 0
+        if self._spec.get("parent") and not _runs(self._parent):
+            self._drain("stopped with the process that started it")
+        elif idle_stop and not desk.inside and time.monotonic() - desk.used_at > idle_stop:
+            self._drain(f"nobody used it for {_spoken(idle_stop)}")
+
+    def _drain(self, why: str) -> None:
+        desk = self._desk
+        if desk is None or desk.state == "draining":
+            return
+        desk.state, self._why = "draining", why
+        self._enter("draining")
+
+    def _swapped(self) -> None:
+        self._enter(self._state)
+        live = self._desk.compute.live if self._desk else None
+        if live:
+            self._say(events.Remark("info", f"{live.version} answers from now on"))
+
+    def _enter(self, state: str) -> None:
+        """Write how the endpoint stands; a disk that refuses must not end an endpoint that answers."""
+        with self._state_lock, _going_on("write its state"):
+            self._state = state
+            compute = self._desk.compute if self._desk else None
+            live = compute.live if compute else None
+            states.write(
+                self._job.path,
+                states.EndpointState(
+                    state=state,
+                    launch=self._spec["launch"],
+                    url=f"http://127.0.0.1:{self._port}" if self._port else "",
+                    port=self._port,
+                    version=live.version if live else self._spec["version"],
+                    ref=live.ref if live else self._spec["ref"],
+                    pid=os.getpid(),
+                    requests=compute.answered if compute else 0,
+                    why=self._why,
+                    next_step=self._next_step,
+                ),
+            )
+
+    def _say(self, event: events.Event) -> None:
+        with _going_on("write its events"):
+            self._events.write(event)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with signals that begin a drain instead of closing the door."""
+
+    def __init__(self, config: uvicorn.Config, on_signal: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_signal = on_signal
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  uvicorn's signature
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._on_signal)
+
+
+def _listen(port: int, name: str) -> socket.socket:
+    """Return a listening socket on loopback; raises EndpointProblem."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        why = "another program has it" if error.errno == errno.EADDRINUSE else error.strerror
+        raise errors.EndpointProblem(
+            f"The endpoint {name} cannot have port {port}: {why}.",
+            "type the same line with --port auto, which takes a free one.",
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _process(pid: int | None) -> psutil.Process | None:
+    try:
+        return psutil.Process(pid) if pid else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _runs(process: psutil.Process | None) -> bool:
+    """Say whether it is still the same process, and not a zombie that nobody has buried."""
+    try:
+        return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _count_refusals(log: PredictionLog, by_status: dict[int, int]) -> None:
+    with _going_on("count refused requests"):
+        log.add_errors(by_status)
+
+
+@contextlib.contextmanager
+def _going_on(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, errors.SftError):
+        _log.exception("the endpoint could not %s; it goes on", doing)
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds / 60:g} minutes" if seconds >= 60 else f"{seconds:g} seconds"
+
+
+def main() -> int:
+    """Run the endpoint of the folder named on the command line."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    return EndpointProcess(JobFolder(Path(sys.argv[1]))).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

