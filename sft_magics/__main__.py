@@ -4,6 +4,9 @@ Progress goes to stderr, the result to stdout. With `--json` stdout carries the 
 object as the last line. A user's mistake is two lines on stderr and exit code 2.
 """
 
+import contextlib
+import io
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -65,6 +68,11 @@ class Terminal:
         task = self._bar.task_ids[0]
         self._bar.update(task, description=_head(view), completed=done, total=total or None, tail=_tail(view))
         if not view.active:
+            self.close()
+
+    def close(self) -> None:
+        """Give the terminal back, with its cursor; harmless where nothing is drawn."""
+        if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
@@ -122,31 +130,48 @@ def _tail(view: JobView) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0, 2 for a user's mistake, 130 for an interrupt."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    as_json = "--json" in words
-    words = [w for w in words if w != "--json"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to stop
     try:
-        if not words or words[0] in ("-h", "--help", "help"):
-            sys.stdout.write(_help(words[1:]))
-            return 0
-        verb = find(words[0])
-        if "-h" in words or "--help" in words:
-            sys.stdout.write(_help([verb.name]))
-            return 0
-        return _run(verb, words[1:], as_json)
+        code = _obey(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return code
     except errors.SftError as error:
         sys.stderr.write("\n".join(error.lines) + "\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("Stopped.\nNext: sft runs\n")
         return 130
+    except BrokenPipeError:  # whoever read us has gone (`sft runs | head -1`), and Python would complain at its exit
+        with contextlib.suppress(OSError, io.UnsupportedOperation):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _obey(words: list[str]) -> int:
+    end = words.index("--") if "--" in words else len(words)
+    ours, texts = words[:end], words[end:]
+    as_json = "--json" in ours
+    ours = [w for w in ours if w != "--json"]
+    if not ours or ours[0] in ("-h", "--help", "help"):
+        sys.stdout.write(_help(ours[1:]))
+        return 0
+    verb = find(ours[0])
+    if "-h" in ours or "--help" in ours:
+        sys.stdout.write(_help([verb.name]))
+        return 0
+    return _run(verb, [*ours[1:], *texts], as_json)
 
 
 def _run(verb: Verb, words: list[str], as_json: bool) -> int:
     options = signatures.parse(verb.signature, words)
     watcher = JsonLines() if as_json else Terminal()
     with audience.watched_by(watcher):
-        result = verb(**options)
+        try:
+            result = verb(**options)
+        finally:
+            watcher.close()
         _print(result, as_json)
         if isinstance(result, Endpoint) and verb.name == "deploy" and not options.get("keep"):
             _stay_in_front(result, options)

@@ -39,7 +39,7 @@ class Verb:
         """Call it by keyword, as the faces do: every failure comes out as an `SftError`."""
         many = next((o for o in self.signature.positional if o.many), None)
         words = options.pop(many.parameter, ()) if many else ()
-        before = [options.pop(o.parameter) for o in self.signature.positional if not o.many] if words else []
+        before = [options.pop(o.parameter, o.default) for o in self.signature.positional if not o.many] if words else []
         try:
             return self.function(*before, *words, **options)
         except errors.SftError:
@@ -56,7 +56,7 @@ def _defect(verb: str, error: Exception, given: Any) -> errors.Defect:
         folder = workspace.find(given).root / "defects"
         folder.mkdir(exist_ok=True)
         path = Path(folder / f"{verb}-{time.strftime('%Y%m%d-%H%M%S')}.txt")
-        path.write_text("".join(traceback.format_exception(error)))
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="replace")
     except (OSError, errors.SftError):
         return errors.Defect(what, "type %sft_doctor, and report the line you typed.")
     return errors.Defect(what, f"report it with {path}; what was saved before is untouched (%sft shows it).")

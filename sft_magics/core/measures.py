@@ -1,6 +1,6 @@
 """Quality measures with 95 % intervals, from truths and predictions.
 
-Proportions carry Wilson score intervals (Wilson 1927). F1 is 2J/(1+J) of the Jaccard index J = TP/(TP+FP+FN), which is a
+Proportions carry Wilson score intervals (Wilson 1927). F1 is 2J/(1+J) of the Jaccard index J = TP/(TP+FP+FN), a
 proportion; its interval is the Wilson interval of J carried through that monotone map. Paired differences are tested by
 McNemar's exact test (McNemar 1947).
 """

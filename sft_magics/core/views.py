@@ -121,6 +121,7 @@ class LossView(JobView):
     train: list[Point] = field(default_factory=list)
     validation: list[Point] = field(default_factory=list)
     metrics: dict[str, list[Point]] = field(default_factory=dict)
+    best_step: int | None = None
     best_steps: list[int] = field(default_factory=list)
     checkpoint_step: int | None = None
     resumed_at: list[int] = field(default_factory=list)
@@ -137,6 +138,7 @@ class LossView(JobView):
         for curve in (self.train, self.validation, *self.metrics.values()):
             curve[:] = [p for p in curve if p[0] <= event.resumed_at]
         self.best_steps = [s for s in self.best_steps if s <= event.resumed_at]
+        self.best_step = self.best_steps[-1] if self.best_steps else None
 
     def _on_stepdone(self, event: ev.StepDone) -> None:
         self.step, self.epoch, self.rate = event.step, event.epoch, event.lr
@@ -151,6 +153,7 @@ class LossView(JobView):
         for name, value in event.metrics.items():
             self.metrics.setdefault(name, []).append((event.step, value))
         if event.best:
+            self.best_step = event.step
             self.best_steps.append(event.step)
 
     def _on_checkpointsaved(self, event: ev.CheckpointSaved) -> None:
@@ -158,11 +161,6 @@ class LossView(JobView):
 
     def _on_committed(self, event: ev.Committed) -> None:
         self.version = event.version
-
-    @property
-    def best_step(self) -> int | None:
-        """The step of the best epoch so far, or None."""
-        return self.best_steps[-1] if self.best_steps else None
 
     def latest(self, metric: str) -> float | None:
         """Return the newest value of `metric`, or None."""

@@ -73,11 +73,14 @@ class Workspace:
 
     def disk_bytes(self) -> int:
         """Return how many bytes the workspace takes on disk."""
-        total = 0
+        total, seen = 0, set()
         for folder, _, files in os.walk(self.root):
             for name in files:
                 with contextlib.suppress(OSError):
-                    total += (Path(folder) / name).lstat().st_size
+                    found = (Path(folder) / name).lstat()
+                    # Stored files appear under several names; the disk holds them once.
+                    total += 0 if found.st_ino in seen else found.st_size
+                    seen.add(found.st_ino)
         return total
 
     def free_bytes(self) -> int:
@@ -86,10 +89,12 @@ class Workspace:
 
 
 def find(given: "Workspace | str | Path | None" = None) -> Workspace:
-    """Return the workspace that is meant, with its folders made; raises WorkspaceProblem."""
+    """Return the workspace that is meant, with its folders made; raises WorkspaceProblem, and UsageProblem for ""."""
     if isinstance(given, Workspace):
         return given.prepare()
     if given is not None:
+        if not str(given).strip():  # what an unset shell variable leaves; Path("") would be the working folder
+            raise errors.UsageProblem("The name of the workspace folder is empty.", "write --workspace DIR.")
         return Workspace(Path(given).expanduser().resolve()).prepare()
     if home := os.environ.get("SFT_HOME"):
         return Workspace(Path(home).expanduser().resolve()).prepare()

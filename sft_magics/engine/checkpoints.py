@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: staged beside, hashed, synced, renamed; the newest whose hashes match is used.
+"""Checkpoints that are whole or not there: staged, hashed, synced, renamed; the newest whose hashes match is used.
 
     checkpoints/step-00000123/
         model.safetensors       the weights, fp32
@@ -7,18 +7,21 @@
         state.json              step, best so far, rate scale, ...
         manifest.json           sha256 of each of the others; written last
 
-Nothing in it is pickled.
+Nothing in it is pickled. A disk that refuses is an OSError that names its reason, and leaves the older ones in place.
 """
 
 import hashlib
 import json
+import os
+import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -31,15 +34,16 @@ KEEP = 2
 
 @dataclass
 class Progressed:
-    """Where a run is, besides its tensors; `best_*` speak of the best evaluation so far."""
+    """Where a run is, besides its tensors: `summed_*` since the epoch began, `best_*` of the best evaluation so far."""
 
     step: int = 0
     rate_scale: float = 1.0
     skipped: int = 0
+    summed_loss: float = 0.0
+    summed_steps: int = 0
     best_step: int | None = None
-    best_accuracy: float = -1.0
+    best_quality: float = -1.0
     best_loss: float = float("inf")
-    losses: list[float] = field(default_factory=list)
 
 
 def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Progressed) -> Path:
@@ -50,10 +54,10 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir()
     try:
-        names = {parameter: name for name, parameter in model.named_parameters()}
-        save_file(weights_of(model), staged / "model.safetensors")
-        save_file(optimizers.memory_of(optimizer, names), staged / "optimizer.safetensors")
-        save_file(_random_states(), staged / "random.safetensors")
+        names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+        save_tensors(weights_of(model), staged / "model.safetensors")
+        save_tensors(optimizers.memory_of(optimizer, names), staged / "optimizer.safetensors")
+        save_tensors(_random_states(), staged / "random.safetensors")
         write_durably(staged / "state.json", codec.dumps(asdict(state)).encode())
         hashes = {file.name: _hash_and_sync(file) for file in sorted(staged.iterdir())}
         write_durably(staged / "manifest.json", codec.dumps(hashes).encode())
@@ -80,11 +84,58 @@ def restore(
     """Put the tensors and generator states of a whole checkpoint back, and return where it was."""
     load_weights(model, checkpoint)
     if optimizer is not None:
-        names = {parameter: name for name, parameter in model.named_parameters()}
+        names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         optimizers.remember(optimizer, names, load_file(checkpoint / "optimizer.safetensors", device=str(device)))
         _put_random_states(load_file(checkpoint / "random.safetensors"))
     data: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())
     return codec.build(Progressed, data)
+
+
+def remove(checkpoint: Path) -> None:
+    """Remove a checkpoint that is of no use."""
+    shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def replace(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a folder beside `folder`, put it durably on the disk, then in the other's place."""
+    staged, old = _beside(folder)
+    for path in (staged, old):
+        shutil.rmtree(path, ignore_errors=True)
+    try:
+        write(staged)
+        for file in sorted(f for f in staged.rglob("*") if f.is_file()):
+            _sync(file)
+        sync_folder(staged)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+    if folder.exists():
+        folder.rename(old)
+    staged.rename(folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Put the former `folder` back where a kill between the two renames of `replace` left none."""
+    _, old = _beside(folder)
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+
+
+def _beside(folder: Path) -> tuple[Path, Path]:
+    return folder.with_name(f".{folder.name}-new"), folder.with_name(f".{folder.name}-old")
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Write a safetensors file; a full or read-only disk is an OSError, as everywhere else."""
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
 
 
 def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -119,12 +170,14 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _hash_and_sync(path: Path) -> str:
-    import os
-
+def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_and_sync(path: Path) -> str:
+    _sync(path)
+    return _hash(path)
 
 
 def _random_states() -> dict[str, torch.Tensor]:

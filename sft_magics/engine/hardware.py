@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,15 @@ class Hardware:
         """Return the autocast context of this precision."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
+    def memory_mb(self) -> float:
+        """Return the most memory used so far: the GPU's, else this process's."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 1e6
+        import resource
+
+        unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
     def facts(self) -> dict[str, str | int]:
         """Return what a version's environment records."""
         return {"device": self.name(), "precision": self.precision, "threads": self.threads}
@@ -40,9 +50,11 @@ class Hardware:
 
 
 def choose(device: str = "auto", precision: str = "auto", threads: int | str | None = "auto") -> Hardware:
-    """Choose the hardware settings and apply the thread count to torch; raises ModelProblem for a GPU that is not there."""
+    """Choose the settings and apply the thread count to torch; raises ModelProblem for a GPU that is not there."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise errors.ModelProblem("There is no CUDA device that torch can use here.", "write --device cpu, or leave it out.")
+        raise errors.ModelProblem(
+            "There is no CUDA device that torch can use here.", "write --device cpu, or leave it out."
+        )
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     count = usable_cores() if threads in ("auto", None) else int(threads or 1)
     torch.set_num_threads(count)
@@ -54,15 +66,36 @@ def choose(device: str = "auto", precision: str = "auto", threads: int | str | N
 
 
 def usable_cores() -> int:
-    """Return the cores this process may use: its affinity, cut to a container's CPU quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the physical cores this process may use: its affinity, cut to a container's CPU quota.
+
+    Two threads of one core share its multipliers, so matrix products gain nothing from the second.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len({_siblings(cpu) for cpu in os.sched_getaffinity(0)})
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min(cores, _quota()))
+
+
+def _siblings(cpu: int) -> str:
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            cores = min(cores, max(1, int(quota) // int(period)))
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip()
+    except OSError:
+        return str(cpu)
+
+
+def _quota() -> int:
+    """Return the whole cores a container's CPU quota allows (cgroup v2, else v1); a large number without one."""
+    base = Path("/sys/fs/cgroup")
+    try:
+        if (base / "cpu.max").exists():
+            quota, period = (base / "cpu.max").read_text().split()
+        else:
+            quota, period = ((base / "cpu" / f"cpu.cfs_{part}_us").read_text() for part in ("quota", "period"))
+        cores = int(quota) // int(period)  # "max" and -1 mean no quota
     except (OSError, ValueError):
-        pass
-    return cores
+        return sys.maxsize
+    return cores if int(quota) > 0 else sys.maxsize
 
 
 def _bf16_gains(kind: str) -> tuple[bool, str]:

@@ -19,7 +19,7 @@ from sft_magics.core.jobs import JobFolder
 
 _PARENT = "SFT_DIES_WITH"
 _LOOK_SECONDS = 1.0
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -55,7 +55,7 @@ def start(
                 stderr=log,
                 start_new_session=True,
                 pass_fds=(lock,),
-                env={**os.environ, **_ENVIRONMENT, **({} if keep else {_PARENT: str(os.getpid())}), **(env or {})},
+                env={**os.environ, **ENVIRONMENT, **({} if keep else {_PARENT: str(os.getpid())}), **(env or {})},
             )
         (job.path / "pid").write_text(str(child.pid))
     except OSError as error:

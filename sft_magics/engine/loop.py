@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,17 @@ from typing import Any
 import torch
 
 from sft_magics.core import errors
-from sft_magics.core.events import CheckpointSaved, EpochDone, Progress, Remark, RunPlanned, Sink, StepDone
-from sft_magics.engine import checkpoints, optimizers
+from sft_magics.core.events import CheckpointSaved, EpochDone, Event, Progress, Remark, RunPlanned, Sink, StepDone
+from sft_magics.engine import checkpoints, optimizers, scoring
 from sft_magics.engine.batching import epoch_batches, padding_waste
 from sft_magics.engine.checkpoints import Progressed
-from sft_magics.engine.evaluation import Measured, measure
 from sft_magics.engine.hardware import Hardware
-from sft_magics.engine.tasks import Batch, Encoded, Task
+from sft_magics.engine.tasks import Batch, Encoded, Measured, Task
 
 _TELL_SECONDS = 0.1
 _BAD_IN_A_ROW = 3
 _SMOOTHING = 0.9
+_CLIP = 1.0
 
 
 @dataclass
@@ -52,14 +51,14 @@ class Loop:
         self.task.model.to(plan.hardware.device)
         self.optimizer = optimizers.adamw(self.task.model, plan.options["lr"], plan.options["weight_decay"])
         self.stopping = False
+        self.best_measured: Measured | None = None  # of the weights in `best`, if this process measured them
         self._bad = 0
         self._parts = 1
         self._order: tuple[int, list[list[int]]] = (-1, [])
         self._pending: list[torch.Tensor] = []
-        self._told_at = time.monotonic()
+        self._told_at = self._saved_at = time.monotonic()
         self._rows = 0
         self._speed = 0.0
-        self._saved_at = time.monotonic()
 
     @property
     def checkpoints(self) -> Path:
@@ -73,34 +72,56 @@ class Loop:
 
     def run(self) -> bool:
         """Train to the end of the plan; False when it was stopped before."""
-        self._resume()
+        self._resume("Going on")
         self._announce()
         self.task.model.train()
+        self._told_at = self._saved_at = time.monotonic()
         while self.state.step < self.plan.steps:
             if self.stopping:
                 self._checkpoint("stop")
                 return False
             self._one_step()
-            at_end = self.state.step % self.plan.batches == 0 or self.state.step == self.plan.steps
-            if at_end:
+            if self.state.step % self.plan.batches == 0 or self.state.step == self.plan.steps:
                 self._evaluate()
                 self._checkpoint("epoch")
             elif time.monotonic() - self._saved_at >= self.plan.options["checkpoint_seconds"]:
                 self._checkpoint("time")
         return True
 
-    def _say(self, event: Any) -> None:
+    def measure(self) -> Measured:
+        """Measure the weights as they are on the validation rows."""
+        told = time.monotonic()
+
+        def progress(done: int, total: int) -> None:
+            nonlocal told
+            if time.monotonic() - told >= 0.5 or done == total:
+                told = time.monotonic()
+                self._say(Progress("validating", done, total))
+
+        rows = self.plan.validation
+        found = self.task.measure(rows, scoring.score(self.task, rows, self.plan.hardware, progress))
+        self.task.model.train()
+        return found
+
+    def save_best(self) -> None:
+        """Write the weights as they are to `best`, whole or not at all."""
+        checkpoints.replace(self.best, self.task.save)
+
+    def _say(self, event: Event) -> None:
         if self.plan.sink(event) == "stop":
             self.stopping = True
 
-    def _resume(self, reason: str = "") -> None:
+    def _resume(self, how: str) -> bool:
+        """Take up the newest whole checkpoint and drop damaged ones; False when there is none."""
+        checkpoints.recover(self.best)
         for found, whole in checkpoints.newest(self.checkpoints):
-            if not whole:
-                self._say(Remark("warning", f"Checkpoint {found.name} is damaged and was passed over."))
-                continue
-            self.state = checkpoints.restore(found, self.task.model, self.optimizer, self.plan.hardware.device)
-            self._say(Remark("info", f"{reason or 'Going on'} from the checkpoint of step {self.state.step}."))
-            return
+            if whole:
+                self.state = checkpoints.restore(found, self.task.model, self.optimizer, self.plan.hardware.device)
+                self._say(Remark("info", f"{how} from the checkpoint of step {self.state.step}."))
+                return True
+            self._say(Remark("warning", f"The checkpoint {found.name} is damaged; it was passed over and removed."))
+            checkpoints.remove(found)
+        return False
 
     def _announce(self) -> None:
         options = self.plan.options
@@ -130,18 +151,20 @@ class Loop:
         lr = optimizers.rate(self.state.step, self.plan.steps, options["lr"], options["warmup"]) * self.state.rate_scale
         optimizers.set_rate(self.optimizer, lr)
         loss = self._gradients(indices)
-        norm = torch.nn.utils.clip_grad_norm_(self.task.model.parameters(), 1.0, foreach=True)
-        if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
-            self.optimizer.zero_grad(set_to_none=True)
-            self._bad_step(loss)
-            return
-        self._bad = 0
-        self.optimizer.step()
+        norm = torch.nn.utils.clip_grad_norm_(self.task.model.parameters(), _CLIP, foreach=True)
+        sound = bool(torch.isfinite(loss) & torch.isfinite(norm))
+        if sound:
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
+        if not sound:
+            self._bad_step("gradient" if bool(torch.isfinite(loss)) else "loss")
+            return
+        self._bad = 0
         self._rows += len(indices)
         self._pending.append(loss)
-        self._tell(lr)
+        if time.monotonic() - self._told_at >= _TELL_SECONDS or self.state.step == self.plan.steps:
+            self._tell(lr)
 
     def _gradients(self, indices: list[int]) -> torch.Tensor:
         """Return the batch's loss with its gradients in place; a GPU that runs out of memory takes it in more parts."""
@@ -151,13 +174,13 @@ class Loop:
             except torch.cuda.OutOfMemoryError:
                 if self._parts >= len(indices):
                     raise
-                self.optimizer.zero_grad(set_to_none=True)
-                torch.cuda.empty_cache()
-                self._parts *= 2
-                size = -(-self.plan.options["batch"] // self._parts)
-                self._say(
-                    Remark("warning", f"The GPU's memory is full: batches are taken in parts of {size}; steps stay the same.")
-                )
+            # Outside the handler: the exception's traceback would hold the tensors that have to go.
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+            self._parts *= 2
+            size = -(-self.plan.options["batch"] // self._parts)
+            what = f"The GPU's memory is full: batches are taken in parts of {size} rows; the steps stay the same."
+            self._say(Remark("warning", what))
 
     def _in_parts(self, indices: list[int]) -> torch.Tensor:
         size = -(-len(indices) // self._parts)
@@ -168,7 +191,7 @@ class Loop:
             with self.plan.hardware.autocast():
                 loss = self.task.loss(batch)
             share = loss * (len(part) / len(indices))
-            share.backward()  # type: ignore[no-untyped-call]
+            share.backward()
             total += share.detach()
         return total
 
@@ -178,11 +201,10 @@ class Loop:
             return {k: v.to(device) for k, v in batch.items()}
         return {k: v.pin_memory().to(device, non_blocking=True) for k, v in batch.items()}
 
-    def _bad_step(self, loss: torch.Tensor) -> None:
+    def _bad_step(self, what: str) -> None:
+        """Count a step whose gradients were thrown away; after three in a row go back, once, at half the rate."""
         self._bad += 1
-        self.state.step += 1
         self.state.skipped += 1
-        what = "loss" if not bool(torch.isfinite(loss)) else "gradient"
         self._say(Remark("warning", f"Step {self.state.step}: the {what} is not a number; the step was left out."))
         if self._bad < _BAD_IN_A_ROW:
             return
@@ -192,98 +214,59 @@ class Loop:
                 f"%sft_finetune MODEL --lr {self.plan.options['lr'] / 10:g}, or --precision fp32.",
             )
         self._bad = 0
+        self._pending = []
+        if self._resume("Three steps in a row were not numbers: going back, at half the rate,"):
+            self.state.rate_scale = 0.5
+            self._announce()  # views drop the curve beyond the checkpoint
+            return
         # With no checkpoint yet it goes on with the weights it has: bad steps were left out, so they are sound.
-        self._resume("Three in a row: going back, at half the rate,")
         self.state.rate_scale = 0.5
+        self._say(Remark("warning", "Three steps in a row were not numbers: going on at half the rate."))
 
     def _tell(self, lr: float) -> None:
-        now = time.monotonic()
-        seconds = now - self._told_at
-        if seconds < _TELL_SECONDS and self.state.step < self.plan.steps:
+        if not self._pending:
             return
         losses = torch.stack(self._pending).tolist()
-        current = self._rows / max(seconds, 1e-6)
+        seconds = max(time.monotonic() - self._told_at, 1e-6)
+        current = self._rows / seconds
         self._speed = current if not self._speed else _SMOOTHING * self._speed + (1 - _SMOOTHING) * current
-        left = (self.plan.steps - self.state.step) * self.plan.options["batch"] / self._speed
-        self._pending, self._rows, self._told_at = [], 0, now
-        self.state.losses = [*self.state.losses, *losses][-200:]
+        self._pending, self._rows, self._told_at = [], 0, time.monotonic()
+        self.state.summed_loss += math.fsum(losses)
+        self.state.summed_steps += len(losses)
         self._say(
             StepDone(
                 step=self.state.step,
                 epoch=self.state.step / self.plan.batches,
-                loss=sum(losses) / len(losses),
+                loss=math.fsum(losses) / len(losses),
                 lr=lr,
                 rows_per_second=self._speed,
-                seconds_left=left,
-                memory_mb=_memory_mb(self.plan.hardware),
+                seconds_left=(self.plan.steps - self.state.step) * self.plan.options["batch"] / self._speed,
+                memory_mb=self.plan.hardware.memory_mb(),
             )
         )
 
+    def _rate_now(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
     def _evaluate(self) -> None:
+        self._tell(self._rate_now())
         found = self.measure()
-        recent = self.state.losses[-self.plan.batches :]
-        better = (found.accuracy, -found.loss) > (self.state.best_accuracy, -self.state.best_loss)
+        state = self.state
+        better = (found.quality, -found.loss) > (state.best_quality, -state.best_loss)
         if better:
-            self.state.best_step, self.state.best_accuracy, self.state.best_loss = (
-                self.state.step, found.accuracy, found.loss,
-            )  # fmt: skip
+            state.best_step, state.best_quality, state.best_loss = state.step, found.quality, found.loss
+            self.best_measured = found
             self.save_best()
-        self._say(
-            EpochDone(
-                step=self.state.step,
-                epoch=self.state.step / self.plan.batches,
-                train_loss=sum(recent) / len(recent) if recent else math.nan,
-                validation_loss=found.loss,
-                metrics={"accuracy": found.accuracy, "f1": found.f1},
-                best=better,
-            )
-        )
-        for remark in found.remarks:
+        learned = state.summed_loss / state.summed_steps if state.summed_steps else math.nan
+        state.summed_loss, state.summed_steps = 0.0, 0
+        epoch = state.step / self.plan.batches
+        self._say(EpochDone(state.step, epoch, learned, found.loss, found.metrics, better))
+        for remark in (*found.remarks, *self.task.doubts(self.plan.train, learned)):
             self._say(Remark("warning", remark))
         self._told_at = time.monotonic()
 
-    def measure(self) -> Measured:
-        """Measure the weights as they are on the validation rows."""
-        told = time.monotonic()
-
-        def progress(done: int, total: int) -> None:
-            nonlocal told
-            if time.monotonic() - told >= 0.5 or done == total:
-                told = time.monotonic()
-                self._say(Progress("validating", done, total))
-
-        found = measure(self.task, self.plan.validation, self.plan.hardware, progress)
-        self.task.model.train()
-        return found
-
-    def save_best(self) -> None:
-        """Write the weights as they are to `best`, whole or not at all."""
-        replace(self.best, self.task.save)
-
     def _checkpoint(self, why: str) -> None:
+        self._tell(self._rate_now())
         path = checkpoints.save(self.checkpoints, self.task.model, self.optimizer, self.state)
-        self._saved_at = time.monotonic()
         self._say(CheckpointSaved(self.state.step, str(path.relative_to(self.plan.folder)), why))
-        self._told_at = time.monotonic()
-
-
-def replace(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder beside `folder`, then put it in its place."""
-    import shutil
-
-    staged, old = folder.with_name(f".{folder.name}-new"), folder.with_name(f".{folder.name}-old")
-    for path in (staged, old):
-        shutil.rmtree(path, ignore_errors=True)
-    write(staged)
-    if folder.exists():
-        folder.rename(old)
-    staged.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _memory_mb(hardware: Hardware) -> float:
-    if hardware.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(hardware.device) / 1e6
-    import psutil
-
-    return float(psutil.Process().memory_info().rss) / 1e6
+        self._told_at = self._saved_at = time.monotonic()

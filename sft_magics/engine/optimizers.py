@@ -28,7 +28,7 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def memory_of(optimizer: torch.optim.Optimizer, names: dict[nn.Parameter, str]) -> dict[str, torch.Tensor]:
+def memory_of(optimizer: torch.optim.Optimizer, names: dict[torch.Tensor, str]) -> dict[str, torch.Tensor]:
     """Return the optimizer's state as named tensors, ready for safetensors."""
     return {
         f"{names[parameter]}|{key}": value.detach().clone().contiguous()
@@ -37,7 +37,9 @@ def memory_of(optimizer: torch.optim.Optimizer, names: dict[nn.Parameter, str]) 
     }
 
 
-def remember(optimizer: torch.optim.Optimizer, names: dict[nn.Parameter, str], tensors: dict[str, torch.Tensor]) -> None:
+def remember(
+    optimizer: torch.optim.Optimizer, names: dict[torch.Tensor, str], tensors: dict[str, torch.Tensor]
+) -> None:
     """Put named tensors back as the optimizer's state."""
     parameters = {name: parameter for parameter, name in names.items()}
     for key, value in tensors.items():

@@ -5,6 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from sft_magics.core import errors
 from sft_magics.engine import hardware, scoring, tasks
 
@@ -16,10 +19,9 @@ class Predictor:
         self, folder: Path, *, threads: int | None = None, precision: str = "auto", device: str = "auto"
     ) -> None:
         self.hardware = hardware.choose(device, precision, threads)
-        card = _card(folder)
-        self.labels: tuple[str, ...] = tuple(card["labels"])
-        start = {"kind": "folder", "path": str(folder)}
-        self._task = tasks.find(card["task"]).load(start, list(self.labels), card["preprocessing"])
+        task, labels, preprocessing = _card(folder)
+        self.labels: tuple[str, ...] = tuple(labels)
+        self._task = tasks.find(task).load({"kind": "folder", "path": str(folder)}, labels, preprocessing)
         if self._task.fresh:
             raise errors.ModelProblem(
                 f"The weights in {folder} are not whole: {', '.join(self._task.fresh[:4])} would start fresh.",
@@ -27,19 +29,29 @@ class Predictor:
             )
         self._task.model.to(self.hardware.device)
         self._task.model.eval()
+        if self.hardware.bf16:
+            _cast_once(self._task.model)
 
-    def scores(
-        self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None
-    ) -> list[list[float]]:
+    def scores(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[list[float]]:
         """Return the class probabilities of each text, in the order given; a row's floats follow `labels`."""
         if not texts:
             return []
         return scoring.score(self._task, self._task.encode(texts, None), self.hardware, progress)
 
 
-def _card(folder: Path) -> dict[str, Any]:
+def _cast_once(model: nn.Module) -> None:
+    """Store what autocast would cast to bfloat16 at every call; the answers are the same to the bit."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.to(torch.bfloat16)
+
+
+def _card(folder: Path) -> tuple[str, list[str], dict[str, Any]]:
+    """Return task, labels and preprocessing of a trained folder; raises ModelProblem."""
     try:
-        card: dict[str, Any] = json.loads((folder / "sft.json").read_text())
-    except (OSError, ValueError) as error:
-        raise errors.ModelProblem(f"{folder} holds no trained version ({error}).", "%sft_versions lists them.") from error
-    return card
+        card = json.loads((folder / "sft.json").read_text())
+        return str(card["task"]), list(card["labels"]), dict(card["preprocessing"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise errors.ModelProblem(
+            f"{folder} holds no trained version ({error}).", "%sft_versions lists them."
+        ) from error

@@ -1,18 +1,33 @@
 """Pretrained weights, loaded with nothing left to chance.
 
 Only the head may start fresh, and its tensors are named. A tensor of the body that is missing, left over or of another
-shape means that the file belongs to another model: refused by name, never loaded in part.
+shape means that the file belongs to another model: refused by name, never loaded in part. A head that was trained for
+other labels starts fresh; one that was trained for these in another order has its rows put in ours.
 """
 
 import contextlib
+import hashlib
+import re
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import constants
 from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from sft_magics.core import errors
 
@@ -39,12 +54,13 @@ class Pretrained:
 def load(start: dict[str, Any], labels: list[str], seed: int) -> Pretrained:
     """Load the weights of `start` with a head for `labels`; the head's fresh tensors follow from `seed`.
 
-    `start` is {"kind": "folder"|"hub", "path": ...}. Raises ModelProblem when there is no network for a hub id, when the
-    folder holds no model, when a file is damaged, or when the weights fit only in part.
+    `start` is {"kind": "folder"|"hub", "path": ...}. Raises ModelProblem when there is no network for a hub id, the
+    folder holds no model, a file is damaged, or the weights fit only in part.
     """
     path = str(start["path"])
     if start["kind"] == "folder":
         _check_folder(Path(path))
+    local = start["kind"] == "folder" or not _hub_answers()
     torch.manual_seed(seed)
     settings = {
         "num_labels": len(labels),
@@ -52,23 +68,56 @@ def load(start: dict[str, Any], labels: list[str], seed: int) -> Pretrained:
         "label2id": {label: i for i, label in enumerate(labels)},
         "dtype": torch.float32,
         "trust_remote_code": False,
-        "local_files_only": start["kind"] == "folder",
+        "local_files_only": local,
     }
     with _said_plainly(path):
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, local_files_only=start["kind"] == "folder", trust_remote_code=False
-        )
+        stored = AutoConfig.from_pretrained(path, local_files_only=local, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local, trust_remote_code=False)
         model, info = AutoModelForSequenceClassification.from_pretrained(
             path, output_loading_info=True, ignore_mismatched_sizes=True, **settings
         )
     fresh, left_out = _check_fit(path, info)
+    _check_finite(path, model)
+    fresh += _fit_head(model, stored.id2label, labels, fresh)
     return Pretrained(model, tokenizer, fresh, left_out)
 
 
 def max_length(loaded: Pretrained) -> int:
     """Return how many tokens the body can read."""
-    positions = int(getattr(loaded.model.config, "max_position_embeddings", 512) or 512)
+    config = loaded.model.config
+    positions = int(getattr(config, "max_position_embeddings", 512) or 512)
+    if any(getattr(m, "padding_idx", None) is not None for n, m in loaded.model.named_modules() if "position_emb" in n):
+        positions -= int(config.pad_token_id or 0) + 1  # the RoBERTa family counts positions from behind the padding's
     return min(positions, int(min(loaded.tokenizer.model_max_length, 1_000_000)))
+
+
+def card(start: dict[str, Any]) -> dict[str, str]:
+    """Return what is known of a folder's weights: sha256 of the file and license, where it says so."""
+    folder, found = Path(str(start["path"])), {}
+    weights = folder / "model.safetensors"
+    if weights.is_file():
+        with weights.open("rb") as file:
+            found["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    if (folder / "README.md").is_file():
+        head = (folder / "README.md").read_text(errors="replace")[:4000]
+        if said := re.search(r"^license:\s*['\"]?([\w.+-]+)", head, re.MULTILINE):
+            found["license"] = said[1]
+    return found
+
+
+def _hub_answers() -> bool:
+    """Say whether the hub can be reached; the library's own five retries take most of a minute to find that out."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if urllib.request.getproxies():
+        return True
+    address = urllib.parse.urlsplit(constants.ENDPOINT)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _check_folder(folder: Path) -> None:
@@ -79,7 +128,7 @@ def _check_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _said_plainly(path: str) -> Any:
+def _said_plainly(path: str) -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
@@ -101,13 +150,56 @@ def _check_fit(path: str, info: dict[str, Any]) -> tuple[tuple[str, ...], tuple[
     missing = sorted(map(str, info["missing_keys"]))
     mismatched = sorted(str(key[0]) if isinstance(key, tuple) else str(key) for key in info["mismatched_keys"])
     unexpected = sorted(k for k in map(str, info["unexpected_keys"]) if not any(h in k for h in _HARMLESS))
-    for kind, names in (("are missing", missing), ("have another shape", mismatched), ("belong to no layer", unexpected)):
+    for kind, names in (
+        ("are missing", missing),
+        ("have another shape", mismatched),
+        ("belong to no layer", unexpected),
+    ):
         body = [n for n in names if not _of_a_head(n)]
         if body:
             shown = ", ".join(body[:4]) + (f" and {len(body) - 4} more" if len(body) > 4 else "")
-            raise errors.ModelProblem(f"The weights of {path} fit only in part: {kind}: {shown}.", _OTHER_BASE)
+            raise errors.ModelProblem(f"The weights of {path} fit only in part; {kind}: {shown}.", _OTHER_BASE)
     return tuple(sorted({*missing, *mismatched})), tuple(unexpected)
 
 
 def _of_a_head(name: str) -> bool:
     return any(f".{name}".startswith(f".{head}") or f".{head}" in name for head in _HEADS)
+
+
+def _check_finite(path: str, model: nn.Module) -> None:
+    bad = [n for n, t in model.state_dict().items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    if bad:
+        raise errors.ModelProblem(
+            f"The weights of {path} are damaged: {', '.join(bad[:4])} hold values that are not numbers.",
+            "download or copy them again, or name another base.",
+        )
+
+
+def _fit_head(
+    model: PreTrainedModel, stored: dict[int, str] | None, labels: list[str], fresh: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Put the rows of a loaded head in the order of `labels`; return its tensors where it had to start over."""
+    before = [(stored or {}).get(i, "") for i in range(len(labels))]
+    found = _output_layer(model, len(labels))
+    if before == labels or found is None:
+        return ()
+    name, layer = found
+    tensors = {f"{name}.{key}": tensor for key, tensor in layer.named_parameters()}
+    if set(tensors) & set(fresh):
+        return ()
+    with torch.no_grad():
+        if sorted(before) == sorted(labels):
+            order = torch.tensor([before.index(label) for label in labels])
+            for tensor in tensors.values():
+                tensor.copy_(tensor[order])
+            return ()
+        layer.weight.normal_(0.0, float(getattr(model.config, "initializer_range", 0.02)))
+        if layer.bias is not None:
+            layer.bias.zero_()
+    return tuple(sorted(tensors))
+
+
+def _output_layer(model: nn.Module, width: int) -> tuple[str, nn.Linear] | None:
+    """Return the last linear layer of the head with `width` outputs, and its name."""
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear) and _of_a_head(n)]
+    return next(((n, m) for n, m in reversed(layers) if m.out_features == width), None)

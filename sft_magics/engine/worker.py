@@ -5,11 +5,12 @@ A spec is plain JSON; what happens is told to a sink, whose answer may be "stop"
 
 import contextlib
 import platform
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import transformers
@@ -17,13 +18,13 @@ import transformers
 from sft_magics.core import errors
 from sft_magics.core.events import Progress, Remark, Sink
 from sft_magics.datasets import read_rows
-from sft_magics.engine import checkpoints, hardware, tasks
+from sft_magics.engine import checkpoints, hardware, pretrained, tasks
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.loop import Loop, Plan
 from sft_magics.engine.predictor import Predictor
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
+# How torch's allocators say it: the GPU's, the CPU's, oneDNN's.
+_MEMORY = ("out of memory", "not enough memory", "allocate memory", "could not create a memory object", "bad_alloc")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Trained:
     stopped: bool
     step: int
     steps: int
-    validation_ids: list[str]
+    validation_ids: list[str]  # none where the data has no validation rows
     validation_scores: list[list[float]]
     environment: dict[str, Any]
     preprocessing: dict[str, Any]
@@ -48,26 +49,31 @@ def train(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
     `lifecycle.train.Recipe`). Raises ModelProblem, DataProblem, RunProblem.
     """
     with _out_of_memory(spec):
-        loop, validation = _prepare(spec, sink, folder)
-        finished = loop.run()
-        if not finished:
-            return _trained(loop, validation, [], stopped=True)
-        return _trained(loop, validation, _best_scores(loop), stopped=False)
+        if not spec.get("resume", True):
+            for old in ("checkpoints", "best"):
+                shutil.rmtree(folder / old, ignore_errors=True)
+        loop, ids = _prepare(spec, sink, folder)
+        if not loop.run():
+            return _trained(loop, ids, [], loop.state.step, stopped=True)
+        return _trained(loop, ids, _best_scores(loop), loop.state.best_step, stopped=False)
 
 
 def best_of(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
     """Return the best state an unfinished run left: its best evaluation, else its newest whole checkpoint."""
     with _out_of_memory(spec):
-        loop, validation = _prepare(spec, sink, folder)
+        loop, ids = _prepare(spec, sink, folder)
+        checkpoints.recover(loop.best)
         whole = next((path for path, good in checkpoints.newest(loop.checkpoints) if good), None)
         if whole is not None:
             loop.state = checkpoints.restore(whole, loop.task.model, None, loop.plan.hardware.device)
         if not (loop.best / "sft.json").is_file():
             if whole is None:
-                raise errors.RunProblem(f"{folder.name} left no whole checkpoint.", f"%sft_finetune --resume {folder.name}")
+                raise errors.RunProblem(
+                    f"{folder.name} left no whole checkpoint.", f"%sft_finetune --resume {folder.name}"
+                )
             loop.save_best()
             loop.state.best_step = loop.state.step
-        return _trained(loop, validation, _best_scores(loop), stopped=True)
+        return _trained(loop, ids, _best_scores(loop), loop.state.best_step, stopped=True)
 
 
 def predict(spec: dict[str, Any], sink: Sink) -> list[list[float]]:
@@ -89,12 +95,22 @@ def inspect(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
     """Load the weights of `spec["start"]` once, and return what a model card says of them."""
     sink(Progress("loading the weights", 0))
     task = tasks.find(spec["task"]).load(spec["start"], spec["labels"], {})
-    return {**task.facts(), "source": spec["start"].get("source", spec["start"]["path"])}
+    return {
+        **task.facts(),
+        **pretrained.card(spec["start"]),
+        "source": spec["start"].get("source", spec["start"]["path"]),
+    }
 
 
-def _prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, "DataFrame"]:
+def machine(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the device, precision and threads that a run with these options gets here, as `Started` names them."""
+    return hardware.choose(options["device"], options["precision"], options["threads"]).facts()
+
+
+def _prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[str]]:
+    """Load and encode everything; return the loop and the ids of the validation rows."""
     options = spec["options"]
-    machine = hardware.choose(options["device"], options["precision"], options["threads"])
+    chosen = hardware.choose(options["device"], options["precision"], options["threads"])
     sink(Progress("loading the weights", 0))
     task = tasks.find(spec["task"]).load(spec["start"], spec["labels"], options)
     torch.manual_seed(options["seed"])
@@ -103,29 +119,32 @@ def _prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, "Dat
     learned, validation = rows[rows["split"] == "train"], rows[rows["split"] == "validation"]
     if learned.empty:
         raise errors.DataProblem("The data has no training rows.", "%sft_data shows the split of a dataset.")
+    ids = list(validation["id"])
     if validation.empty:
         sink(Remark("warning", "There are no validation rows: the training rows are measured instead, which flatters."))
         validation = learned
     encoded = [task.encode(list(part["text"]), list(part["label"])) for part in (learned, validation)]
-    sink(Remark("info", f"Computing in {machine.precision} on {machine.name()}, {machine.threads} threads: {machine.why}."))
+    sink(Remark("info", f"Computing in {chosen.precision} on {chosen.name()}, {chosen.threads} threads: {chosen.why}."))
     for remark in task.remarks(encoded[0]):
         sink(Remark("info", remark))
-    return Loop(Plan(task, encoded[0], encoded[1], options, folder, machine, sink)), validation
+    return Loop(Plan(task, encoded[0], encoded[1], options, folder, chosen, sink)), ids
 
 
 def _best_scores(loop: Loop) -> list[list[float]]:
+    if loop.best_measured is not None:
+        return loop.best_measured.scores
     checkpoints.load_weights(loop.task.model, loop.best)
     return loop.measure().scores
 
 
-def _trained(loop: Loop, validation: "DataFrame", scores: list[list[float]], *, stopped: bool) -> Trained:
+def _trained(loop: Loop, ids: list[str], scores: list[list[float]], step: int | None, *, stopped: bool) -> Trained:
     return Trained(
         folder=loop.best,
         stopped=stopped,
-        step=loop.state.best_step or loop.state.step,
+        step=loop.state.step if step is None else step,
         steps=loop.plan.steps,
-        validation_ids=list(validation["id"]),
-        validation_scores=scores,
+        validation_ids=ids,
+        validation_scores=scores if ids else [],
         environment=environment(loop.plan.hardware),
         preprocessing=loop.task.preprocessing(),
         fresh=loop.task.fresh,
@@ -150,8 +169,8 @@ def _out_of_memory(spec: dict[str, Any]) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         told = str(error).lower()
-        if isinstance(error, RuntimeError) and "memory" not in told:
+        if isinstance(error, RuntimeError) and not any(sign in told for sign in _MEMORY):
             raise
         batch = spec.get("options", {}).get("batch")
-        step = f"use --batch {max(1, batch // 2)} or a smaller --max-length." if batch else "ask for fewer texts at once."
+        step = f"use --batch {max(1, batch // 2)}, or a smaller --max-length." if batch else "give fewer texts at once."
         raise errors.RunProblem("The memory of this machine is not enough for this job.", step) from error

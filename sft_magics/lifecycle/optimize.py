@@ -40,7 +40,7 @@ def retrain(
     """Train a candidate whose parent is the live version, and compare both on the same held-out rows.
 
     States its plan and reason first. The candidate gets the alias `candidate`; nothing goes live by itself. The
-    difference on each dataset is tested with McNemar's exact test. Raises DataProblem when there is too little feedback.
+    difference on each dataset is tested with McNemar's exact test. Raises DataProblem for too little feedback.
     """
     from sft_magics.registry import Registry
 

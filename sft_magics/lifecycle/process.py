@@ -73,7 +73,7 @@ def carry_out(job: JobFolder, listen: Callable[[], None] | None = None) -> None:
     with _interrupts_stop(mouth):
         try:
             ended = _WORK[job.spec()["kind"]](job, mouth)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever ends the job, its last line says so
             traceback.print_exc(file=sys.stderr)
             ended = _sentence(job, error)
             # The traceback holds the model; in a kernel it must not outlive the job.
@@ -120,7 +120,7 @@ def _interrupts_stop(mouth: Mouth) -> Any:
         yield
         return
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def ask(_number: int, _frame: FrameType | None) -> None:
         if mouth.stopping:
             raise KeyboardInterrupt
         mouth.stopping = True

@@ -47,7 +47,7 @@ def stop(
     *,
     workspace: WorkspaceOption = None,
 ) -> Run | Endpoint:
-    """Stop a run after its step (it checkpoints first and can be resumed), or stop an endpoint after what it answers."""
+    """Stop a run after its step (it checkpoints first and can be resumed), or an endpoint after what it answers."""
     from sft_magics.serving import control as serving
 
     ws = places.find(workspace)

@@ -9,18 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from sft_magics.core import audience, errors
-from sft_magics.core.events import Ended, EventWriter, Started
+from sft_magics.core.events import Ended, Event, EventReader, EventWriter, Started, TakenUp
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.views import JobView
 from sft_magics.core.workspace import Workspace, new_id
 
 PROCESS = "sft_magics.lifecycle.process"
+_LONGEST_DEATH = 20.0
 
 
 def launch(job: JobFolder, *, die_with_kernel: bool = False) -> None:
     """Start the job's own process, detached from this one; it lives on when this one ends, unless told otherwise."""
     from sft_magics.engine import launchers
 
+    if job.events.exists():
+        # An earlier process has said its last word but may still be on its way out, and whoever follows the file must
+        # not take its end for the end of this one.
+        _await_death(job)
+        write_down(job, TakenUp())
     launchers.start(job, PROCESS, keep=not die_with_kernel)
 
 
@@ -29,20 +35,23 @@ def launch_inline(job: JobFolder, view: JobView) -> None:
     from sft_magics.engine import launchers
     from sft_magics.lifecycle import process
 
-    reader = audience.EventReader(job.events)
+    reader = EventReader(job.events)
     watcher = audience.current()
     shown = 0.0
 
+    def hear(name: str, event: Event) -> None:
+        audience.quietly(watcher.hear, name, event)
+
     def listen() -> None:
         nonlocal shown
-        audience.catch_up(view, reader, watcher.hear)
+        audience.catch_up(view, reader, hear)
         if time.monotonic() - shown >= audience.REDRAW_SECONDS:
             shown = time.monotonic()
-            watcher.show(view)
+            audience.quietly(watcher.show, view)
 
     launchers.inline(job, lambda path: process.carry_out(JobFolder(path), listen))
-    audience.catch_up(view, reader, watcher.hear)
-    watcher.show(view)
+    audience.catch_up(view, reader, hear)
+    audience.quietly(watcher.show, view)
 
 
 def ask(ws: Workspace, title: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -90,12 +99,23 @@ def lose(job: JobFolder, view: JobView) -> None:
 
 def end_for(job: JobFolder, state: str, why: str, next_step: str) -> None:
     """Write the last line for a process that cannot do so itself because it was ended."""
-    deadline = time.monotonic() + 10
+    _await_death(job)
+    write_down(job, Ended(state, why, next_step))
+
+
+def _await_death(job: JobFolder) -> None:
+    deadline = time.monotonic() + _LONGEST_DEATH
     while job.alive() and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+def write_down(job: JobFolder, event: Event) -> None:
+    """Append one event for a process that does not speak yet, or no more."""
     writer = EventWriter(job.events)
-    writer.write(Ended(state, why, next_step))
-    writer.close()
+    try:
+        writer.write(event)
+    finally:
+        writer.close()
 
 
 @contextlib.contextmanager
@@ -103,24 +123,26 @@ def telling(title: str) -> Iterator[Callable[[str, int, int], None]]:
     """Show a progress line for work done right here; yields `say(what, done, total)`."""
     view = JobView(f"here-{time.monotonic_ns()}", title=title, state="running", started_at=time.time())
     watcher = audience.current()
-    said = False
+    said, shown = "", 0.0
 
     def say(what: str, done: int, total: int = 0) -> None:
-        nonlocal said
-        said = True
+        nonlocal said, shown
+        new, said = what != said, what
         view.what, view.done, view.total, view.heard_at = what, done, total, time.time()
-        watcher.show(view)
+        if new or time.monotonic() - shown >= audience.REDRAW_SECONDS:
+            shown = time.monotonic()
+            audience.quietly(watcher.show, view)
 
     try:
         yield say
     except BaseException:
         view.state, view.ended_at = "failed", time.time()
         if said:
-            watcher.show(view)
+            audience.quietly(watcher.show, view)
         raise
     view.state, view.ended_at = "done", time.time()
     if said:
-        watcher.show(view)
+        audience.quietly(watcher.show, view)
 
 
 def started(what: str, **facts: Any) -> Started:

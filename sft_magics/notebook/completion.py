@@ -19,7 +19,7 @@ _MAGICS = {magic_name(name): verb for name, verb in VERBS.items()}
 _DATA_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 
 
-@context_matcher()
+@context_matcher()  # type: ignore[untyped-decorator]  # IPython leaves it without types
 def complete(context: CompletionContext) -> SimpleMatcherResult:
     """Complete the word under the cursor of a line that begins with one of our magics."""
     line = context.line_with_cursor.lstrip()
@@ -38,15 +38,18 @@ def complete(context: CompletionContext) -> SimpleMatcherResult:
 def suggest(signature: Signature, before: list[str], word: str) -> list[str]:
     """Return what could stand at the place of `word` after the words `before`."""
     flags = signature.flags
+    if before and before[-1] in ("-o", "--output"):
+        return []
     if before and before[-1] in flags and not flags[before[-1]].boolean:
         return values(flags[before[-1]])
     if word.startswith("-"):
         return [*(f for f in flags if f not in before), "-o"]
+    valued = {"-o", "--output", *(f for f, o in flags.items() if not o.boolean)}
     place = 0
     skip = False
     for earlier in before:
         if skip or earlier.startswith("-"):
-            skip = not skip and earlier in flags and not flags[earlier].boolean
+            skip = not skip and earlier in valued
         else:
             place += 1
     positional = signature.positional
@@ -105,17 +108,17 @@ def _sources(ws: Workspace) -> list[str]:
     return [f"sample:{name}" for name in ("reviews", "amazon", "tweets", "nyt")] + _files(ws)
 
 
-def _files(ws: Workspace) -> list[str]:
+def _files(_: Workspace) -> list[str]:
     return sorted(p.name for p in Path.cwd().iterdir() if p.suffix in _DATA_SUFFIXES)
 
 
-def _packages(ws: Workspace) -> list[str]:
+def _packages(_: Workspace) -> list[str]:
     from sft_magics.core.fetching import CATALOG
 
     return ["all", *CATALOG]
 
 
-def _bases(ws: Workspace) -> list[str]:
+def _bases(_: Workspace) -> list[str]:
     from sft_magics.core.fetching import CATALOG
 
     return [key for key, package in CATALOG.items() if package.kind == "model"]

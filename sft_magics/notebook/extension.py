@@ -19,13 +19,14 @@ _CELL_VERBS = ("finetune", "predict", "create", "retrain")
 def load(shell: "InteractiveShell") -> None:
     """Register everything with this shell; loading twice is harmless."""
     watcher = NotebookAudience()
+    magics = shell.magics_manager
     for verb in VERBS.values():
         kind = "line_cell" if verb.name in _CELL_VERBS else "line"
-        shell.register_magic_function(VerbMagic(shell, verb, watcher), kind, magic_name(verb.name)[1:])
+        magics.register_function(VerbMagic(shell, verb, watcher), kind, magic_name(verb.name)[1:])
     display.install(shell)
     # Plain calls in a notebook (sft.finetune(...)) get the same panels.
     audience.set_session(watcher)
-    if shell.Completer is not None and complete not in shell.Completer.custom_matchers:
+    if complete not in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.append(complete)
 
 
@@ -36,5 +37,5 @@ def unload(shell: "InteractiveShell") -> None:
         for kind in ("line", "cell"):
             shell.magics_manager.magics[kind].pop(name, None)
     audience.set_session(audience.Nobody())
-    if shell.Completer is not None and complete in shell.Completer.custom_matchers:
+    if complete in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.remove(complete)

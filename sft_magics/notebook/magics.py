@@ -40,16 +40,20 @@ class VerbMagic:
         try:
             return self._call(line, cell)
         except errors.SftError as error:
-            # What is below the sentence is ours, and its frames would keep data alive in the kernel.
+            # What is below the sentence is ours, and its frames, and those of what caused it, would keep data alive.
+            error.__context__ = None
             raise error.with_traceback(None) from None
 
     def _call(self, line: str, cell: str | None) -> Any:
         namespace = self.shell.user_ns
         words = signatures.split(line)
         options = body_options(self.verb, cell) if cell is not None else {}
-        given = signatures.parse(self.verb.signature, words, namespace, {"-o": _INTO, "--output": _INTO})
-        options |= {k: v for k, v in given.items() if v != () or k not in options}
-        into = options.pop(_INTO, None)
+        given = signatures.parse(self.verb.signature, words, namespace, {"-o": _INTO, "--output": _INTO}, options)
+        into = given.pop(_INTO, None)
+        for option in self.verb.signature.positional:
+            if option.many and option.parameter in given:
+                given[option.parameter] += options.get(option.parameter, ())
+        options |= given
         if into is not None and (not into.isidentifier() or keyword.iskeyword(into)):
             raise errors.UsageProblem(f"-o cannot be '{into}': it is no variable name.", "write for example -o result.")
         with audience.watched_by(self.watcher), provenance.led_by(self._cells()):

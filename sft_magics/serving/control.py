@@ -196,11 +196,12 @@ def _wait_until_ready(
     deadline = time.monotonic() + seconds
     try:
         while True:
+            # Asked in this order, each answer holds everything that came before the one asked ahead of it.
             alive = job.alive()
+            state = states.read(job.path)
             for event in reader.read():
                 if progress is not None and isinstance(event, events.Progress):
                     progress(event.what)
-            state = states.read(job.path)
             if state is not None and state.launch == spec["launch"] and state.state != "starting":
                 if state.state == "ready":
                     return

@@ -122,8 +122,8 @@ class EndpointProcess:
             return
         loading.result()
         desk.state, desk.used_at = "ready", time.monotonic()
-        self._enter("ready")
         self._say(events.Progress("ready", 1, 1))
+        self._enter("ready")  # last: whoever waits for it has then heard everything
 
     async def _watch(self, desk: Desk) -> None:
         while desk.state == "ready":

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_following_hears_everything_and_shows_at_most_four_times_a_second(job: J
     assert [type(e) for e in listener.heard] == [ev.Started, *[ev.Progress] * 20, ev.Ended]
     assert listener.shown[-1][1:] == ("done", 20)
     times = [at for at, _, _ in listener.shown[:-1]]
-    assert all(b - a >= audience.REDRAW_SECONDS for a, b in zip(times, times[1:], strict=False))
+    assert all(b - a >= audience.REDRAW_SECONDS for a, b in pairwise(times))
     assert len(listener.shown) >= 2
 
 

@@ -67,7 +67,13 @@ def test_a_whole_run() -> None:
     assert (view.device, view.precision, view.threads, view.host, view.pid) == ("cpu", "bf16", 2, "host", 7)
     assert (view.steps, view.epochs, view.rows, view.batch) == (100, 3.0, 3200, 32)
     assert (view.validation_rows, view.padding_waste) == (600, 0.015)
-    assert (view.step, view.rate, view.rows_per_second, view.seconds_left, view.memory_mb) == (68, 4e-5, 99.0, 60.0, 900)
+    assert (view.step, view.rate, view.rows_per_second, view.seconds_left, view.memory_mb) == (
+        68,
+        4e-5,
+        99.0,
+        60.0,
+        900,
+    )
     assert [s for s, _ in view.train] == [1, 34, 68]
     assert math.isnan(view.train[-1][1])
     assert view.validation == [(34, 0.3), (68, 0.3)]

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,6 +60,14 @@ class Task(abc.ABC):
         """Return what a model card says of the weights: parameters, license, limits."""
 
     @abc.abstractmethod
+    def measure(self, rows: "Encoded", scores: list[list[float]]) -> "Measured":
+        """Compare the scores of labeled rows with their targets."""
+
+    @abc.abstractmethod
+    def doubts(self, rows: "Encoded", loss: float) -> list[str]:
+        """Return sentences about an epoch that ended with this mean training loss, if something looks wrong."""
+
+    @abc.abstractmethod
     def remarks(self, rows: "Encoded") -> list[str]:
         """Return sentences about the encoded rows that the user should know."""
 
@@ -68,6 +77,17 @@ class Encoded(abc.ABC):
 
     lengths: list[int]
     targets: list[int] | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an evaluation found: each row's scores, mean loss, metrics by name; the highest `quality` is the best."""
+
+    scores: list[list[float]]
+    loss: float
+    quality: float
+    metrics: dict[str, float]
+    remarks: list[str]
 
 
 _TASKS: dict[str, type[Task]] = {}

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
+from sft_magics.core import errors
 from sft_magics.engine import checkpoints, pretrained
-from sft_magics.engine.tasks.base import Batch, Encoded, Task, register
+from sft_magics.engine.tasks import classification
+from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Task, register
 
 _ROUND = 8  # lengths are padded to a multiple: few shapes, and kernels that like them
 _BLOCK = 1000
@@ -47,9 +48,7 @@ class TextClassification(Task):
             loaded.tokenizer.pad_token = loaded.tokenizer.eos_token
         loaded.model.config.pad_token_id = loaded.tokenizer.pad_token_id
         if not options.get("dropout", True):
-            for module in loaded.model.modules():
-                if isinstance(module, nn.Dropout):
-                    module.p = 0.0
+            _without_dropout(loaded.model)
         limit = min(int(options.get("max_length", 256)), pretrained.max_length(loaded))
         return cls(loaded, labels, limit)
 
@@ -59,10 +58,18 @@ class TextClassification(Task):
         for start in range(0, len(inputs), _BLOCK):
             block = list(inputs[start : start + _BLOCK])
             ids += self.loaded.tokenizer(block, truncation=True, max_length=self.limit)["input_ids"]
-        index = {label: i for i, label in enumerate(self.labels)}
-        targets = None if labels is None else [index[label] for label in labels]
+        targets = None if labels is None else self._targets(labels)
         lengths = [len(row) for row in ids]
         return Texts(ids, lengths, targets, sum(n >= self.limit for n in lengths))
+
+    def _targets(self, labels: Sequence[str]) -> list[int]:
+        index = {label: i for i, label in enumerate(self.labels)}
+        if unknown := sorted(set(labels) - set(index)):
+            raise errors.DataProblem(
+                f"The data has labels that the model does not know: {', '.join(unknown[:5])}.",
+                "%sft_create makes a model for other labels.",
+            )
+        return [index[label] for label in labels]
 
     def collate(self, rows: Encoded, indices: Sequence[int]) -> Batch:
         """Pad the rows of one batch to their longest, rounded up."""
@@ -98,7 +105,7 @@ class TextClassification(Task):
         self.loaded.model.config.architectures = [type(self.loaded.model).__name__]
         self.loaded.model.config.save_pretrained(folder)
         self.loaded.tokenizer.save_pretrained(folder)
-        save_file(checkpoints.weights_of(self.model), folder / "model.safetensors", metadata={"format": "pt"})
+        checkpoints.save_tensors(checkpoints.weights_of(self.model), folder / "model.safetensors")
         card = {"task": self.name, "labels": self.labels, "preprocessing": self.preprocessing()}
         (folder / "sft.json").write_text(json.dumps(card, indent=1))
 
@@ -116,10 +123,28 @@ class TextClassification(Task):
             "left_out": list(self.loaded.left_out),
         }
 
+    def measure(self, rows: Encoded, scores: list[list[float]]) -> Measured:
+        """Compare the scores of labeled rows with their targets; the quality is the accuracy."""
+        return classification.classified(scores, rows.targets or [], self.labels)
+
+    def doubts(self, rows: Encoded, loss: float) -> list[str]:
+        """Say when the training loss is no better than that of answering with the class shares."""
+        return classification.no_better_than_guessing(rows.targets or [], loss)
+
     def remarks(self, rows: Encoded) -> list[str]:
         """Say how many texts lose their end."""
         assert isinstance(rows, Texts)
         if not rows.cut:
             return []
         share = rows.cut / len(rows.ids)
-        return [f"{rows.cut:,} texts ({share:.0%}) are longer than {self.limit} tokens and lose their end (--max-length)."]
+        return [f"{rows.cut:,} texts ({share:.0%}) reach {self.limit} tokens and lose the rest (--max-length)."]
+
+
+def _without_dropout(model: nn.Module) -> None:
+    """Switch every dropout off: the modules, and the rates that attention functions read as plain numbers."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)

@@ -86,19 +86,19 @@ _DRAWS: dict[type, tuple[str, Draw]] = {
 RECORDS = tuple(kind for kind in _DRAWS if not issubclass(kind, JobView))
 
 
-def html(thing: object, *, blocking: bool = False, now: float | None = None) -> Safe | None:
+def html(thing: object, *, blocking: bool = False, hint: str = "", now: float | None = None) -> Safe | None:
     """Return the panel of a record or view as HTML, or None for a thing that has none.
 
-    `blocking` and `now` (seconds since the epoch) concern a run's panel only: see `loss.panel`.
+    `blocking`, `hint` and `now` (seconds since the epoch) concern a run's panel only: see `loss.panel`.
     """
     if isinstance(thing, LossView):
-        parts = loss.panel(thing, blocking=blocking, now=now)
+        parts = loss.panel(thing, blocking=blocking, hint=hint, now=now)
         return output(*parts, label=f"Fine-tuning run {thing.job}")
     found = _DRAWS.get(type(thing))
     if found is None:
         return None
     label, draw = found
-    return output(*draw(thing), label=label)
+    return output(*draw(thing), label=label, frame=not isinstance(thing, JobView))
 
 
 def text(thing: object) -> str:

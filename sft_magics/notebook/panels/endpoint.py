@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sft_magics.core.records import Endpoint
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import count, duration, when
-from sft_magics.notebook.panels.markup import Child, code, columns, el, facts, head, muted, section
+from sft_magics.notebook.panels.markup import Child, code, el, facts, head, join, muted, section
 
 HEADS = ("endpoint", "state", "version", "deployed as", "url", "requests#", "started")
 _ASKED = "a moving, funny film"
@@ -63,15 +63,14 @@ def python(found: Endpoint) -> str:
             "import json, pathlib, urllib.request",
             "",
             f"token = pathlib.Path({found.token_file!r}).read_text().strip()",
-            f"request = urllib.request.Request({found.url + '/predict'!r},",
-            f'    json.dumps({{"inputs": [{_ASKED!r}]}}).encode(),',
-            '    {"Authorization": f"Bearer {token}", "Content-Type": "application/json"})',
+            'headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}',
+            f'question = json.dumps({{"inputs": [{_ASKED!r}]}}).encode()',
+            f"request = urllib.request.Request({found.url + '/predict'!r}, question, headers)",
             'print(json.load(urllib.request.urlopen(request))["predictions"])',
         ]
     )
 
 
 def _usage(found: Endpoint) -> Child:
-    return columns(
-        section("Ask it from a shell", el("pre", curl(found))), section("or from Python", el("pre", python(found)))
-    )
+    shell, script = el("pre", curl(found)), el("pre", python(found))
+    return join(section("Ask it from a shell", shell), section("or from Python", script))

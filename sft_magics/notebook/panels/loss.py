@@ -19,8 +19,11 @@ _EPOCH_MARKS = 8
 _INK = (GREEN, PURPLE)
 
 
-def panel(view: LossView, *, blocking: bool = False, now: float | None = None) -> list[Child]:
-    """Return the parts of a run's panel; `blocking`: the cell waits for it; `now`: seconds since the epoch."""
+def panel(view: LossView, *, blocking: bool = False, hint: str = "", now: float | None = None) -> list[Child]:
+    """Return the parts of a run's panel; `now` is in seconds since the epoch.
+
+    `blocking` says that the cell waits for the run; `hint` is another sentence on how to go on while it is active.
+    """
     return [
         head(
             view.model or view.title or view.job,
@@ -33,7 +36,7 @@ def panel(view: LossView, *, blocking: bool = False, now: float | None = None) -
         _charts(view) if view.steps else None,
         _remarks(view),
         _ending(view),
-        _hint(view, blocking, now),
+        _hint(view, BLOCKING_HINT if blocking else hint, now),
         None if view.active else _numbers(view),
     ]
 
@@ -101,7 +104,7 @@ def _facts(view: LossView) -> Safe | None:
         ("memory", megabytes(view.memory_mb) if view.memory_mb else None),
         ("rows", _rows(view)),
         ("batch", str(view.batch) if view.batch else None),
-        ("padding", f"{100 * view.padding_waste:.1f} %" if view.padding_waste else None),
+        ("padding", None if view.active or not view.padding_waste else f"{100 * view.padding_waste:.1f} %"),
         ("device", machine),
     )
 
@@ -137,7 +140,7 @@ def _charts(view: LossView) -> Safe:
         curves,
         view.steps,
         width=296,
-        right=100,
+        right=114,
         span=0.04,
         y_limits=(0.0, 1.0),
         empty="after the first epoch",
@@ -187,10 +190,10 @@ def _ending(view: LossView) -> Safe | None:
     return el("div", *lines) if lines else None
 
 
-def _hint(view: LossView, blocking: bool, now: float | None) -> Safe | None:
+def _hint(view: LossView, hint: str, now: float | None) -> Safe | None:
     if not view.active:
         return None
-    words = [BLOCKING_HINT] if blocking else []
+    words = [hint] if hint else []
     silent = (time.time() if now is None else now) - view.heard_at if view.heard_at is not None else 0.0
     if silent > _QUIET_SECONDS and view.state == "running":
         words.insert(0, f"Last heard {duration(silent)} ago.")

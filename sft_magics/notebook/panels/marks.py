@@ -53,7 +53,7 @@ def interval(metric: Metric) -> str:
     return f"{metric.key} {number(metric.value)}, 95 % interval {metric.low:.3f} to {metric.high:.3f}{rows}"
 
 
-def measured(metric: Metric | None, *, color: str = BLUE, wide: bool = True) -> Safe | None:
+def measured(metric: Metric | None, *, color: str = BLUE, wide: bool = True, width: int = 84) -> Safe | None:
     """Return a metric as a table shows it: the value, its interval drawn and in figures; None where there is none."""
     if metric is None or math.isnan(metric.value):
         return None
@@ -61,7 +61,7 @@ def measured(metric: Metric | None, *, color: str = BLUE, wide: bool = True) -> 
     if metric.low is not None and metric.high is not None:
         figures = muted(f" {metric.low:.3f}–{metric.high:.3f}")
     value = el("span", number(metric.value), figures, class_="sft-k", title=interval(metric))
-    return el("span", value, " ", whisker(metric, color=color), class_="sft-k") if wide else value
+    return el("span", value, " ", whisker(metric, color=color, width=width), class_="sft-k") if wide else value
 
 
 def sparkline(values: Sequence[float | None], label: str, *, color: str = BLUE, width: int = 150) -> Safe:

@@ -21,7 +21,7 @@ from sft_magics.notebook.panels.markup import (
 from sft_magics.notebook.panels.style import BLUE, GREEN, PURPLE, VERMILLION
 from sft_magics.notebook.panels.tables import listing, table
 
-_SERIES = (("requests", BLUE), ("confidence", PURPLE), ("p95", VERMILLION), ("accuracy", GREEN))
+_SERIES = {"requests": BLUE, "confidence": PURPLE, "p95": VERMILLION, "accuracy": GREEN}
 _UNKNOWN = 10
 
 
@@ -110,19 +110,23 @@ def _mix(report: Report) -> Safe | None:
     drift = (
         None
         if report.drift is None
-        else el("p", muted(f"Half of all that moved: drift {number(report.drift)} (total variation)."))
+        else el("p", muted(f"Drift {number(report.drift)}: the share of answers that moved (total variation)."))
     )
     return el("div", found, drift)
 
 
 def _series(report: Report) -> Safe | None:
     rows: list[list[Child]] = []
-    for name, ink in _SERIES:
+    for name, ink in _SERIES.items():
         values = report.series.get(name) or []
         known = [v for v in values if v is not None]
         if known:
-            rows.append([name, sparkline(values, name, color=ink), general(known[-1])])
-    return table("From the first request to the newest", ("", "", "now#"), rows) if rows else None
+            rows.append(["p95, ms" if name == "p95" else name, sparkline(values, name, color=ink), general(known[-1])])
+    return (
+        table("From the first request to the newest", ("number", "slices of equally many requests", "now#"), rows)
+        if rows
+        else None
+    )
 
 
 def _quality(report: Report) -> Safe | None:

@@ -18,7 +18,7 @@ font-family:var(--jp-ui-font-family,system-ui,-apple-system,'Segoe UI',sans-seri
 font-variant-numeric:tabular-nums;text-align:left;white-space:normal;overflow-wrap:break-word;display:grid;
 gap:10px;grid-template-columns:minmax(0,1fr)}
 .sft.sft p,.sft.sft dl,.sft.sft dd,.sft.sft dt,.sft.sft ul,.sft.sft h4{margin:0;padding:0;text-align:left}
-.sft.sft p+p,.sft.sft section>*+*{margin-top:6px}
+.sft.sft>*>p+p,.sft.sft section>*+*{margin-top:6px}
 .sft.sft h4{font-size:12px;font-weight:600;line-height:1.5}
 .sft.sft code,.sft.sft pre{font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px;padding:0;
 background:none;color:inherit;border:0}
@@ -26,6 +26,7 @@ background:none;color:inherit;border:0}
 overflow-x:auto}
 .sft.sft a{color:inherit;text-decoration:underline}
 .sft.sft svg{vertical-align:middle;overflow:visible}
+.sft.sft.sft-w{border:0;padding:1px 0;margin:0 0 4px}
 .sft.sft .sft-m{opacity:.7;font-weight:400}
 .sft.sft .sft-hd{display:flex;flex-wrap:wrap;justify-content:space-between;align-items:center;gap:4px 16px}
 .sft.sft .sft-hl{display:inline-flex;flex-wrap:wrap;align-items:center;gap:4px 10px}
@@ -35,7 +36,7 @@ border:1px solid;font-size:12px;font-weight:600;line-height:17px;white-space:now
 .sft.sft .sft-b b{color:var(--jp-content-font-color1,inherit);font-weight:600}
 .sft.sft .sft-t{display:inline-block;padding:0 6px;border:1px solid LINE;border-radius:4px;font-size:11.5px;
 line-height:17px;white-space:nowrap}
-.sft.sft .sft-f{display:flex;flex-wrap:wrap;gap:8px 26px}
+.sft.sft .sft-f{display:flex;flex-wrap:wrap;gap:8px 24px}
 .sft.sft .sft-f>div{min-width:56px}
 .sft.sft .sft-f dt{font-size:11px;font-weight:400;opacity:.7;line-height:1.35}
 .sft.sft .sft-f dd{font-size:13px;font-weight:500;line-height:1.35}
@@ -68,7 +69,8 @@ white-space:normal;max-width:none;line-height:1.45;background:none}
 _STYLE = Safe("<style>" + re.sub(r"\s*\n\s*", "", _SHEET) + "</style>")
 
 
-def output(*children: Child, label: str) -> Safe:
+def output(*children: Child, label: str, frame: bool = True) -> Safe:
     """Return a whole output: the style sheet and a labeled region with the panel's parts, None left out."""
+    look = "sft" if frame else "sft sft-w"
     parts = [c for c in children if c is not None and c != ""]
-    return join(_STYLE, el("div", *parts, class_="sft", role="region", aria_label=label))
+    return join(_STYLE, el("div", *parts, class_=look, role="region", aria_label=label))

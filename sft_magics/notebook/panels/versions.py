@@ -19,7 +19,7 @@ def rows(versions: Sequence[Version]) -> list[list[Child]]:
     """Return the rows of the table of versions."""
     return [
         [
-            el("strong", v.ref), aliases(v), measured(v.metrics.get("accuracy")),
+            el("strong", v.ref), aliases(v), measured(v.metrics.get("accuracy"), width=52),
             measured(v.metrics.get("f1"), wide=False), v.data, v.parent or muted("base"),
             el("span", when(v.created_at), class_="sft-k"),
             size(v.size), _state(v),

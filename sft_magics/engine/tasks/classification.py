@@ -1,0 +1,36 @@
+"""Measuring a classifier: loss, accuracy, F1, and what looks wrong."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from sft_magics.core import measures
+from sft_magics.engine.tasks.base import Measured
+
+_TINY = 1e-12
+_NO_BETTER = 0.995
+
+
+def classified(scores: list[list[float]], targets: Sequence[int], labels: Sequence[str]) -> Measured:
+    """Compare class probabilities (rows x labels) with the label indices in `targets`.
+
+    The loss is the mean negative log probability of the target, the quality is the accuracy, and F1 is the mean over
+    the classes (macro).
+    """
+    guesses = [max(range(len(row)), key=row.__getitem__) for row in scores]
+    surprise = [-math.log(max(row[target], _TINY)) for row, target in zip(scores, targets, strict=True)]
+    counts = measures.confusion([labels[t] for t in targets], [labels[g] for g in guesses], labels)
+    found = measures.classification(counts, labels)
+    metrics = {name: found[name].value for name in ("accuracy", "f1")}
+    never = [labels[i] for i in sorted(set(targets) - set(guesses))]
+    remarks = [f"No validation row is answered with {', '.join(never)}."] if never else []
+    return Measured(scores, math.fsum(surprise) / max(1, len(surprise)), metrics["accuracy"], metrics, remarks)
+
+
+def no_better_than_guessing(targets: Sequence[int], loss: float) -> list[str]:
+    """Return a remark when `loss` is no lower than the entropy of the class shares, which needs no text to reach."""
+    entropy = -math.fsum(n / len(targets) * math.log(n / len(targets)) for n in Counter(targets).values())
+    if not targets or not loss >= _NO_BETTER * entropy:
+        return []
+    what = f"The training loss of this epoch ({loss:.3f}) is no better than guessing ({entropy:.3f})"
+    return [f"{what}: try more --epochs or another --lr, and look at the labels."]

@@ -1,0 +1,296 @@
+"""Live panels of jobs: in the cell that waits for one, and of a run that goes on in the background.
+
+Where ipywidgets is there, a panel is one `ipywidgets.HTML` whose value is replaced; else a display that is updated in
+place. Either way what it leaves behind is plain HTML with a text twin, so the notebook keeps it without a kernel. No
+redraw comes sooner than a quarter of a second after the last one, and nothing is ever printed from a thread.
+"""
+
+import contextvars
+import importlib.util
+import logging
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sft_magics.core.audience import REDRAW_SECONDS, Companion, catch_up, follow
+from sft_magics.core.errors import SftError
+from sft_magics.core.events import Event, EventReader
+from sft_magics.core.jobs import JobFolder
+from sft_magics.core.views import JobView, LossView
+from sft_magics.notebook import panels
+from sft_magics.notebook.display import bundle, html, show
+from sft_magics.notebook.panels.markup import el, join
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_TERMINAL_SECONDS = 10.0
+_QUIET_REDRAW_SECONDS = 5.0
+_SHARE_OF_A_CORE = 0.01
+_log = logging.getLogger(__name__)
+
+
+class NotebookAudience:
+    """The audience of a notebook: a live panel a job, in the cell that waits; a line now and then in a terminal."""
+
+    def __init__(self) -> None:
+        self._panels: dict[str, LivePanel] = {}
+        self._cell: object = None
+        self._said: dict[str, float] = {}
+        self.face = "IPython in a terminal: panels are text"
+        if _has_kernel(_shell()):
+            self.face = "Jupyter kernel, live panels " + ("by ipywidgets" if _has_widgets() else "without ipywidgets")
+
+    def hear(self, job: str, event: Event) -> None:
+        """Do nothing: `show` draws what the event did to the view."""
+
+    def show(self, view: JobView) -> None:
+        """Draw the newest state of a job; the last drawing, when it has ended, is static."""
+        shell = _shell()
+        if not _has_kernel(shell):
+            self._tell(view)
+            return
+        cell = _cell_of(shell)
+        if cell != self._cell:  # a job that goes on in another cell gets a panel there
+            self._cell = cell
+            self._panels.clear()
+        panel = self._panels.get(view.job)
+        if panel is None:
+            panel = self._panels[view.job] = LivePanel(view, blocking=True)
+        if view.active:
+            panel.redraw(view)
+        else:
+            del self._panels[view.job]
+            # After a page reload the front end asks the kernel for the widget again: a run's picture stays there.
+            panel.settle(view, keep=isinstance(view, LossView))
+
+    def stay(self, job: JobFolder, view: JobView, companion: Companion, wait: bool) -> None:
+        """Leave a live panel that follows the job from a thread; in a terminal follow it here if `wait`."""
+        if _has_kernel(_shell()):
+            BackgroundPanel(job, view, stop=companion.stop, lost=companion.lost).start()
+        elif wait:
+            follow(job, view, companion.lost)
+
+    def _tell(self, view: JobView) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        now = time.monotonic()
+        if view.active and now - self._said.setdefault(view.job, now) < _TERMINAL_SECONDS:
+            return
+        self._said[view.job] = now
+        if not view.active:
+            del self._said[view.job]
+        sys.stdout.write(panels.text(view) + "\n")
+        sys.stdout.flush()
+
+
+class LivePanel:
+    """One display in a cell that shows a view as it changes, and then for good."""
+
+    def __init__(self, view: JobView, *, blocking: bool = False, controls: Callable[[], Any] | None = None) -> None:
+        self._options = {"blocking": blocking, "hint": _hint(view, blocking)}
+        self._id = uuid.uuid4().hex
+        self._drawn = 0.0
+        self._widget: Any = None
+        self._box: Any = None
+        shown = bundle(view, **self._options)
+        if _has_widgets():
+            import ipywidgets
+
+            self._widget = ipywidgets.HTML(shown.get("text/html", ""))
+            parts = [self._widget, *([controls()] if controls is not None else [])]
+            self._box = ipywidgets.VBox(parts) if controls is not None else self._widget
+            model = {"version_major": 2, "version_minor": 0, "model_id": self._box.model_id}
+            # The HTML beside the widget is for front ends that have no widgets.
+            shown = {_WIDGET: model, **shown}  # type: ignore[dict-item]
+        self._publish(shown, update=False)
+
+    def redraw(self, view: JobView) -> None:
+        """Show the view as it is now, unless the last drawing is fresh."""
+        if time.monotonic() - self._drawn < REDRAW_SECONDS:
+            return
+        self._drawn = time.monotonic()
+        if self._widget is None:
+            self._publish(bundle(view, **self._options), update=True)
+        else:
+            self._widget.value = html(view, **self._options) or ""
+
+    def settle(self, view: JobView, *, keep: bool) -> None:
+        """Leave the view as plain HTML and text; `keep` lets the widget hold the same picture for a reloaded page."""
+        shown = bundle(view)
+        if self._widget is not None:
+            if keep:
+                self._widget.value = shown.get("text/html", "")
+            if self._box is not self._widget:
+                self._box.children = (self._widget,)
+        self._publish(shown, update=True)
+        if self._widget is not None and not keep:
+            self._widget.close()
+
+    def _publish(self, shown: dict[str, str], *, update: bool) -> None:
+        from IPython.display import publish_display_data
+
+        publish_display_data(shown, {}, transient={"display_id": self._id}, update=update)
+
+
+class BackgroundPanel:
+    """The panel of a run that goes on by itself: a daemon thread follows its events, a button stops it.
+
+    `lost` marks the view when the run's process is gone; `stop` asks the run to checkpoint and end. `start` returns at
+    once. The thread rests a hundred times as long as a drawing took, so it costs about a hundredth of a core.
+    """
+
+    def __init__(
+        self,
+        job: JobFolder,
+        view: JobView,
+        *,
+        stop: Callable[[], None] | None,
+        lost: Callable[[JobView], None],
+    ) -> None:
+        self._job = job
+        self._view = view
+        self._stop = stop
+        self._lost = lost
+        self._reader = EventReader(job.events)
+        self.thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Show the run as it is now and, if it is not over, begin to follow it."""
+        self._look()
+        if not self._view.active:
+            show(self._view)
+            return
+        stop = self._stop
+        controls = None if stop is None else lambda: self._controls(stop)
+        panel = LivePanel(self._view, controls=controls)
+        # The thread keeps the context of this cell, so what it sends belongs to this cell.
+        context = contextvars.copy_context()
+        self.thread = threading.Thread(
+            target=context.run, args=(self._follow, panel), name=f"panel of {self._job.id}", daemon=True
+        )
+        self.thread.start()
+
+    def _look(self) -> bool:
+        """Fold what is new; return whether anything was. A process that is gone has written all it will."""
+        alive = self._job.alive()
+        changed = catch_up(self._view, self._reader)
+        if self._view.active and not alive:
+            self._lost(self._view)
+            return True
+        return changed
+
+    def _follow(self, panel: LivePanel) -> None:
+        drawn = time.monotonic()
+        rest = REDRAW_SECONDS
+        fresh = False
+        while self._view.active:
+            time.sleep(rest)
+            began = time.thread_time()
+            fresh = self._attempt(self._look) or fresh
+            if fresh or time.monotonic() - drawn > _QUIET_REDRAW_SECONDS:
+                self._attempt(lambda: panel.redraw(self._view))
+                drawn, fresh = time.monotonic(), False
+            rest = max(REDRAW_SECONDS, (time.thread_time() - began) / _SHARE_OF_A_CORE)
+        self._attempt(lambda: panel.settle(self._view, keep=True))
+
+    def _attempt(self, do: Callable[[], Any]) -> Any:
+        try:
+            return do()
+        except Exception:  # noqa: BLE001 - a kernel that shuts down, a disk that hiccups: the next look may succeed
+            # Not louder: what a thread writes lands in some other cell.
+            _log.debug("the panel of %s could not be redrawn", self._job.id, exc_info=True)
+            return None
+
+    def _controls(self, stop: Callable[[], None]) -> Any:
+        import ipywidgets
+
+        button = ipywidgets.Button(
+            description="Stop", icon="stop", tooltip=f"checkpoint, then end {self._job.id}", layout={"width": "90px"}
+        )
+        note = ipywidgets.HTML()
+
+        def clicked(_: Any) -> None:
+            button.disabled = True
+            try:
+                stop()
+            except Exception as error:  # noqa: BLE001 - a traceback from a click would land in some other cell
+                button.disabled = False
+                note.value = two_lines(error)
+            else:
+                note.value = "stopping after this step; it checkpoints first"
+
+        button.on_click(clicked)
+        return ipywidgets.HBox([button, note])
+
+
+def try_box(predict: Callable[[str], str]) -> Any:
+    """Return a box that asks a text of `predict` and shows its answer, which is HTML (`panels.html(predictions)`).
+
+    An error is shown as two lines.
+    """
+    import ipywidgets
+
+    asked = ipywidgets.Text(
+        placeholder="a text to try", description="Text", continuous_update=False, layout={"width": "min(560px, 100%)"}
+    )
+    button = ipywidgets.Button(description="Try", tooltip="ask the endpoint", layout={"width": "80px"})
+    answer = ipywidgets.HTML()
+
+    def ask(*_: Any) -> None:
+        if not asked.value.strip():
+            return
+        button.disabled = True
+        try:
+            answer.value = predict(asked.value)
+        except Exception as error:  # noqa: BLE001 - a traceback from a click would land in some other cell
+            answer.value = two_lines(error)
+        finally:
+            button.disabled = False
+
+    def typed(_: Any, content: dict[str, Any], __: Any) -> None:
+        if content.get("event") == "submit":  # the Enter key
+            ask()
+
+    button.on_click(ask)
+    asked.on_msg(typed)
+    return ipywidgets.VBox([ipywidgets.HBox([asked, button]), answer])
+
+
+def two_lines(error: Exception) -> str:
+    """Return an error as two escaped lines: what happened, and what to type next."""
+    if isinstance(error, SftError):
+        return join(el("div", error.what), el("div", f"Next: {error.next_step}"))
+    what = f"That failed ({type(error).__name__}: {error})."
+    return join(el("div", what), el("div", "Next: type %sft_doctor to see what is wrong."))
+
+
+def _hint(view: JobView, blocking: bool) -> str:
+    """Return how to stop a background run where there is no button."""
+    if blocking or _has_widgets():
+        return ""
+    return f"%sft_watch {view.job} shows it again, %sft_stop {view.job} stops it."
+
+
+def _shell() -> "InteractiveShell | None":
+    from IPython.core.getipython import get_ipython
+
+    return get_ipython()
+
+
+def _has_kernel(shell: "InteractiveShell | None") -> bool:
+    return getattr(shell, "kernel", None) is not None
+
+
+def _has_widgets() -> bool:
+    return _has_kernel(_shell()) and importlib.util.find_spec("ipywidgets") is not None
+
+
+def _cell_of(shell: Any) -> object:
+    """Return what tells one cell's execution from another's."""
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    return parent.get("header", {}).get("msg_id") or shell.execution_count

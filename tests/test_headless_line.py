@@ -1,0 +1,201 @@
+"""The command line as it reads words and writes errors; what verbs do is tested in their rooms."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sft_magics.__main__ import Terminal, main
+from sft_magics.core.views import LossView
+from sft_magics.verbs import VERBS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SFT_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "home"
+
+
+def sft(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a shell would."""
+    return command([sys.executable, "-m", "sft_magics", *words], **more)
+
+
+def command(words: list[str], **more: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **more}
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=env)
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
+def test_help_lists_every_verb_in_its_stage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for verb in VERBS.values():
+        assert f"  {verb.name}" in out
+        assert verb.summary in out
+        assert f"\n{verb.group}\n" in out
+
+
+@pytest.mark.parametrize(
+    "words", [["finetune", "--help"], ["finetune", "-h"], ["help", "finetune"], ["finetune", "x", "-h"]]
+)
+def test_help_of_a_verb(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Fine-tune a model")
+    assert "sft finetune [MODEL]" in out
+    assert "--epochs X" in out
+    assert "--json" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "first", "second"),
+    [
+        (["finetun"], "There is no verb 'finetun'. Did you mean 'finetune'?", "sft board"),
+        (["--nothing"], "There is no verb '--nothing'.", "sft board"),
+        ([""], "There is no verb ''.", "sft board"),
+        (["a\nb\x1b[2J"], "There is no verb 'a b [2J'.", "sft board"),
+        (["help", "finetun"], "Did you mean 'finetune'?", "sft board"),
+        (
+            ["finetune", "--epoch", "3"],
+            "sft finetune has no option --epoch. Did you mean '--epochs'?",
+            "finetune --help",
+        ),
+        (["finetune", "--epochs", "many"], "--epochs cannot be 'many': it takes a number.", "--epochs"),
+        (["finetune", "--epochs"], "--epochs needs a value", "--epochs VALUE"),
+        (["finetune", "films", "--background", "--in-process"], "exclude each other", "leave one"),
+        (["create", "films"], "sft create needs --data: the dataset it is for.", "sft create MODEL --data DATASET"),
+        (["predict"], "sft predict needs VERSION", "sft predict VERSION"),
+        (["stop"], "sft stop needs WHAT", "sft stop WHAT"),
+        (["alert", "films", "recall[negative]", "<", "0.8"], "does not know what to do with '<'", "quotes"),
+        (["board", "--workspace", ""], "workspace", "--workspace"),
+        (["deploy", "films"], "sft deploy needs a version or an alias", "sft deploy films@live"),
+        (["deploy", "../x:1"], "cannot name a model", "choose a name such as x"),
+    ],
+)
+def test_a_mistake_is_two_lines_on_stderr_and_exit_code_2(
+    words: list[str], first: str, second: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert len(lines) == 2
+    assert first in lines[0]
+    assert lines[1].startswith("Next: ")
+    assert second in lines[1]
+    assert "%" not in err
+
+
+def test_the_process_ends_with_the_same_code() -> None:
+    child = sft("finetun", "x")
+    assert (child.returncode, child.stdout, len(child.stderr.splitlines())) == (2, "", 2)
+    assert sft("--help").returncode == 0
+
+
+def test_words_after_two_dashes_are_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    # They reach the verb, which then does not know the model: neither help nor an unknown option.
+    for text in ("--json", "--help", "-h", "--great"):
+        assert main(["predict", "films:1", "--", text, "second text"]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "films" in err
+        assert "no option" not in err
+
+
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_json_may_stand_anywhere(where: int, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["doctor", "--workspace=here"]
+    words.insert(where, "--json")
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    last = json.loads(lines[-1])
+    assert last["kind"] == "checks"
+    names = [row["name"] for row in last["rows"]]
+    assert {"python", "torch", "cores", "gpu", "memory", "front end", "workspace", "disk"} <= set(names)
+    assert all(set(row) == {"name", "value", "state", "next_step"} for row in last["rows"])
+    assert next(r["value"] for r in last["rows"] if r["name"] == "front end") == "command line, JSON"
+
+
+def test_the_board_in_words_and_in_json(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["board"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith(f"workspace {home}: 0 datasets, 0 models")
+    assert out.endswith("Next: sft data reviews sample:reviews\n")
+    assert main(["board", "--json"]) == 0
+    board = json.loads(capsys.readouterr().out)
+    assert board["kind"] == "Board"
+    assert board["workspace"] == str(home)
+    assert board["models"] == board["versions"] == board["runs"] == board["endpoints"] == []
+    assert board["disk_bytes"] >= 0
+    assert board["free_bytes"] > 0
+
+
+def test_a_mistake_under_json_is_the_same_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json", "versions", "nothing"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 2
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    child = command(["bash", "-o", "pipefail", "-c", f"{sys.executable} -m sft_magics doctor | true"])
+    assert (child.returncode, child.stderr) == (141, "")
+
+
+def test_a_terminal_that_lacks_a_letter_is_no_error(tmp_path: Path) -> None:
+    child = sft("board", "--workspace", str(tmp_path / "größe-映画"), PYTHONIOENCODING="ascii")
+    assert child.returncode == 0, child.stderr
+    assert "gr\\xf6\\xdfe-\\u6620\\u753b" in child.stdout
+
+
+def test_help_for_a_reader_that_goes_away_is_no_error_either() -> None:
+    child = command(["bash", "-o", "pipefail", "-c", f"{sys.executable} -m sft_magics --help | true"])
+    assert (child.returncode, child.stderr) == (141, "")
+
+
+class Screen(io.StringIO):
+    """A terminal that remembers what was drawn."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_gives_the_terminal_back_when_the_verb_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    terminal = Terminal()
+    view = LossView("run-1a2b", title="films", state="running", steps=10, step=3)
+    view.remarks.append(("warning", "type %sft_runs [bold]"))
+    terminal.show(view)
+    terminal.close()
+    terminal.close()
+    drawn = screen.getvalue()
+    assert "run-1a2b films running" in drawn
+    assert "warning: type sft runs [bold]" in drawn
+    assert drawn.rfind("\x1b[?25h") > drawn.rfind("\x1b[?25l") >= 0
+
+
+def test_without_a_terminal_progress_is_few_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal()
+    view = LossView("run-1a2b", title="films", state="running", steps=10, what="training")
+    for step in range(10):
+        view.step, view.epoch = step, step / 10
+        terminal.show(view)
+    view.state = "done"
+    terminal.show(view)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 5
+    assert err.splitlines()[-1].startswith("run-1a2b films done  step 9/10".replace("  ", " "))
