@@ -84,7 +84,7 @@ class Loop:
             if self.state.step % self.plan.batches == 0 or self.state.step == self.plan.steps:
                 self._evaluate()
                 self._checkpoint("epoch")
-            elif time.monotonic() - self._saved_at >= self.plan.options["checkpoint_seconds"]:
+            elif not self._bad and time.monotonic() - self._saved_at >= self.plan.options["checkpoint_seconds"]:
                 self._checkpoint("time")
         return True
 

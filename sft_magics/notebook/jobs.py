@@ -209,8 +209,9 @@ class BackgroundPanel:
     def _controls(self, stop: Callable[[], None]) -> Any:
         import ipywidgets
 
+        # No icon: its glyph would be part of the name a screen reader speaks.
         button = ipywidgets.Button(
-            description="Stop", icon="stop", tooltip=f"checkpoint, then end {self._job.id}", layout={"width": "90px"}
+            description="Stop", tooltip=f"checkpoint, then end {self._job.id}", layout={"width": "80px"}
         )
         note = ipywidgets.HTML()
 

@@ -3,7 +3,7 @@
 from sft_magics.core.records import Comparison, EvaluationPair
 from sft_magics.notebook.panels.formats import count
 from sft_magics.notebook.panels.marks import measured
-from sft_magics.notebook.panels.markup import Child, code, el, head, muted, next_line
+from sft_magics.notebook.panels.markup import Child, code, el, head, muted, next_line, shorten
 from sft_magics.notebook.panels.style import BLUE, PURPLE
 from sft_magics.notebook.panels.tables import table
 
@@ -15,9 +15,9 @@ def card(found: Comparison) -> list[Child]:
     rows = [row(pair) for pair in found.pairs]
     return [
         head(found.candidate, detail=muted(f"beside the live {found.live}")),
-        el("p", found.plan, class_="sft-u"),
+        el("p", shorten(found.plan, 1000), class_="sft-u"),
         table("Accuracy on the same rows, with 95 % intervals", _HEADS, rows),
-        el("p", el("strong", found.verdict), class_="sft-u"),
+        el("p", el("strong", shorten(found.verdict, 1000)), class_="sft-u"),
         next_line(found.next_step),
     ]
 

@@ -74,7 +74,7 @@ def _classes(dataset: Dataset) -> Safe:
         for ink, split in zip(_INKS, splits, strict=False):
             n, total = dataset.class_counts[split].get(label, 0), sum(dataset.class_counts[split].values())
             share = n / total if total else 0.0
-            words = f"{label}: {count(n)} of {split}, {percent(share)}"
+            words = f"{shorten(label, 60)}: {count(n)} of {split}, {percent(share)}"
             row.append(
                 join(
                     bar(share, words, color=ink, width=70),
@@ -105,4 +105,4 @@ def _examples(examples: Sequence[Example]) -> Safe | None:
 def example(found: Example) -> list[Child]:
     """Return the parts of a single example."""
     split = badges.tag(found.split) if found.split else None
-    return [head(found.label, detail=split), el("p", shorten(found.text, 600), class_="sft-u")]
+    return [head(shorten(found.label, 80), detail=split), el("p", shorten(found.text, 600), class_="sft-u")]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sft_magics.core.records import Endpoint
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import count, duration, when
-from sft_magics.notebook.panels.markup import Child, code, el, facts, head, join, muted, section
+from sft_magics.notebook.panels.markup import Child, code, el, facts, head, join, muted, section, shorten
 
 HEADS = ("endpoint", "state", "version", "deployed as", "url", "requests#", "started")
 _ASKED = "a moving, funny film"
@@ -40,7 +40,7 @@ def card(found: Endpoint) -> list[Child]:
             ("stops", stops),
         ),
         el("p", muted("token file "), code(found.token_file)),
-        el("p", found.why, class_="sft-u") if found.why else None,
+        el("p", shorten(found.why, 2000), class_="sft-u") if found.why else None,
         _usage(found) if found.state in _UP else None,
     ]
 

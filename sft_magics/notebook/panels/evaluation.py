@@ -89,6 +89,7 @@ def _worst(found: Evaluation) -> Safe | None:
     if not found.worst:
         return None
     rows: list[list[Child]] = [
-        [el("span", shorten(p.text), class_="sft-u"), p.truth, p.label, confidence(p)] for p in found.worst
+        [el("span", shorten(p.text), class_="sft-u"), shorten(p.truth or "", 80), shorten(p.label, 80), confidence(p)]
+        for p in found.worst
     ]
     return section("", table("Most confidently wrong", ("text", "truth", "predicted", "confidence"), rows))

@@ -24,9 +24,9 @@ def general(value: float) -> str:
     """Return a number whose size is not known beforehand with about three figures."""
     if not math.isfinite(value) or value == 0:
         return number(value, 0)
-    if abs(value) >= 1000:
+    if abs(value) >= 1000 or value == int(value):
         return count(value)
-    return f"{value:.3g}" if abs(value) >= 0.001 else rate(value)
+    return f"{value:#.3g}" if abs(value) >= 0.001 else rate(value)
 
 
 def percent(value: float | None) -> str:

@@ -8,7 +8,7 @@ from sft_magics.core.views import LossView
 from sft_magics.notebook.panels import badges, charts
 from sft_magics.notebook.panels.charts import Chart, Curve
 from sft_magics.notebook.panels.formats import count, duration, megabytes, number, rate
-from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, next_line
+from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, next_line, shorten
 from sft_magics.notebook.panels.style import BLUE, GREEN, PURPLE, VERMILLION
 from sft_magics.notebook.panels.tables import table
 
@@ -171,7 +171,7 @@ def _metrics(view: LossView) -> list[tuple[str, list[tuple[float, float]]]]:
 
 
 def _remarks(view: LossView) -> Safe | None:
-    items = [badges.note(level, words) for level, words in view.remarks[-_REMARKS:]]
+    items = [badges.note(level, shorten(words, 600)) for level, words in view.remarks[-_REMARKS:]]
     if len(view.remarks) > _REMARKS:
         items.insert(0, badges.note("info", f"and {len(view.remarks) - _REMARKS} remarks before these"))
     return badges.notes(*items) if items else None
@@ -185,7 +185,7 @@ def _ending(view: LossView) -> Safe | None:
     elif view.checkpoint_step is not None:
         lines.append(el("p", muted(f"Newest checkpoint: step {count(view.checkpoint_step)}.")))
     if view.why:
-        lines.append(el("p", view.why, class_="sft-u"))
+        lines.append(el("p", shorten(view.why, 2000), class_="sft-u"))
     lines += [line] if (line := next_line(view.next_step)) else []
     return el("div", *lines) if lines else None
 

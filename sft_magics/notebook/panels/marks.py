@@ -5,13 +5,18 @@ from collections.abc import Sequence
 
 from sft_magics.core.records import Metric
 from sft_magics.notebook.panels.formats import count, general, number, percent
-from sft_magics.notebook.panels.markup import Child, Safe, el, join, muted
+from sft_magics.notebook.panels.markup import Child, Safe, el, join, muted, shorten
 from sft_magics.notebook.panels.style import BLUE
+
+_LINE = 40
 
 
 def _svg(width: int, height: int, label: str, *parts: Child) -> Safe:
     size = {"width": width, "height": height, "viewBox": f"0 0 {width} {height}"}
-    return el("svg", el("title", label), *parts, role="img", aria_label=label, fill="none", **size)
+    sunk = f"vertical-align:{4 - height // 2}px" if height < _LINE else None
+    drawn = el("svg", el("title", label), *parts, role="img", aria_label=label, fill="none", style=sunk, **size)
+    # A sanitizer that drops SVG keeps its words: at no size they do not litter the page.
+    return el("span", drawn, style="font-size:0")
 
 
 def _rect(x: float, y: float, width: float, height: float, fill: str, opacity: str | None = None) -> Safe:
@@ -47,10 +52,10 @@ def whisker(metric: Metric, *, color: str = BLUE, width: int = 84) -> Safe:
 
 def interval(metric: Metric) -> str:
     """Return a metric in words: value, 95 % interval, rows."""
-    rows = f", n = {metric.n:,}" if metric.n else ""
+    rows, name = f", n = {metric.n:,}" if metric.n else "", shorten(metric.key, 80)
     if metric.low is None or metric.high is None:
-        return f"{metric.key} {number(metric.value)}{rows}"
-    return f"{metric.key} {number(metric.value)}, 95 % interval {metric.low:.3f} to {metric.high:.3f}{rows}"
+        return f"{name} {number(metric.value)}{rows}"
+    return f"{name} {number(metric.value)}, 95 % interval {metric.low:.3f} to {metric.high:.3f}{rows}"
 
 
 def measured(metric: Metric | None, *, color: str = BLUE, wide: bool = True, width: int = 84) -> Safe | None:

@@ -75,13 +75,21 @@ def shorten(text: str, limit: int = 280) -> str:
 
 def head(title: str, *, before: Child = None, detail: Child = None, right: Child = None) -> Safe:
     """Return the first line of a panel: a badge, the title, what it is, and something at the right end."""
-    left = el("span", before, el("strong", title, class_="sft-h"), detail, class_="sft-hl")
-    return el("div", left, el("span", right, class_="sft-hr") if right is not None else None, class_="sft-hd")
+    # The spaces part the words where a front end has taken the style away.
+    left = el("span", *spaced(before, el("strong", title, class_="sft-h"), detail), class_="sft-hl")
+    return el("div", *spaced(left, None if right is None else el("span", right, class_="sft-hr")), class_="sft-hd")
+
+
+def spaced(*children: Child) -> list[Child]:
+    """Return the children that are there with a space after each."""
+    return [part for child in children if child is not None for part in (child, " ")]
 
 
 def facts(*pairs: tuple[str, Child]) -> Safe:
     """Return named values as a compact grid; a pair whose value is None or empty is left out."""
-    cells = [el("div", el("dt", name), el("dd", value)) for name, value in pairs if value is not None and value != ""]
+    cells = [
+        el("div", el("dt", name), " ", el("dd", value)) for name, value in pairs if value is not None and value != ""
+    ]
     return el("dl", *cells, class_="sft-f")
 
 

@@ -105,7 +105,7 @@ def _mix(report: Report) -> Safe | None:
         reference = report.reference_mix.get(label)
         was = None if reference is None else percent(reference)
         name = el("span", shorten(label, 60), class_="sft-u")
-        rows.append([name, share_cell(report.class_mix.get(label, 0.0), label, mark=reference), was])
+        rows.append([name, share_cell(report.class_mix.get(label, 0.0), shorten(label, 60), mark=reference), was])
     found = table("Mix of answers", ("class", "now", "in validation#"), rows)
     drift = (
         None

@@ -16,14 +16,14 @@ def card(answers: Predictions) -> list[Child]:
     by = answers.version if answers.endpoint is None else f"endpoint {answers.endpoint}, {answers.version}"
     took = muted(f"took {duration(answers.seconds)}") if answers.seconds else None
     if len(answers.rows) == 1:
-        return [head(answers.rows[0].label, detail=muted(f"by {by}"), right=took), *_one(answers.rows[0])]
+        return [head(shorten(answers.rows[0].label, 80), detail=muted(f"by {by}"), right=took), *_one(answers.rows[0])]
     noun = f"{count(len(answers.rows))} predictions"
     return [head(noun, detail=muted(f"by {by}"), right=took), _rows(answers) if answers.rows else None]
 
 
 def one(answer: Prediction) -> list[Child]:
     """Return the parts of a single answer."""
-    return [head(answer.label), *_one(answer)]
+    return [head(shorten(answer.label, 80)), *_one(answer)]
 
 
 def confidence(answer: Prediction) -> Safe:
@@ -38,10 +38,14 @@ def confidence(answer: Prediction) -> Safe:
 def _one(answer: Prediction) -> list[Child]:
     ranked = sorted(answer.scores.items(), key=lambda item: -item[1])
     rows: list[list[Child]] = [
-        [shorten(label, 80), join(bar(score, f"{label} {number(score)}", width=220), " ", number(score))]
+        [shorten(label, 80), join(bar(score, f"{shorten(label, 80)} {number(score)}", width=220), " ", number(score))]
         for label, score in ranked
     ]
-    truth = el("p", "The right label is ", el("strong", answer.truth), ".") if answer.truth is not None else None
+    truth = (
+        el("p", "The right label is ", el("strong", shorten(answer.truth, 80)), ".")
+        if answer.truth is not None
+        else None
+    )
     scores = table("Scores", ("label", "score"), rows, limit=_SCORES) if rows else None
     asked = el("p", shorten(answer.text, 600), class_="sft-u")
     return [asked, scores, truth, el("p", muted("request id "), code(answer.id)) if answer.id else None]

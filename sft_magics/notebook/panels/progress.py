@@ -3,7 +3,7 @@
 from sft_magics.core.views import JobView
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import count, duration
-from sft_magics.notebook.panels.markup import Child, Safe, el, muted, next_line
+from sft_magics.notebook.panels.markup import Child, Safe, el, muted, next_line, shorten, spaced
 from sft_magics.notebook.panels.style import BLUE
 
 
@@ -11,11 +11,17 @@ def panel(view: JobView) -> list[Child]:
     """Return the parts of the line: state, title, bar, amounts; and why it failed, where it did."""
     tail = _tail(view)
     line = el(
-        "div", badges.badge(view.state), el("span", view.title or view.job), _bar(view) if view.active else None,
-        muted(tail) if tail else None, class_="sft-hl",
-    )  # fmt: skip
+        "div",
+        *spaced(
+            badges.badge(view.state),
+            el("span", view.title or view.job),
+            _bar(view) if view.active else None,
+            muted(tail) if tail else None,
+        ),
+        class_="sft-hl",
+    )
     problems = [badges.note(level, words) for level, words in view.remarks if level != "info"]
-    why = el("p", view.why, class_="sft-u") if view.why else None
+    why = el("p", shorten(view.why, 2000), class_="sft-u") if view.why else None
     return [line, badges.notes(*problems) if problems else None, why, next_line(view.next_step)]
 
 

@@ -3,7 +3,7 @@
 from sft_magics.core.records import Retirement
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import size
-from sft_magics.notebook.panels.markup import Child, el, facts, head
+from sft_magics.notebook.panels.markup import Child, el, facts, head, shorten
 
 
 def card(found: Retirement) -> list[Child]:
@@ -16,5 +16,5 @@ def card(found: Retirement) -> list[Child]:
             ("endpoints moved", ", ".join(found.endpoints) or "none"),
             ("freed", size(found.freed_bytes)),
         ),
-        el("p", f"Reason: {found.reason}", class_="sft-u") if found.reason else None,
+        el("p", f"Reason: {shorten(found.reason, 1000)}", class_="sft-u") if found.reason else None,
     ]

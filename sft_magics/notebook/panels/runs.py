@@ -6,7 +6,7 @@ from sft_magics.core.records import Run
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import count, duration, number, when
 from sft_magics.notebook.panels.marks import bar
-from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, next_line
+from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, next_line, shorten
 
 HEADS = ("run", "model", "state", "progress", "metric#", "made", "data", "started", "took")
 
@@ -35,8 +35,8 @@ def card(run: Run) -> list[Child]:
             ("from", run.parent),
             ("took", _took(run) if run.ended_at else None),
         ),
-        el("p", muted(given), class_="sft-u") if given else None,
-        el("p", run.why, class_="sft-u") if run.why else None,
+        el("p", muted(shorten(given, 1000)), class_="sft-u") if given else None,
+        el("p", shorten(run.why, 2000), class_="sft-u") if run.why else None,
         next_line(run.next_step),
     ]
 

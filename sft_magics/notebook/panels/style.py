@@ -19,10 +19,11 @@ font-variant-numeric:tabular-nums;text-align:left;white-space:normal;overflow-wr
 gap:10px;grid-template-columns:minmax(0,1fr)}
 .sft.sft p,.sft.sft dl,.sft.sft dd,.sft.sft dt,.sft.sft ul,.sft.sft h4{margin:0;padding:0;text-align:left}
 .sft.sft>*>p+p,.sft.sft section>*+*{margin-top:6px}
+.sft.sft dt,.sft.sft dd{float:none;clear:none;display:block;width:auto}
 .sft.sft h4{font-size:12px;font-weight:600;line-height:1.5}
-.sft.sft code,.sft.sft pre{font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px;padding:0;
-background:none;color:inherit;border:0}
-.sft.sft pre{margin:0;padding:8px 10px;border:1px solid LINE;border-radius:4px;white-space:pre-wrap;line-height:1.45;
+.sft.sft code,.sft.sft pre{font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px;color:inherit}
+.sft.sft code{padding:1px 4px!important;border:0;border-radius:3px;background:#8080801c!important}
+.sft.sft pre{margin:0;background:none;padding:8px 10px;border:1px solid LINE;border-radius:4px;white-space:pre-wrap;line-height:1.45;
 overflow-x:auto}
 .sft.sft a{color:inherit;text-decoration:underline}
 .sft.sft svg{vertical-align:middle;overflow:visible}

@@ -57,7 +57,7 @@ def card(version: Version) -> list[Child]:
             ("size", size(version.size)),
             ("successor", version.successor),
         ),
-        el("p", version.note, class_="sft-u") if version.note else None,
+        el("p", shorten(version.note, 1000), class_="sft-u") if version.note else None,
         classes(version.metrics, version.labels) if _has_classes(version.metrics) else None,
         _details("Options", version.options),
         _details("Environment", version.environment),
@@ -81,7 +81,7 @@ def _details(title: str, values: dict[str, object]) -> Safe | None:
 def _cells(cells: Sequence[str]) -> Safe | None:
     if not cells:
         return None
-    shown = [el("pre", c[:2000]) for c in cells[-20:]]
+    shown = [el("pre", c[:1000]) for c in cells[-12:]]
     title = (
         f"The {count(len(cells))} notebook cells that led here" if len(cells) > 1 else "The notebook cell that led here"
     )

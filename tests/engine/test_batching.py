@@ -1,0 +1,41 @@
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sft_magics.engine import batching
+
+LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=400)
+
+
+@given(LENGTHS, st.integers(1, 40), st.integers(0, 9), st.integers(0, 9))
+def test_an_epoch_has_every_row_once_in_the_classic_number_of_steps(
+    lengths: list[int], batch: int, seed: int, epoch: int
+) -> None:
+    batches = batching.epoch_batches(lengths, batch, seed, epoch)
+    assert sorted(i for b in batches for i in b) == list(range(len(lengths)))
+    assert len(batches) == math.ceil(len(lengths) / batch)
+    assert sum(len(b) != batch for b in batches) <= 1
+
+
+@given(LENGTHS, st.integers(1, 5000))
+def test_scoring_has_every_row_once_within_the_budget(lengths: list[int], tokens: int) -> None:
+    batches = batching.scoring_batches(lengths, tokens)
+    assert sorted(i for b in batches for i in b) == list(range(len(lengths)))
+    assert all(len(b) == 1 or len(b) * max(lengths[i] for i in b) <= tokens for b in batches)
+
+
+def test_the_order_follows_from_seed_and_epoch_alone() -> None:
+    lengths = [7 + i * 13 % 40 for i in range(500)]
+    orders = {(s, e): batching.epoch_batches(lengths, 16, s, e) for s in range(3) for e in range(3)}
+    assert orders[1, 2] == batching.epoch_batches(lengths, 16, 1, 2)
+    assert len({str(o) for o in orders.values()}) == 9
+
+
+def test_rows_of_like_length_share_a_batch_but_batches_come_in_mixed_order() -> None:
+    lengths = [5 + i * 7919 % 60 for i in range(3000)]
+    batches = batching.epoch_batches(lengths, 32, 0, 0)
+    assert batching.padding_waste(lengths, batches) < 0.05
+    first = [max(lengths[i] for i in b) for b in batches]
+    assert first != sorted(first)
+    assert first != sorted(first, reverse=True)

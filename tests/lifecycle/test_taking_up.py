@@ -1,0 +1,60 @@
+"""A job that ended begins again: the new process waits for the old one, and its end is not taken for the new one's."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sft_magics.core import audience
+from sft_magics.core import events as ev
+from sft_magics.core.jobs import JobFolder
+from sft_magics.core.views import JobView
+from sft_magics.lifecycle import work
+
+LINGER = """
+import sys, time
+from pathlib import Path
+from sft_magics.core import events as ev
+from sft_magics.core.jobs import JobFolder
+job = JobFolder(Path(sys.argv[1]))
+lock = job.claim()
+writer = ev.EventWriter(job.events)
+writer.write(ev.Started("working", 1))
+writer.write(ev.Ended("interrupted", "the first end"))
+print("ended", flush=True)
+time.sleep(1.0)
+"""
+
+
+def test_a_job_is_taken_up_again_although_its_process_is_still_on_its_way_out(tmp_path: Path) -> None:
+    job = JobFolder(tmp_path / "job-1").create({"kind": "no such work"})
+    old = subprocess.Popen([sys.executable, "-c", LINGER, str(job.path)], stdout=subprocess.PIPE, text=True)
+    assert old.stdout is not None
+    assert old.stdout.readline() == "ended\n"
+    assert job.alive()
+    work.launch(job)
+    view = audience.follow(job, JobView(job.id), lambda v: work.lose(job, v))
+    assert old.wait(10) == 0
+    old.stdout.close()
+    # The new process ended by itself, with its own words: it does not know this kind of work.
+    assert (view.state, view.problem) == ("failed", "Defect")
+    kinds = [type(e) for e in job.history() if not isinstance(e, ev.Heartbeat)]
+    assert kinds == [ev.Started, ev.Ended, ev.TakenUp, ev.Ended]
+
+
+def test_progress_here_is_shown_seldom_and_a_bad_audience_does_not_hurt() -> None:
+    class Bad(audience.Nobody):
+        shown = 0
+
+        def show(self, view: JobView) -> None:
+            self.shown += 1
+            raise RuntimeError
+
+    bad = Bad()
+    with audience.watched_by(bad), work.telling("loading") as say:
+        for done in range(10_000):
+            say("rows", done, 10_000)
+    assert 2 <= bad.shown < 40
+    with audience.watched_by(bad), pytest.raises(ZeroDivisionError), work.telling("loading"):
+        raise ZeroDivisionError
