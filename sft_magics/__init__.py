@@ -55,7 +55,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from sft_magics.verbs import VERBS
 
-        return VERBS[name].function
+        return VERBS[name].python
     raise AttributeError(f"module 'sft_magics' has no attribute '{name}'")
 
 

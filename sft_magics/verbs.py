@@ -31,6 +31,19 @@ class Verb:
         return cast(Callable[..., Any], getattr(module, self.name))
 
     @functools.cached_property
+    def python(self) -> Callable[..., Any]:
+        """The function as Python code calls it: troubles of the disk come out as an `SftError`, defects as they are."""
+
+        @functools.wraps(self.function)
+        def call(*words: Any, **options: Any) -> Any:
+            try:
+                return self.function(*words, **options)
+            except OSError as error:
+                raise errors.from_os_error(error, f"{self.name} was at work") from error
+
+        return call
+
+    @functools.cached_property
     def signature(self) -> signatures.Signature:
         """Its options, help and usage."""
         return signatures.read(self.name, self.function)

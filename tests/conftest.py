@@ -1,4 +1,4 @@
-"""What several rooms' tests share: the real model, a few hundred real sentences, and a workspace with a trained version.
+"""What several rooms' tests share: the real model, a few hundred real sentences, and a trained workspace.
 
 Models and sentences are fetched once into the cache; training them takes seconds because there are few rows.
 """

@@ -60,7 +60,7 @@ def predict(
 ) -> Predictions:
     """Ask a version, or an endpoint, for its answers to some texts.
 
-    Answers of an endpoint carry the request ids that `feedback` takes. `frame()` of what is returned is a DataFrame.
+    Answers of an endpoint carry the ids that `feedback` takes; `pandas.DataFrame(answers.columns())` is their table.
     """
     ws = places.find(workspace)
     asked, truths = _texts(ws, texts, data)
@@ -202,6 +202,7 @@ def _one(item: Any) -> tuple[list[str], list[str | None]]:
 
 
 def _from_data(ws: Workspace, data: Any) -> tuple[list[str], list[str | None]]:
+    data = data.name if isinstance(data, Dataset) else data
     if not isinstance(data, str):
         return _one(data)
     from sft_magics.registry import Registry

@@ -215,10 +215,12 @@ def main() -> None:
     """Carry out the job of the folder named on the command line."""
     from sft_magics.engine import launchers
 
-    with contextlib.suppress(OSError):
-        os.nice(_NICE)
     launchers.watch_parent()
-    carry_out(JobFolder(Path(sys.argv[1])))
+    job = JobFolder(Path(sys.argv[1]))
+    if job.spec().get("kind") == "finetune":  # someone waits for a short job
+        with contextlib.suppress(OSError):
+            os.nice(_NICE)
+    carry_out(job)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,10 @@ class VerbMagic:
             raise errors.UsageProblem(f"-o cannot be '{into}': it is no variable name.", "write for example -o result.")
         with audience.watched_by(self.watcher), provenance.led_by(self._cells()):
             result = self.verb(**options)
+        if self.verb.name == "deploy":
+            from sft_magics.notebook import trying
+
+            trying.offer(self.shell, result, options.get("workspace"))
         if into is not None:
             self.shell.push({into: result})
         return result

@@ -39,7 +39,9 @@ def plain_loop(spec: dict, steps: int) -> tuple[list[float], dict[str, torch.Ten
         for group in optimizer.param_groups:
             group["lr"] = optimizers.rate(step, steps, options["lr"], options["warmup"])
         texts = [rows["text"].iloc[i] for i in indices]
-        batch = tokenizer(texts, truncation=True, max_length=48, padding=True, pad_to_multiple_of=8, return_tensors="pt")
+        batch = tokenizer(
+            texts, truncation=True, max_length=48, padding=True, pad_to_multiple_of=8, return_tensors="pt"
+        )
         targets = torch.tensor([LABELS.index(rows["label"].iloc[i]) for i in indices])
         loss = nn.functional.cross_entropy(model(**batch).logits, targets)
         loss.backward()
@@ -61,7 +63,9 @@ def test_it_gives_the_losses_and_weights_of_a_plain_loop(tmp_path: Path) -> None
     # The sums of a fused and a plain optimizer round differently; a step moves a weight by at most about the rate.
     assert all(torch.allclose(ours[name], weights[name], rtol=0, atol=2e-6) for name in ours)
     start = load_file(Path(spec["start"]["path"]) / "model.safetensors")
-    assert not torch.equal(ours["bert.encoder.layer.0.output.dense.weight"], start["encoder.layer.0.output.dense.weight"])
+    assert not torch.equal(
+        ours["bert.encoder.layer.0.output.dense.weight"], start["encoder.layer.0.output.dense.weight"]
+    )
 
 
 @pytest.fixture(scope="module")

@@ -40,14 +40,15 @@ class Outcome:
 class Kernel:
     """One kernel in `folder` with its workspace in `home`."""
 
-    def __init__(self, folder: Path, home: Path) -> None:
+    def __init__(self, folder: Path, home: Path, load: bool = True) -> None:
         env = {**os.environ, "SFT_HOME": str(home), "IPYTHONDIR": str(folder / ".ipython")}
         self.manager = KernelManager(kernel_name="python3")
         self.manager.start_kernel(cwd=str(folder), env=env)
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
-        self.run("%load_ext sft_magics")
+        if load:
+            self.run("%load_ext sft_magics")
 
     @property
     def pid(self) -> int:

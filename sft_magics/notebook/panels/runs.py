@@ -6,7 +6,7 @@ from sft_magics.core.records import Run
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import count, duration, number, when
 from sft_magics.notebook.panels.marks import bar
-from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, next_line, shorten
+from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, muted, next_line, shorten
 
 HEADS = ("run", "model", "state", "progress", "metric#", "made", "data", "started", "took")
 
@@ -49,11 +49,8 @@ def _progress(run: Run) -> Safe | None:
     if not run.steps:
         return None
     words = f"step {count(run.step)} of {count(run.steps)}"
-    return join(
-        bar(run.step / run.steps, words, color=badges.color(run.state), width=70),
-        " ",
-        el("span", words, class_="sft-k"),
-    )
+    drawn = bar(run.step / run.steps, words, color=badges.color(run.state), width=60)
+    return el("span", drawn, " ", words, class_="sft-k")
 
 
 def _took(run: Run) -> str:

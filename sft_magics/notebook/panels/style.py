@@ -23,7 +23,8 @@ gap:10px;grid-template-columns:minmax(0,1fr)}
 .sft.sft h4{font-size:12px;font-weight:600;line-height:1.5}
 .sft.sft code,.sft.sft pre{font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px;color:inherit}
 .sft.sft code{padding:1px 4px!important;border:0;border-radius:3px;background:#8080801c!important}
-.sft.sft pre{margin:0;background:none;padding:8px 10px;border:1px solid LINE;border-radius:4px;white-space:pre-wrap;line-height:1.45;
+.sft.sft pre{margin:0;background:none;padding:8px 10px;border:1px solid LINE;border-radius:4px;
+white-space:pre-wrap;line-height:1.45;
 overflow-x:auto}
 .sft.sft a{color:inherit;text-decoration:underline}
 .sft.sft svg{vertical-align:middle;overflow:visible}
@@ -52,8 +53,9 @@ line-height:17px;white-space:nowrap}
 .sft.sft .sft-x{overflow-x:auto}
 .sft.sft table{border-collapse:collapse;table-layout:auto;width:100%;margin:0;font-size:12.5px;border:0}
 .sft.sft caption{caption-side:top;text-align:left;padding:0 0 4px;font-size:12px;font-weight:600;color:inherit}
-.sft.sft th,.sft.sft td{padding:3px 14px 3px 0;text-align:left;vertical-align:baseline;border:0;font-weight:400;
+.sft.sft th,.sft.sft td{padding:3px 12px 3px 0;text-align:left;vertical-align:baseline;border:0;font-weight:400;
 white-space:normal;max-width:none;line-height:1.45;background:none}
+.sft.sft table code{white-space:nowrap}
 .sft.sft thead th{font-size:11px;opacity:.7;white-space:nowrap;vertical-align:bottom}
 .sft.sft tbody th{font-weight:500}
 .sft.sft thead tr,.sft.sft thead{border-bottom:1px solid LINE;background:none}

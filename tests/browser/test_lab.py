@@ -1,0 +1,127 @@
+"""The tour in a real JupyterLab, and what a person does with a live panel: watch it, stop it, reload the page.
+
+Screenshots go to build/screenshots.
+"""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+import sft_magics as sft
+from tests.browser import lab as driver
+from tests.conftest import stop_endpoints
+
+ROOT = Path(__file__).resolve().parents[2]
+PICTURES = ROOT / "build" / "screenshots"
+TOUR_MINUTES = 25  # on a loaded machine; `make bench` shows the real time
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(2400)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=driver.chromium(), args=driver.FLAGS)
+        yield made
+        made.close()
+
+
+def new_page(browser: Browser, height: int = 1000) -> Page:
+    page = browser.new_context(viewport={"width": 1100, "height": height}).new_page()
+    page.set_default_timeout(60_000)
+    return page
+
+
+def picture(page: Page, name: str) -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png")
+
+
+def step_shown(page: Page) -> int:
+    """The step that the newest panel on the page shows."""
+    found = re.findall(r"step\s+(\d[\d,]*)\s+of", page.locator(".jp-Notebook").inner_text())
+    return int(found[-1].replace(",", "")) if found else 0
+
+
+def wait_for_step(page: Page, least: int, seconds: float) -> int:
+    deadline = time.monotonic() + seconds
+    while (step := step_shown(page)) < least:
+        assert time.monotonic() < deadline, f"no step {least} within {seconds:.0f} s; the panel shows {step}"
+        page.wait_for_timeout(300)
+    return step
+
+
+def test_the_tour_runs_from_start_to_end(browser: Browser, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "notebooks" / "00_tour.ipynb", tmp_path)
+    with driver.lab(tmp_path) as server:
+        page = new_page(browser)
+        driver.open_notebook(page, server, "00_tour.ipynb")
+        began = time.monotonic()
+        driver.begin_all(page)
+        first = wait_for_step(page, 5, 180)
+        picture(page, "tour-training")
+        assert wait_for_step(page, first + 5, 120) > first, "the curve moves"
+        while not driver.all_done(page):
+            assert time.monotonic() - began < TOUR_MINUTES * 60, "the tour did not end in time"
+            page.wait_for_timeout(1000)
+        (PICTURES / "tour-seconds.txt").write_text(f"{time.monotonic() - began:.0f}\n")
+        for index in range(driver.cells(page)):
+            if driver.outputs(page, index):
+                driver.show_cell(page, index)
+                picture(page, f"tour-{index:02d}")
+        driver.save(page)
+        page.context.close()
+    notebook = json.loads((tmp_path / "00_tour.ipynb").read_text())
+    found = [o for c in notebook["cells"] for o in c.get("outputs", [])]
+    assert [o["evalue"] for o in found if o["output_type"] == "error"] == []
+    assert max(len(json.dumps(o)) for o in found) <= 200_000
+    sft_home = tmp_path / ".sft"
+    versions = {v.ref: v for v in sft.versions("reviews", workspace=sft_home)}
+    assert versions["reviews:1"].metrics["accuracy"].value >= 0.82
+    assert versions["reviews:1"].status == "retired"
+    assert "live" in versions["reviews:3"].aliases
+    assert versions["reviews:3"].parent == "reviews:1"
+    stop_endpoints(sft_home)
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_a_background_run_is_stopped_by_its_button_and_survives_a_reload(
+    browser: Browser, tmp_path: Path, trained_once: Path, theme: str
+) -> None:
+    shutil.copytree(trained_once, tmp_path / ".sft")
+    driver.write_notebook(
+        tmp_path,
+        "stop.ipynb",
+        "%load_ext sft_magics",
+        "%sft_finetune films --epochs 60 --background -o run",
+        "1 + 1",
+    )
+    with driver.lab(tmp_path, theme) as server:
+        page = new_page(browser)
+        driver.open_notebook(page, server, "stop.ipynb")
+        driver.run_cell(page, 0)
+        driver.run_cell(page, 1)
+        first = wait_for_step(page, 2, 120)
+        assert wait_for_step(page, first + 2, 60) > first, "the curve moves"
+        driver.run_cell(page, 2)
+        assert driver.outputs(page, 2)[0]["data"]["text/plain"] == "2", "the kernel is free"
+        name = theme.rsplit(maxsplit=1)[-1].lower()
+        picture(page, f"background-{name}")
+        page.get_by_role("button", name="Stop", exact=True).click()
+        expect(page.locator(".jp-Notebook")).to_contain_text("interrupted", timeout=60_000)
+        expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
+        picture(page, f"stopped-{name}")
+        driver.save(page)
+        page.reload()
+        driver.ready(page)
+        expect(page.locator(".jp-Notebook")).to_contain_text("interrupted", timeout=60_000)
+        expect(page.locator(".jp-Notebook svg[role=img]").first).to_be_visible()
+        picture(page, f"reloaded-{name}")
+        page.context.close()
+    assert sft.runs(workspace=tmp_path / ".sft").rows[0].state == "interrupted"

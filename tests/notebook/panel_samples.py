@@ -1,0 +1,174 @@
+"""One of every record and view, and the same with hostile text in every place that a user can fill."""
+
+import dataclasses
+import math
+from typing import Any
+
+from sft_magics.core import events as ev
+from sft_magics.core import measures, records
+from sft_magics.core.views import JobView, LossView
+
+HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(1)>' onload='alert(1)' </style>]]>&\x00\ud800"
+LABELS = ("negative", "positive")
+AT = 1_764_000_000.0
+_OWN_WORDS = {"state", "status", "level", "kind"}  # vocabularies of ours, tested on their own
+_FIXED_KEYS = {"train", "validation", "requests", "confidence", "p95", "accuracy"}
+
+
+def events(
+    steps: int = 240, epochs: int = 3, upto: int | None = None, ending: ev.Event | None = None
+) -> list[ev.Event]:
+    """Return what a run of `steps` steps says up to step `upto`, one evaluation an epoch."""
+    upto = steps if upto is None else upto
+    said: list[ev.Event] = [
+        ev.Started("loading minilm", 4242, "cpu", "bf16", 2, "host", at=AT),
+        ev.RunPlanned(steps, epochs, 8543, 32, 5e-5, validation_rows=1500, padding_waste=0.014, at=AT + 1),
+        ev.Remark("info", "classifier.weight and classifier.bias start fresh", at=AT + 1),
+    ]
+    for step in range(1, upto + 1):
+        at, loss = AT + 1 + 0.1 * step, 0.2 + 0.5 * math.exp(-3 * step / steps) + 0.05 * math.sin(step)
+        left = 0.1 * (steps - step)
+        said.append(
+            ev.StepDone(step, epochs * step / steps, loss, 5e-5 * (1 - step / steps), 210.0, left, 1180.0, at=at)
+        )
+        if step % (steps // epochs) == 0:
+            k = step // (steps // epochs)
+            scores = {"accuracy": 0.8 + 0.01 * k, "f1": 0.79 + 0.01 * k}
+            said.append(ev.EpochDone(step, k, loss, 0.45 - 0.02 * k, scores, True, at=at))
+            said.append(ev.CheckpointSaved(step, f"checkpoints/step-{step}", "epoch", at=at))
+    return [*said, ending] if ending is not None else said
+
+
+def finished() -> list[ev.Event]:
+    """Return what a run that made a version says."""
+    return [*events(), ev.Committed("reviews:2", at=AT + 26), ev.Ended("done", at=AT + 27)]
+
+
+def folded(said: list[ev.Event], job: str = "run-7f3a") -> LossView:
+    """Return the view of these events."""
+    view = LossView(job, title="reviews", model="reviews")
+    for event in said:
+        view.apply(event)
+    return view
+
+
+def runs() -> dict[str, LossView]:
+    """Return a view in every state."""
+    lost = folded(events(upto=100))
+    lost.lose("The process is gone without a word.", "%sft_finetune --resume run-7f3a")
+    stopped = ev.Ended("interrupted", "The run was stopped.", "%sft_finetune --resume run-7f3a", at=AT + 20)
+    failed = ev.Ended(
+        "failed", "The loss was not a number.", "%sft_finetune reviews --lr 1e-5", "RunProblem", at=AT + 20
+    )
+    return {
+        "waiting": folded([]),
+        "queued": folded([ev.Queued("run-1c02", at=AT)]),
+        "running": folded(events(upto=130)),
+        "interrupted": folded(events(upto=130, ending=stopped)),
+        "failed": folded(events(upto=130, ending=failed)),
+        "lost": lost,
+        "done": folded(finished()),
+    }
+
+
+def jobs() -> dict[str, JobView]:
+    """Return a short job at work and one that failed."""
+    work = JobView("job-1", "evaluating reviews:1", "running", "evaluating", 620, 1500, started_at=AT, heard_at=AT + 4)
+    failed = dataclasses.replace(
+        work, state="failed", ended_at=AT + 9, why="No network.", next_step="try later", remarks=[("warning", "slow")]
+    )
+    return {"job": work, "failed job": failed}
+
+
+def everything() -> list[Any]:
+    """Return at least one of every record type, and a table of every kind."""
+    counts = [[640, 110], [60, 690]]
+    metrics = measures.classification(counts, LABELS)
+    metrics["share[negative]"] = records.Metric("share", 0.5, label="negative")
+    version = records.Version(
+        "reviews", 2, "run-7f3a", "reviews:1", "reviews", "ab12" * 8, {"epochs": 3, "note": "as given"}, LABELS, {},
+        metrics, {"python": "3.11"}, "sha", 91_000_000, AT, cells=("%load_ext sft_magics", "%sft_finetune reviews"),
+        note="a note", successor="reviews:3", aliases=("live", "previous"),
+    )  # fmt: skip
+    answers = tuple(
+        records.Prediction(
+            f"text {i}", LABELS[i % 2], 0.9, {"negative": 0.1, "positive": 0.9}, f"q{i}", LABELS[i // 2 % 2]
+        )
+        for i in range(4)
+    )
+    finding = records.Finding("warning", "duplicates", "14 texts appear twice.")
+    example = records.Example("a moving, funny film", "positive", "train")
+    dataset = records.Dataset(
+        "reviews", "sample:reviews", "text-classification", LABELS, {"train": 80, "validation": 20},
+        {"train": {"negative": 40, "positive": 40}, "validation": {"negative": 11, "positive": 9}}, "9f3a" * 8,
+        "x.parquet", AT, {"text": "review", "label": "sentiment"}, (finding,), (example,), (3, 40, 20),
+        (0, 10, 20, 71), "MIT", ("films",),
+    )  # fmt: skip
+    weights = {
+        "parameters": 22_713_218,
+        "fresh": ["classifier.weight"],
+        "sha256": "53aa",
+        "license": "MIT",
+        "source": "x",
+    }
+    model = records.Model("reviews", "text-classification", "minilm", "reviews", LABELS, weights, AT)
+    run = records.Run(
+        "run-0a0a", "reviews", "interrupted", "reviews", {"epochs": 1}, AT, "f", "reviews:1", AT + 60, "reviews:2",
+        "stopped", "%sft_finetune --resume run-0a0a", 88, 268, 0.8,
+    )  # fmt: skip
+    endpoint = records.Endpoint(
+        "reviews", "reviews", "reviews@live", "reviews:2", "http://127.0.0.1:8731", 8731, "ready", "/tmp/token", "f",
+        AT, requests=1243, idle_stop=3600, why="slow",
+    )  # fmt: skip
+    alert = records.Alert("alert-1", "reviews", "recall[negative] < 0.8", "firing", 0.731, AT, AT)
+    series: dict[str, list[float | None]] = {
+        "requests": [50.0] * 6, "confidence": [0.9, 0.8, 0.85, 0.8, 0.8, 0.7], "p95": [60.0] * 6,
+        "accuracy": [None, None, 0.8, 0.7, None, 0.6],
+    }  # fmt: skip
+    report = records.Report(
+        "reviews", "reviews:2", 1243, 400, AT, AT + 900, {"p50": 22.4, "p95": 81.2}, {"negative": 0.3, "positive": 0.7},
+        {"negative": 0.5, "positive": 0.5}, 0.2, 0.87, metrics, (alert,), series, "%sft_retrain reviews", 3, 0.93,
+    )  # fmt: skip
+    pair = records.EvaluationPair("reviews", 1500, metrics["accuracy"], metrics["accuracy"], 31, 36, 0.62)
+    check = records.Check("disk", "1.6 GB free", "warning", "free some space")
+    evaluation = records.Evaluation("reviews:2", "tweets", "all", 1500, LABELS, metrics, counts, answers, 7.4)
+    stored: dict[str, Any] = {
+        "versions": version, "runs": run, "endpoints": endpoint, "alerts": alert, "datasets": dataset, "models": model,
+        "checks": check, "fetched": check, "things": {"name": "a", "size": 3},
+    }  # fmt: skip
+    return [
+        version, run, endpoint, alert, dataset, model, report, pair, check, evaluation, finding, example, answers[0],
+        metrics["accuracy"],
+        records.Predictions("reviews:2", answers, "reviews", 0.4),
+        records.Predictions("reviews:2", answers[:1]),
+        records.Comparison("reviews:3", "reviews:2", "the plan", (pair,), "the verdict", "%sft_alias reviews:3 live"),
+        records.Retirement("reviews:1", "reviews:3", "drift", ("live",), ("reviews",), 91_200_000),
+        records.Feedback("reviews", 400, ("q9",), metrics, (alert,), "%sft_monitor reviews"),
+        records.Board(
+            "/tmp/.sft", (model,), (version,), (run,), (endpoint,), (alert,), (dataset,), 4_000_000, 10**10, "%sft"
+        ),
+        *(records.Table(kind, (row,), "%sft") for kind, row in stored.items()),
+        records.Table("runs", (), "%sft_finetune MODEL"),
+    ]  # fmt: skip
+
+
+def hostile(thing: Any, name: str = "") -> Any:
+    """Return `thing` with hostile text at the end of every string in it, in keys and values."""
+    if isinstance(thing, str):
+        return thing if name in _OWN_WORDS else thing + HOSTILE
+    if isinstance(thing, records.Metric):
+        return dataclasses.replace(thing, label=thing.label and thing.label + HOSTILE)
+    if isinstance(thing, dict):
+        return _hostile_dict(thing)
+    if isinstance(thing, tuple | list):
+        return type(thing)(hostile(v, name) for v in thing)
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        return type(thing)(**{f.name: hostile(getattr(thing, f.name), f.name) for f in dataclasses.fields(thing)})
+    return thing
+
+
+def _hostile_dict(thing: dict[str, Any]) -> dict[str, Any]:
+    values = {k: hostile(v) for k, v in thing.items()}
+    return {
+        m.key if isinstance(m, records.Metric) else k if k in _FIXED_KEYS else hostile(k): m for k, m in values.items()
+    }

@@ -1,0 +1,299 @@
+import dataclasses
+import math
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from sft_magics.core import events as ev
+from sft_magics.core import records
+from sft_magics.core.views import JobView, LossView
+from sft_magics.notebook import panels
+from tests.notebook import panel_samples as samples
+
+EVERYTHING = [*samples.everything(), *samples.runs().values(), *samples.jobs().values()]
+NAMES = [f"{type(t).__name__}-{getattr(t, 'kind', getattr(t, 'state', ''))}" for t in EVERYTHING]
+each_thing = pytest.mark.parametrize("thing", EVERYTHING, ids=NAMES)
+LIMIT = 200_000
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would make of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.handlers: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def drawn(thing: object, **options: object) -> str:
+    page = panels.html(thing, **options)  # type: ignore[arg-type]
+    assert page is not None
+    return page
+
+
+def words(thing: object, **options: object) -> str:
+    """What a person reads: without the style sheet, spaces made one."""
+    parted = re.sub(r"(</(?:td|th|dt|dd|div|p|li|caption)>)", r"\1 ", drawn(thing, **options))
+    root = ElementTree.fromstring(f"<page>{parted}</page>")
+    return " ".join("".join(root[1].itertext()).split())
+
+
+def tables(thing: object) -> list[ElementTree.Element]:
+    return list(ElementTree.fromstring(f"<page>{drawn(thing)}</page>").iter("table"))
+
+
+@each_thing
+def test_every_panel_is_well_formed_and_small(thing: object) -> None:
+    page = drawn(thing)
+    ElementTree.fromstring(f"<page>{page}</page>")
+    assert len(page.encode()) < LIMIT
+    assert page.count("<style>") == 1
+
+
+@each_thing
+def test_hostile_text_stays_text(thing: object) -> None:
+    bad = samples.hostile(thing)
+    page = drawn(bad)
+    ElementTree.fromstring(f"<page>{page}</page>")
+    page.encode()  # a lone surrogate cannot be sent
+    reader = Reader(page)
+    assert not {"script", "img"} & set(reader.tags)
+    assert reader.handlers == []
+    assert "alert(1)" in reader.text or isinstance(bad, records.Metric)
+
+
+@each_thing
+def test_every_panel_has_a_text_twin(thing: object) -> None:
+    twin = panels.text(thing)
+    assert twin.strip()
+    assert "<span" not in twin
+    if not isinstance(thing, JobView):
+        assert twin == str(thing)
+
+
+@each_thing
+def test_drawings_have_a_title_and_a_label_or_are_silent(thing: object) -> None:
+    for svg in ElementTree.fromstring(f"<page>{drawn(thing)}</page>").iter():
+        if svg.tag.endswith("svg") and svg.get("aria-hidden") != "true":
+            assert svg.get("role") == "img"
+            assert svg.get("aria-label")
+            assert svg[0].tag.endswith("title")
+            assert svg[0].text
+
+
+@each_thing
+def test_tables_are_semantic(thing: object) -> None:
+    for table in tables(thing):
+        assert table[0].tag == "caption"
+        assert "".join(table[0].itertext()).strip()
+        assert all(head.get("scope") == "col" for head in table.findall("thead/tr/th"))
+        for row in table.findall("tbody/tr"):
+            assert row[0].tag == "th"
+            assert row[0].get("scope") == "row"
+            assert len(row) == len(table.findall("thead/tr/*"))
+
+
+def test_every_record_and_view_has_a_panel() -> None:
+    kinds = {getattr(records, name) for name in records.__all__ if isinstance(getattr(records, name), type)}
+    assert kinds == set(panels.RECORDS)
+    assert kinds | {LossView, JobView} == {type(thing) for thing in EVERYTHING}
+    assert panels.html(object()) is None
+
+
+def test_no_panel_names_a_background_or_a_script() -> None:
+    for source in Path(panels.__file__).parent.glob("*.py"):
+        text = source.read_text()
+        assert "#fff" not in text
+        assert "#000" not in text
+        assert "<script" not in text
+
+
+def test_a_long_run_stays_small_and_shows_its_spike() -> None:
+    view = samples.folded(samples.events(steps=300, upto=3))
+    view.steps = view.step = 100_000
+    view.train = [(float(i), 0.3 + 0.1 * math.sin(i)) for i in range(1, 100_001)]
+    view.train[60_000] = (60_001.0, 0.9)
+    began = time.process_time()
+    page = drawn(view)
+    assert time.process_time() - began < 3
+    assert len(page.encode()) < LIMIT
+    root = ElementTree.fromstring(f"<page>{page}</page>")
+    ghost = next(p for p in root.iter() if p.get("stroke-opacity") == "0.4")
+    path = ghost.get("d") or ""
+    assert 300 < path.count("L") < 900
+    heights = [float(move.split()[1]) for move in path.lstrip("M").split("L")]
+    assert min(heights) == pytest.approx(22, abs=0.5)  # the spike reaches the top edge
+
+
+def test_a_loss_that_is_not_a_number_is_marked() -> None:
+    view = samples.folded(samples.events(upto=50))
+    view.train[20] = (21.0, math.nan)
+    view.train[30] = (31.0, math.inf)
+    page = drawn(view)
+    assert "was not a finite number at step 21" in page
+    assert "was not a finite number at step 31" in page
+    assert "nan" not in page.lower().replace("dominant", "")
+
+
+@pytest.mark.parametrize("state", list(samples.runs()))
+def test_a_run_says_its_state_in_words(state: str) -> None:
+    view = samples.runs()[state]
+    assert state in words(view, now=samples.AT)
+    assert state in panels.text(view)
+
+
+def test_a_running_run_says_where_it_stands() -> None:
+    seen = words(samples.runs()["running"], now=samples.AT + 15)
+    for part in (
+        "run-7f3a", "epoch 1.62 of 3", "step 130 of 240", "time left 11 s", "learning rate 2.3e-5", "rows/s 210",
+        "memory 1.18 GB", "cpu · bf16 · 2 threads", "rows 8,543 + 1,500", "Newest checkpoint: step 80",
+        "classifier.bias start fresh",
+    ):  # fmt: skip
+        assert part in seen
+    assert "Last heard" not in seen
+    twin = panels.text(samples.runs()["running"])
+    assert "epoch 1.62 of 3, step 130 of 240" in twin
+    assert "validation 0.430, accuracy 0.810, f1 0.800, 210 rows/s, 11 s left" in twin
+
+
+def test_a_silent_run_says_since_when() -> None:
+    view = samples.runs()["running"]
+    assert view.heard_at is not None
+    assert "Last heard 42 s ago." in words(view, now=view.heard_at + 42)
+    assert "Last heard" not in words(samples.runs()["done"], now=view.heard_at + 42)
+
+
+def test_only_a_blocking_cell_says_how_to_interrupt() -> None:
+    view = samples.runs()["running"]
+    hint = "Interrupt the kernel to stop; it checkpoints first."
+    assert hint in words(view, blocking=True)
+    assert hint not in words(view)
+    assert hint not in words(samples.runs()["done"], blocking=True)
+
+
+def test_a_queued_run_names_the_one_before_it() -> None:
+    assert "queued behind run-1c02" in words(samples.runs()["queued"])
+    assert "behind run-1c02" in panels.text(samples.runs()["queued"])
+
+
+@pytest.mark.parametrize("state", ["interrupted", "failed", "lost"])
+def test_a_run_that_did_not_end_well_says_why_and_what_next(state: str) -> None:
+    view = samples.runs()[state]
+    for seen in (words(view), panels.text(view)):
+        assert view.why in seen
+        assert f"Next: {view.next_step}" in seen
+
+
+def test_a_finished_run_names_its_version_and_keeps_its_numbers() -> None:
+    view = samples.runs()["done"]
+    seen = words(view)
+    assert "Made reviews:2, the best weights, of step 240." in seen
+    assert "took 27 s" in seen
+    (table,) = tables(view)
+    rows = [["".join(cell.itertext()).strip() for cell in row] for row in table.findall("tbody/tr")]
+    assert [row[0].split()[0] for row in rows] == ["80", "160", "240"]
+    assert rows[2][2:] == ["0.390", "0.830", "0.820"]
+    assert "made reviews:2" in panels.text(view)
+
+
+def test_a_resumed_run_marks_where_it_went_on() -> None:
+    said = [*samples.events(upto=100), ev.RunPlanned(240, 3, 8543, 32, 5e-5, resumed_at=80, at=samples.AT + 30)]
+    assert "resumed" in words(samples.folded(said))
+
+
+def test_tables_stop_at_fifty_rows_and_say_how_many_more() -> None:
+    run = next(t for t in EVERYTHING if isinstance(t, records.Run))
+    many = records.Table("runs", tuple(dataclasses.replace(run, id=f"run-{i:04x}") for i in range(1203)))
+    (table,) = tables(many)
+    assert len(table.findall("tbody/tr")) == 50
+    assert "and 1,153 more" in "".join(table.find("tfoot").itertext())  # type: ignore[union-attr]
+    assert len(drawn(many).encode()) < LIMIT
+
+
+def test_many_answers_stay_small() -> None:
+    text = "<long & winding> " * 400
+    scores = {f"class {i}": 1 / 300 for i in range(300)}
+    rows = tuple(records.Prediction(text, "class 1", 0.5, scores, f"q{i}") for i in range(5000))
+    page = drawn(records.Predictions("reviews:2", rows))
+    assert len(page.encode()) < LIMIT
+    assert "5,000 predictions" in page
+    assert "and 4,950 more" in page
+    assert len(drawn(records.Predictions("reviews:2", rows[:1])).encode()) < LIMIT
+
+
+def test_many_classes_show_the_largest_mistakes_instead_of_a_matrix() -> None:
+    n = 300
+    labels = tuple(f"class {i} " + "x" * 500 for i in range(n))
+    counts = [[9 if i == j else int(j == i + 1) for j in range(n)] for i in range(n)]
+    counts[7][3] = 6
+    metrics = {"accuracy": records.Metric("accuracy", 0.9, 0.88, 0.92, 3000)}
+    for label in labels:
+        metrics[f"recall[{label}]"] = records.Metric("recall", 0.9, 0.8, 0.95, 10, label)
+    found = records.Evaluation("x:1", "d", "validation", 3000, labels, metrics, counts)
+    assert len(drawn(found).encode()) < LIMIT
+    assert "Confusion matrix" not in words(found)
+    mistakes = next(t for t in tables(found) if "mistakes" in "".join(t[0].itertext()))
+    first = ["".join(c.itertext()) for c in mistakes.findall("tbody/tr")[0]]
+    assert first[0].startswith("class 7 ")
+    assert first[1].startswith("class 3 ")
+    assert first[2] == "6"
+
+
+def test_a_metric_without_a_value_is_a_dash() -> None:
+    found = next(t for t in samples.everything() if isinstance(t, records.Evaluation))
+    empty = {**found.metrics, "precision[negative]": records.Metric("precision", math.nan, n=0, label="negative")}
+    assert "negative 750 – " in words(dataclasses.replace(found, metrics=empty))
+
+
+def test_the_endpoint_card_shows_the_file_of_the_token_and_lines_that_quote_it() -> None:
+    found = next(t for t in samples.everything() if isinstance(t, records.Endpoint))
+    odd = dataclasses.replace(found, token_file="/home/a b/it's/token")
+    page = "".join(ElementTree.fromstring(f"<page>{drawn(odd)}</page>").itertext())
+    assert """$(cat '/home/a b/it'"'"'s/token')""" in page
+    assert """pathlib.Path("/home/a b/it's/token")""" in page
+    assert '{"inputs": ["a moving, funny film"]}' in page
+    stopped = words(dataclasses.replace(found, state="stopped"))
+    assert "curl" not in stopped
+
+
+def test_alerts_that_fire_come_first() -> None:
+    alert = next(t for t in samples.everything() if isinstance(t, records.Alert))
+    others = [dataclasses.replace(alert, rule=f"{s} rule", state=s) for s in ("ok", "no data")]
+    (table,) = tables(records.Table("alerts", (*others, alert)))
+    first = ["".join(row[0].itertext()) for row in table.findall("tbody/tr")]
+    assert first == [alert.rule, "no data rule", "ok rule"]
+
+
+def test_an_unknown_state_has_a_badge_too() -> None:
+    run = next(t for t in samples.everything() if isinstance(t, records.Run))
+    assert "who knows" in words(dataclasses.replace(run, state="who knows" + samples.HOSTILE))
+
+
+def test_history_shows_what_changed() -> None:
+    @dataclasses.dataclass
+    class Entry:
+        at: float = samples.AT
+        who: str = "ada"
+        host: str = "box"
+        action: str = "alias"
+        subject: str = "reviews@live"
+        before: str | None = None
+        after: str | None = "reviews:2"
+        reason: str = samples.HOSTILE
+
+    seen = words(records.Table("history", (Entry(),)))
+    assert "ada@box alias reviews@live nothing → reviews:2" in seen
+    assert "alert(1)" in seen

@@ -1,0 +1,330 @@
+"""Live panels in a real kernel, seen as a front end sees them: by the messages the kernel sends."""
+
+import itertools
+import os
+import queue
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.blocking import BlockingKernelClient
+from jupyter_client.manager import start_new_kernel
+
+from sft_magics.core import events as ev
+from sft_magics.core.jobs import JobFolder
+from tests.notebook import panel_samples as samples
+
+ROOT = Path(__file__).resolve().parents[2]
+WIDGET = "application/vnd.jupyter.widget-view+json"
+SETUP = """
+import time
+from sft_magics.core import audience, records
+from sft_magics.core.jobs import JobFolder
+from sft_magics.core.views import JobView, LossView
+from sft_magics.notebook import display, jobs, panels
+from tests.notebook import panel_samples as samples
+display.install(get_ipython())
+watcher = jobs.NotebookAudience()
+"""
+_ids = itertools.count(1)
+
+
+class Front:
+    """A front end without a screen."""
+
+    def __init__(self, client: BlockingKernelClient) -> None:
+        self.client = client
+        self.heard: list[dict[str, Any]] = []
+
+    def run(self, source: str) -> list[dict[str, Any]]:
+        """Run a cell and return the messages of its outputs."""
+        began = len(self.heard)
+        sent = self.client.execute(textwrap.dedent(source))
+        self.until(
+            lambda m: m["msg_type"] == "status" and m["content"]["execution_state"] == "idle" and m["of"] == sent
+        )
+        mine = [m for m in self.heard[began:] if m["of"] == sent]
+        failed = [m["content"] for m in mine if m["msg_type"] == "error"]
+        assert failed == []
+        return mine
+
+    def until(self, wanted: Callable[[dict[str, Any]], bool], seconds: float = 20) -> dict[str, Any]:
+        """Listen until a message that is `wanted`."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                message = self.client.get_iopub_msg(timeout=0.2)
+            except queue.Empty:
+                continue
+            message["of"] = message["parent_header"].get("msg_id")
+            message["heard"] = time.monotonic()
+            self.heard.append(message)
+            if wanted(message):
+                return message
+        raise AssertionError("the kernel did not say it in time")
+
+    def value(self, expression: str) -> str:
+        """Return the plain text of an expression."""
+        return next(m for m in self.run(expression) if m["msg_type"] == "execute_result")["content"]["data"][
+            "text/plain"
+        ]
+
+
+def start_front() -> tuple[Front, Any]:
+    manager, client = start_new_kernel(cwd=str(ROOT), env={**os.environ, "IPYTHONDIR": os.devnull})
+    front = Front(client)
+    front.run(SETUP)
+    return front, manager
+
+
+@pytest.fixture(scope="module")
+def front() -> Iterator[Front]:
+    front, manager = start_front()
+    yield front
+    front.client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture(scope="module")
+def bare_front() -> Iterator[Front]:
+    """A kernel in which ipywidgets cannot be imported."""
+    front, manager = start_front()
+    front.run("import sys; sys.modules['ipywidgets'] = None")
+    yield front
+    front.client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+class Writer:
+    """A run that this test plays: it lives as long as it holds the lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.job = JobFolder(folder / f"run-{next(_ids):04x}").create({"model": "reviews"})
+        self._lock = self.job.claim()
+        self._events = ev.EventWriter(self.job.events)
+
+    def say(self, said: list[ev.Event]) -> None:
+        for event in said:
+            self._events.write(event)
+
+    def die(self) -> None:
+        assert self._lock is not None
+        os.close(self._lock)
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Writer:
+    return Writer(tmp_path)
+
+
+def start_panel(front: Front, writer: Writer) -> list[dict[str, Any]]:
+    return front.run(f"""
+        job = JobFolder(__import__("pathlib").Path({str(writer.job.path)!r}))
+        lose = lambda view: view.lose("The process is gone.", "%sft_finetune --resume " + view.job)
+        panel = jobs.BackgroundPanel(
+            job, LossView(job.id, model="reviews"), stop=lambda: job.tell({{"do": "stop"}}), lost=lose)
+        panel.start()
+    """)
+
+
+def shown(messages: list[dict[str, Any]], kind: str = "display_data") -> list[dict[str, Any]]:
+    return [m["content"] for m in messages if m["msg_type"] == kind]
+
+
+def settled(message: dict[str, Any]) -> bool:
+    return message["msg_type"] == "update_display_data"
+
+
+def test_a_record_is_shown_as_html_with_its_text_twin(front: Front) -> None:
+    (result,) = shown(front.run("samples.everything()[0]"), "execute_result")
+    assert result["data"]["text/plain"].startswith("version reviews:2: accuracy 0.887")
+    assert '<div class="sft"' in result["data"]["text/html"]
+    (shot,) = shown(front.run("display.show(records.Table('runs', (), '%sft_finetune MODEL'))"))
+    assert shot["data"]["text/plain"] == "no runs yet\nNext: %sft_finetune MODEL"
+    assert "none yet" in shot["data"]["text/html"]
+
+
+def test_a_panel_that_fails_leaves_its_text(front: Front) -> None:
+    (result,) = shown(front.run("records.Check('name', None)"), "execute_result")
+    assert "name: None" in result["data"]["text/plain"]
+    (result,) = shown(front.run("records.Table('versions', (3,))"), "execute_result")
+    assert result["data"] == {"text/plain": "3"}
+
+
+def test_a_blocking_cell_redraws_at_most_four_times_a_second_and_leaves_plain_html(front: Front) -> None:
+    mine = front.run("""
+        view = LossView("run-b10c", model="reviews")
+        began = time.monotonic()
+        for event in samples.finished():
+            view.apply(event)
+            watcher.show(view)
+            time.sleep(0.005)
+        took = time.monotonic() - began
+    """)
+    (first,) = shown(mine)
+    assert set(first["data"]) == {WIDGET, "text/html", "text/plain"}
+    redraws = [m for m in mine if m["msg_type"] == "comm_msg" and "value" in m["content"]["data"].get("state", {})]
+    assert 2 <= len(redraws) <= 4 * float(front.value("took")) + 2
+    assert "Interrupt the kernel to stop" in redraws[0]["content"]["data"]["state"]["value"]
+    (last,) = shown(mine, "update_display_data")
+    assert last["transient"] == first["transient"]
+    assert set(last["data"]) == {"text/html", "text/plain"}
+    assert "Made <strong>reviews:2</strong>" in last["data"]["text/html"]
+    assert "made reviews:2" in last["data"]["text/plain"]
+    assert "Interrupt the kernel" not in last["data"]["text/html"]
+
+
+def test_two_jobs_in_one_cell_have_a_display_each_and_a_later_cell_its_own(front: Front) -> None:
+    mine = front.run("""
+        views = [JobView(f"job-{k}", title=f"job {k}", state="running", started_at=0.0, heard_at=0.0) for k in range(2)]
+        for view in (*views, *views):
+            watcher.show(view)
+    """)
+    assert len({d["transient"]["display_id"] for d in shown(mine)}) == 2
+    later = front.run("watcher.show(views[0]); views[0].state = 'done'; watcher.show(views[0])")
+    (first,), (last,) = shown(later), shown(later, "update_display_data")
+    assert first["transient"] == last["transient"]
+    assert first["transient"]["display_id"] not in {d["transient"]["display_id"] for d in shown(mine)}
+    assert last["data"]["text/plain"] == "job 0: done"
+
+
+def test_a_background_panel_leaves_the_kernel_free_moves_and_settles(front: Front, writer: Writer) -> None:
+    writer.say(samples.events(upto=20))
+    (first,) = shown(start_panel(front, writer))
+    assert "step 20 of 240" in first["data"]["text/plain"]
+    assert front.value("1 + 1") == "2"
+    assert front.value("panel.thread.is_alive(), panel.thread.daemon") == "(True, True)"
+    writer.say(samples.events(upto=130)[23:])
+    moved = front.until(lambda m: m["msg_type"] == "comm_msg" and "130" in str(m["content"]["data"]))
+    assert "<strong>130</strong> of 240" in moved["content"]["data"]["state"]["value"]
+    writer.say(samples.finished()[len(samples.events(upto=130)) :])
+    writer.die()
+    last = front.until(settled)["content"]
+    assert last["transient"] == first["transient"]
+    assert set(last["data"]) == {"text/html", "text/plain"}
+    assert "made reviews:2" in last["data"]["text/plain"]
+    model = first["data"][WIDGET]["model_id"]
+    box = f"__import__('ipywidgets').Widget.widgets[{model!r}]"  # what a reloaded page asks for
+    assert front.value(f"len({box}.children)") == "1"
+    assert front.value(f"'Made <strong>reviews:2' in {box}.children[0].value") == "True"
+    front.run("panel.thread.join(5); assert not panel.thread.is_alive()")
+
+
+def test_the_thread_rests_most_of_the_time(front: Front, writer: Writer) -> None:
+    said = samples.events(steps=6000)
+    writer.say(said[:4000])
+    start_panel(front, writer)
+    used = "time.clock_gettime(time.pthread_getcpuclockid(panel.thread.ident))"
+    began, cpu = time.monotonic(), float(front.value(used))
+    for k in range(4000, 4060):
+        writer.say(said[k : k + 1])
+        time.sleep(0.1)
+    share = (float(front.value(used)) - cpu) / (time.monotonic() - began)
+    assert share < 0.02
+    writer.say([ev.Ended("done")])
+    front.until(settled)
+
+
+def test_the_stop_button_asks_the_run_to_stop(front: Front, writer: Writer) -> None:
+    writer.say(samples.events(upto=20))
+    mine = start_panel(front, writer)
+    opened = {m["content"]["comm_id"]: m["content"]["data"]["state"] for m in mine if m["msg_type"] == "comm_open"}
+    ((button, state),) = [(i, s) for i, s in opened.items() if s.get("_model_name") == "ButtonModel"]
+    assert (state["description"], state["icon"]) == ("Stop", "")
+    click = {"comm_id": button, "data": {"method": "custom", "content": {"event": "click"}}}
+    front.client.shell_channel.send(front.client.session.msg("comm_msg", click))
+    front.until(lambda m: m["msg_type"] == "comm_msg" and "stopping after this step" in str(m["content"]))
+    assert writer.job.told() == {"do": "stop"}
+    disabled = [m for m in front.heard if m["msg_type"] == "comm_msg" and m["content"]["comm_id"] == button]
+    assert disabled[-1]["content"]["data"]["state"] == {"disabled": True}
+    writer.say([ev.Ended("interrupted", "The run was stopped.", "%sft_finetune --resume run-x")])
+    assert "Next: %sft_finetune --resume run-x" in front.until(settled)["content"]["data"]["text/plain"]
+
+
+def test_a_run_whose_process_is_gone_is_shown_as_lost(front: Front, writer: Writer) -> None:
+    writer.say(samples.events(upto=20))
+    start_panel(front, writer)
+    writer.die()
+    last = front.until(settled)["content"]["data"]
+    assert "lost" in last["text/plain"]
+    assert f"Next: %sft_finetune --resume {writer.job.id}" in last["text/plain"]
+
+
+def test_a_run_that_is_over_is_shown_without_a_widget(front: Front, writer: Writer) -> None:
+    writer.say(samples.finished())
+    writer.die()
+    (only,) = shown(start_panel(front, writer))
+    assert set(only["data"]) == {"text/html", "text/plain"}
+    assert front.value("panel.thread is None") == "True"
+
+
+def test_without_widgets_the_display_itself_is_updated(bare_front: Front, writer: Writer) -> None:
+    writer.say(samples.events(upto=20))
+    (first,) = shown(start_panel(bare_front, writer))
+    assert set(first["data"]) == {"text/html", "text/plain"}
+    assert f"%sft_stop {writer.job.id} stops it" in first["data"]["text/html"]
+    writer.say(samples.events(upto=40)[23:])
+    assert "step 40 of 240" in bare_front.until(settled)["content"]["data"]["text/plain"]
+    writer.say([ev.Ended("done")])
+    last = bare_front.until(lambda m: settled(m) and "done" in m["content"]["data"]["text/plain"])
+    assert last["content"]["transient"] == first["transient"]
+    assert bare_front.value("watcher.face").startswith("'Jupyter kernel, live panels")
+
+
+def test_the_try_box_answers_and_says_what_is_wrong(front: Front) -> None:
+    front.run("""
+        from sft_magics.core.errors import EndpointProblem
+        def ask(text):
+            if text == "down":
+                raise EndpointProblem("It is <b>down</b>.", "%sft_endpoints")
+            if text == "odd":
+                raise KeyError("<i>odd</i>")
+            answer = records.Prediction(text, "positive", 0.9, {"positive": 0.9, "negative": 0.1})
+            return panels.html(records.Predictions("reviews:2", (answer,)))
+        box = jobs.try_box(ask)
+        (asked, button), answer = box.children[0].children, box.children[1]
+        def tried(text):
+            asked.value = text
+            button.click()
+            return answer.value
+    """)
+    assert front.value("'a &lt;moving&gt; film' in tried('a <moving> film')") == "True"
+    down = "'<div>It is &lt;b&gt;down&lt;/b&gt;.</div><div>Next: %sft_endpoints</div>'"
+    assert front.value("tried('down')") == down
+    assert "&lt;i&gt;odd" in front.value("tried('odd')")
+    assert front.value("button.disabled") == "False"
+    front.run("asked.value = 'again'; asked._handle_custom_msg({'event': 'submit'}, [])")
+    assert front.value("'again' in answer.value") == "True"
+
+
+def test_a_terminal_gets_a_line_at_the_end_and_no_widget(tmp_path: Path) -> None:
+    script = f"""
+        from IPython.core.interactiveshell import InteractiveShell
+        shell = InteractiveShell.instance()
+        {SETUP.strip().replace(chr(10), chr(10) + " " * 8).replace("get_ipython()", "shell")}
+        view = LossView("run-7f3a", model="reviews")
+        for event in samples.finished():
+            view.apply(event)
+            watcher.show(view)
+        print(watcher.face)
+        import sys
+        assert "ipywidgets" not in sys.modules
+    """
+    environment = {**os.environ, "IPYTHONDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    first, second, face = done.stdout.strip().splitlines()
+    assert first.startswith("run-7f3a reviews done: epoch 3.00 of 3, step 240 of 240, loss ")
+    assert second == "  info: classifier.weight and classifier.bias start fresh"
+    assert face == "IPython in a terminal: panels are text"
