@@ -134,6 +134,41 @@ def test_an_interrupt_checkpoints_and_resume_goes_on(kernel: Kernel, finished: W
     assert newest(finished).version == "films:2"
 
 
+@pytest.mark.parametrize("moment", [0.2, 1.5, 4.0])
+def test_an_interrupt_at_any_moment_loses_nothing(kernel: Kernel, finished: Workspace, moment: float) -> None:
+    request = kernel.client.execute("%sft_finetune films --epochs 4")
+    time.sleep(moment)
+    kernel.interrupt()
+    outcome = kernel.collect(request, 90)
+    assert len(outcome.lines) <= 2, outcome.lines
+    assert kernel.run("1 + 1").plain.strip() == "2"
+    assert len(sft.versions("films", workspace=finished)) == 1
+    runs = sft.runs(workspace=finished).rows
+    if len(runs) == 2:  # the interrupt came after the run had begun
+        assert runs[0].state == "interrupted"
+        assert kernel.run(f"%sft_finetune --resume {runs[0].id}").error is None
+        assert newest(finished).version == "films:2"
+
+
+def test_a_second_interrupt_ends_at_once_and_keeps_the_checkpoint(kernel: Kernel, finished: Workspace) -> None:
+    request = kernel.client.execute(LONG)
+    wait_for(lambda: len(sft.runs(workspace=finished).rows) == 2 and training(finished), 90, "a checkpoint")
+    kernel.interrupt()
+    time.sleep(0.05)
+    kernel.interrupt()
+    outcome = kernel.collect(request, 60)
+    assert "--resume" in outcome.lines[1]
+    assert newest(finished).state == "interrupted"
+    wait_for(lambda: not JobFolder(Path(newest(finished).folder)).alive(), 30, "the end of the process")
+
+
+def test_training_in_this_very_process(kernel: Kernel) -> None:
+    outcome = kernel.run("%sft_finetune films --epochs 0.3 --in-process")
+    assert outcome.error is None, outcome.lines
+    assert "films:2" in outcome.plain
+    assert "<svg" in outcome.html
+
+
 def test_a_killed_kernel_does_not_end_the_run(trained: Workspace, tmp_path: Path) -> None:
     first = Kernel(tmp_path, trained.root)
     first.client.execute("%sft_finetune films --epochs 8")
