@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors.torch import load_file, save_file
 
 from sft_magics.core.events import Event
@@ -73,4 +74,17 @@ def changed_base(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path
     tensors = load_file(base / "model.safetensors")
     change(tensors)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def small_base(folder: Path) -> Path:
+    """A BERT of 1 M parameters, weights drawn, with the base's tokenizer: for tests that save many checkpoints."""
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=30_522, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    )
+    torch.manual_seed(0)
+    BertModel(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(fetch("minilm")).save_pretrained(folder)
     return folder

@@ -14,7 +14,7 @@ from sft_magics.core.events import CheckpointSaved, Remark, RunPlanned, StepDone
 from sft_magics.engine import tasks, worker
 from sft_magics.engine.tasks import Batch
 from sft_magics.engine.tasks.text_classification import TextClassification
-from tests.engine.house import Ear, films, order
+from tests.engine.house import Ear, films, order, small_base
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +43,9 @@ def moody() -> Iterator[None]:
 def train(tmp_path: Path, bad: frozenset[int], **options: float) -> tuple[Ear, worker.Trained]:
     Moody.bad = bad
     ear = Ear()
-    spec = order(films(tmp_path, 48, 8), task="moody", batch=4, warmup=0.0, **options)
+    spec = order(
+        films(tmp_path, 48, 8), start=small_base(tmp_path / "base"), task="moody", batch=4, warmup=0.0, **options
+    )
     return ear, worker.train(spec, ear, tmp_path / "run")
 
 

@@ -120,8 +120,8 @@ def test_the_kernel_answers_while_a_run_trains(kernel: Kernel, finished: Workspa
 
 
 def test_an_interrupt_checkpoints_and_resume_goes_on(kernel: Kernel, finished: Workspace) -> None:
-    request = kernel.client.execute("%sft_finetune films --epochs 6 --checkpoint-seconds 3")
-    wait_for(lambda: bool(sft.runs(workspace=finished).rows[0].step >= 3), 90, "training")
+    request = kernel.client.execute("%sft_finetune films --epochs 2 --checkpoint-seconds 3")
+    wait_for(lambda: len(sft.runs(workspace=finished).rows) == 2 and newest(finished).step >= 3, 90, "training")
     kernel.interrupt()
     outcome = kernel.collect(request, 60)
     assert len(outcome.lines) == 2, outcome.lines
@@ -136,7 +136,7 @@ def test_an_interrupt_checkpoints_and_resume_goes_on(kernel: Kernel, finished: W
 
 @pytest.mark.parametrize("moment", [0.2, 1.5, 4.0])
 def test_an_interrupt_at_any_moment_loses_nothing(kernel: Kernel, finished: Workspace, moment: float) -> None:
-    request = kernel.client.execute("%sft_finetune films --epochs 4")
+    request = kernel.client.execute("%sft_finetune films --epochs 1")
     time.sleep(moment)
     kernel.interrupt()
     outcome = kernel.collect(request, 90)
@@ -171,7 +171,7 @@ def test_training_in_this_very_process(kernel: Kernel) -> None:
 
 def test_a_killed_kernel_does_not_end_the_run(trained: Workspace, tmp_path: Path) -> None:
     first = Kernel(tmp_path, trained.root)
-    first.client.execute("%sft_finetune films --epochs 8")
+    first.client.execute("%sft_finetune films --epochs 3")
     wait_for(lambda: len(sft.runs(workspace=trained).rows) == 2 and newest(trained).step >= 3, 90, "training")
     os.kill(first.pid, signal.SIGKILL)
     first.client.stop_channels()
@@ -189,7 +189,7 @@ def test_a_killed_kernel_does_not_end_the_run(trained: Workspace, tmp_path: Path
 
 
 def test_a_killed_worker_is_lost_and_can_be_resumed(kernel: Kernel, finished: Workspace) -> None:
-    request = kernel.client.execute("%sft_finetune films --epochs 6 --checkpoint-seconds 2")
+    request = kernel.client.execute("%sft_finetune films --epochs 2 --checkpoint-seconds 2")
     wait_for(lambda: len(sft.runs(workspace=finished).rows) == 2 and training(finished), 90, "a checkpoint")
     pid = JobFolder(Path(newest(finished).folder)).pid()
     assert pid is not None
