@@ -135,7 +135,14 @@ def _said_plainly(path: str) -> Iterator[None]:
         raise errors.ModelProblem(
             f"The weights file of {path} is damaged ({error}).", "download or copy it again, then type the same line."
         ) from error
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a stranger's files can fail in any way the libraries have
+        if type(error).__name__ == "UnpicklingError":
+            raise errors.ModelProblem(
+                f"The weights file of {path} holds more than tensors and could run a program, so it was not read.",
+                "name a base whose weights are a .safetensors file.",
+            ) from error
         text = f"{error} {error.__cause__ or ''}".lower()
         if any(word in text for word in _OFFLINE):
             raise errors.ModelProblem(

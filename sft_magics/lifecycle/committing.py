@@ -1,6 +1,7 @@
 """From a trained folder to a committed version: weights into the store, then one registry transaction."""
 
 import platform
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,9 @@ def commit(job: JobFolder, sink: Sink, trained: "Trained", note: str = "") -> En
     )
     version = Registry(ws).commit_version(draft, aliases=tuple(spec["aliases"]))
     sink(Committed(version.ref))
+    # The weights lie in the store now, synced; a run's working copies would take four times as much again.
+    for name in ("checkpoints", "best"):
+        shutil.rmtree(job.path / name, ignore_errors=True)
     return Ended("done", f"{version.ref} is committed.", f"%sft_evaluate {version.ref}")
 
 

@@ -56,7 +56,6 @@ def retrain(
     recipe = train.Recipe(epochs=epochs, lr=lr, batch=batch, seed=seed)
     order = train.Order(ws, record, material.dataset, recipe, live, ("candidate",), note=plan)
     job = order.place()
-    work.launch(job)
     candidate = train.attend(ws, job)
     return _compare(ws, live, candidate, material, plan)
 

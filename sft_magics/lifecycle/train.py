@@ -139,10 +139,10 @@ def finetune(
         job = _order(ws, model, data, from_, recipe).place()
     if in_process:
         return _in_process(ws, job)
-    work.launch(job, die_with_kernel=die_with_kernel)
     if background:
+        work.launch(job, die_with_kernel=die_with_kernel)
         return in_background(job)
-    return attend(ws, job)
+    return attend(ws, job, die_with_kernel=die_with_kernel)
 
 
 def _order(ws: Workspace, model: str | None, data: str | None, from_: str | None, recipe: Recipe) -> Order:
@@ -190,10 +190,11 @@ def in_background(job: JobFolder) -> Run:
     return run_folders.describe(job)
 
 
-def attend(ws: Workspace, job: JobFolder) -> Version:
-    """Show the run until it ends and return its version; an interrupt stops the run, a second one at once."""
+def attend(ws: Workspace, job: JobFolder, *, die_with_kernel: bool = False) -> Version:
+    """Start the run, show it until it ends, return its version; an interrupt stops the run, a second one at once."""
     view: JobView = run_folders.view_of(job)
     try:
+        work.launch(job, die_with_kernel=die_with_kernel)
         audience.follow(job, view, lambda v: work.lose(job, v))
     except KeyboardInterrupt:
         run_folders.request_stop(job)

@@ -43,6 +43,12 @@ class VerbMagic:
             # What is below the sentence is ours, and its frames, and those of what caused it, would keep data alive.
             error.__context__ = None
             raise error.with_traceback(None) from None
+        except KeyboardInterrupt:
+            # A run that had begun is stopped by the verb itself; here nothing had.
+            raise errors.RunProblem(
+                f"{signatures.magic_name(self.verb.name)} was interrupted; what was saved before is untouched.",
+                "type the same line again, or %sft_runs to see a run that had begun.",
+            ) from None
 
     def _call(self, line: str, cell: str | None) -> Any:
         namespace = self.shell.user_ns

@@ -59,7 +59,7 @@ def order(data: Path, **options: Any) -> dict[str, Any]:
     }
     usual = {
         "epochs": 1.0, "lr": 5e-5, "batch": 8, "weight_decay": 0.01, "warmup": 0.1, "max_length": 48, "seed": 3,
-        "precision": "fp32", "device": "cpu", "threads": 2, "checkpoint_seconds": 3600.0, "dropout": True,
+        "precision": "fp32", "device": "cpu", "threads": 1, "checkpoint_seconds": 3600.0, "dropout": True,
     }  # fmt: skip
     return {**spec, "options": {**usual, **options}}
 

@@ -145,7 +145,7 @@ def test_an_interrupt_at_any_moment_loses_nothing(kernel: Kernel, finished: Work
     assert len(sft.versions("films", workspace=finished)) == 1
     runs = sft.runs(workspace=finished).rows
     if len(runs) == 2:  # the interrupt came after the run had begun
-        assert runs[0].state == "interrupted"
+        assert runs[0].state in ("interrupted", "lost")  # lost: its process had not begun
         assert kernel.run(f"%sft_finetune --resume {runs[0].id}").error is None
         assert newest(finished).version == "films:2"
 
