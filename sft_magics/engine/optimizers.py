@@ -31,7 +31,7 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def memory_of(optimizer: torch.optim.Optimizer, names: dict[torch.Tensor, str]) -> dict[str, torch.Tensor]:
     """Return the optimizer's state as named tensors, ready for safetensors."""
     return {
-        f"{names[parameter]}|{key}": value.detach().clone().contiguous()
+        f"{names[parameter]}|{key}": value.detach().contiguous()
         for parameter, state in optimizer.state.items()
         for key, value in state.items()
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft_magics.core import audience, errors, provenance, signatures
 from sft_magics.core.audience import Audience
+from sft_magics.core.records import Run
 from sft_magics.verbs import Verb
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class VerbMagic:
             trying.offer(self.shell, result, options.get("workspace"))
         if into is not None:
             self.shell.push({into: result})
+            if isinstance(result, Run):
+                return None  # its panel is there already, and moves; a card of this moment would only grow old
         return result
 
     def _cells(self) -> list[str]:

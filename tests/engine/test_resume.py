@@ -46,12 +46,12 @@ def kill_at(child: subprocess.Popen[bytes], run: Path, reached: int) -> None:
 @pytest.mark.crash
 def test_three_kills_change_no_bit_of_the_weights(tmp_path: Path) -> None:
     # Dropout on and the machine's own precision: random states and batches have to come back too.
-    spec = order(films(tmp_path, 120, 8), epochs=2.0, batch=4, precision="auto", checkpoint_seconds=1.5)
+    spec = order(films(tmp_path, 80, 8), epochs=2.0, batch=4, precision="auto", checkpoint_seconds=2.0)
     ear = Ear()
     worker.train(spec, ear, tmp_path / "whole")
     file, run = tmp_path / "spec.json", tmp_path / "run"
     file.write_text(json.dumps(spec))
-    for reached in (15, 34, 52):
+    for reached in (9, 23, 33):
         kill_at(begin(file, run), run, reached)
     last = begin(file, run)
     assert last.wait() == 0, (run / "output.log").read_text()
@@ -59,7 +59,7 @@ def test_three_kills_change_no_bit_of_the_weights(tmp_path: Path) -> None:
     resumed = [e.resumed_at for e in heard if isinstance(e, RunPlanned)]
     assert len(resumed) == 4
     assert resumed == sorted(resumed)
-    assert resumed[-1] >= 30
+    assert resumed[-1] >= 20
     assert digest(run) == digest(tmp_path / "whole")
     ends = [[e for e in events if isinstance(e, EpochDone)][-1] for events in (heard, ear.heard)]
     assert ends[0].train_loss == pytest.approx(ends[1].train_loss, rel=1e-12)

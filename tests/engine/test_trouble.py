@@ -69,7 +69,8 @@ def test_three_in_a_row_go_back_to_the_checkpoint_at_half_the_rate(tmp_path: Pat
 
 def test_three_in_a_row_before_any_checkpoint_go_on_at_half_the_rate(tmp_path: Path) -> None:
     ear, trained = train(tmp_path, frozenset({1, 2, 3}))
-    assert ear.all(StepDone)[0].lr == pytest.approx(5e-5 * 9 / 12 / 2)
+    assert ear.all(StepDone)[-1].lr == pytest.approx(5e-5 * 1 / 12 / 2)
+    assert any("going on at half the rate" in r.text for r in ear.all(Remark))
     assert not trained.stopped
 
 
