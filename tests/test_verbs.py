@@ -1,3 +1,4 @@
+import inspect
 import json
 import subprocess
 import sys
@@ -24,7 +25,8 @@ def test_every_verb_resolves_and_says_what_it_is_for(name: str) -> None:
     assert verb.summary.endswith(".")
     assert len(verb.summary) < 80
     assert verb.signature.summary.endswith(".")
-    assert getattr(sft, name) is verb.function
+    assert inspect.unwrap(getattr(sft, name)) is verb.function
+    assert inspect.signature(getattr(sft, name)) == inspect.signature(verb.function)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -157,6 +159,13 @@ def test_a_defect_where_nothing_can_be_written_is_still_two_lines(tmp_path: Path
 def test_a_system_that_refuses_is_a_workspace_problem() -> None:
     with pytest.raises(errors.WorkspaceProblem, match="The disk is full"):
         verb_of(refused)()
+
+
+def test_python_code_gets_the_sentence_of_a_full_disk_and_the_traceback_of_a_defect() -> None:
+    with pytest.raises(errors.WorkspaceProblem, match="The disk is full"):
+        verb_of(refused).python()
+    with pytest.raises(KeyError):
+        verb_of(broken).python()
 
 
 def test_importing_the_package_and_its_table_brings_in_nothing_heavy() -> None:

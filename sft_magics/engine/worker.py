@@ -23,8 +23,15 @@ from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.loop import Loop, Plan
 from sft_magics.engine.predictor import Predictor
 
-# How torch's allocators say it: the GPU's, the CPU's, oneDNN's.
-_MEMORY = ("out of memory", "not enough memory", "allocate memory", "could not create a memory object", "bad_alloc")
+# How torch's allocators say it: the GPU's, the CPU's, oneDNN's (which has no other reason to fail here).
+_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "allocate memory",
+    "could not create a memory object",
+    "could not create a primitive",
+    "bad_alloc",
+)
 
 
 @dataclass(frozen=True)
