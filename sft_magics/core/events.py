@@ -39,19 +39,16 @@ class TakenUp(Event):
 
 @dataclass(frozen=True)
 class Started(Event):
-    """The process has begun and says where it works."""
+    """The process has begun; what it computes on is not known before torch is there."""
 
     what: str
     pid: int
-    device: str = ""
-    precision: str = ""
-    threads: int = 0
     host: str = ""
 
 
 @dataclass(frozen=True)
 class RunPlanned(Event):
-    """The training plan: `steps` optimizer steps over `epochs` epochs; `resumed_at` is the step a checkpoint gave."""
+    """The training plan: `steps` optimizer steps over `epochs` epochs on `device`; a checkpoint gave `resumed_at`."""
 
     steps: int
     epochs: float
@@ -61,6 +58,9 @@ class RunPlanned(Event):
     resumed_at: int = 0
     validation_rows: int = 0
     padding_waste: float = 0.0
+    device: str = ""
+    precision: str = ""
+    threads: int = 0
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,6 @@ class JobView:
     what: str = ""
     done: int = 0
     total: int = 0
-    device: str = ""
-    precision: str = ""
-    threads: int = 0
     host: str = ""
     behind: str = ""
     pid: int | None = None
@@ -78,8 +75,7 @@ class JobView:
 
     def _on_started(self, event: ev.Started) -> None:
         self.state = "running"
-        self.what, self.device, self.precision = event.what, event.device, event.precision
-        self.threads, self.host, self.pid = event.threads, event.host, event.pid
+        self.what, self.host, self.pid = event.what, event.host, event.pid
         if self.started_at is None:
             self.started_at = event.at
         elif self.stopped_at is not None:
@@ -118,6 +114,9 @@ class LossView(JobView):
     seconds_left: float = 0.0
     memory_mb: float = 0.0
     padding_waste: float = 0.0
+    device: str = ""
+    precision: str = ""
+    threads: int = 0
     train: list[Point] = field(default_factory=list)
     validation: list[Point] = field(default_factory=list)
     metrics: dict[str, list[Point]] = field(default_factory=dict)
@@ -131,6 +130,7 @@ class LossView(JobView):
         self.steps, self.epochs, self.rows = event.steps, event.epochs, event.rows
         self.batch, self.rate, self.validation_rows = event.batch, event.lr, event.validation_rows
         self.padding_waste = event.padding_waste
+        self.device, self.precision, self.threads = event.device, event.precision, event.threads
         self.step = event.resumed_at
         if event.resumed_at:
             self.resumed_at.append(event.resumed_at)

@@ -135,6 +135,9 @@ class Loop:
                 resumed_at=self.state.step,
                 validation_rows=len(self.plan.validation.lengths),
                 padding_waste=padding_waste(self.plan.train.lengths, self._batches_of(0)),
+                device=self.plan.hardware.name(),
+                precision=self.plan.hardware.precision,
+                threads=self.plan.hardware.threads,
             )
         )
 

@@ -109,11 +109,6 @@ def inspect(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
     }
 
 
-def machine(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the device, precision and threads that a run with these options gets here, as `Started` names them."""
-    return hardware.choose(options["device"], options["precision"], options["threads"]).facts()
-
-
 def _prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[str]]:
     """Load and encode everything; return the loop and the ids of the validation rows."""
     options = spec["options"]

@@ -68,7 +68,9 @@ def keep(job: JobFolder, sink: Sink) -> Ended:
 
 
 def _metrics(spec: dict[str, Any], trained: "Trained") -> dict[str, Metric]:
-    """Measure the best weights on the validation rows, with intervals."""
+    """Measure the best weights on the validation rows, with intervals; nothing where there are none."""
+    if not trained.validation_ids:
+        return {}
     from sft_magics.datasets import read_rows
 
     labels: list[str] = spec["labels"]
@@ -79,8 +81,7 @@ def _metrics(spec: dict[str, Any], trained: "Trained") -> dict[str, Metric]:
     metrics = measures.classification(measures.confusion(truths, guesses, labels), labels)
     metrics.update(mix(guesses, labels))
     confidence = [max(s) for s in trained.validation_scores]
-    if confidence:
-        metrics["confidence"] = Metric("confidence", sum(confidence) / len(confidence), n=len(confidence))
+    metrics["confidence"] = Metric("confidence", sum(confidence) / len(confidence), n=len(confidence))
     return metrics
 
 

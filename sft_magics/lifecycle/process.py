@@ -173,7 +173,6 @@ def _the_device(job: JobFolder, mouth: Mouth) -> Any:
                 return
             time.sleep(0.3)
     try:
-        (ws.runs / "device.holder").write_text(job.id)
         yield True
     finally:
         os.close(lock)

@@ -43,8 +43,11 @@ def retire(
             f"{old.ref} is still needed by {names}.", f"add --successor {old.model}:N, the version that takes over."
         )
     if heir is not None:
-        _hand_over(ws, registry, old, heir, aliases, users, reason)
-    registry.retire_version(old.ref, successor=heir.ref if heir else None, reason=reason)
+        _switch(ws, users, heir)
+    with registry.transaction():
+        if heir is not None:
+            _hand_over(registry, old, heir, aliases, reason)
+        registry.retire_version(old.ref, successor=heir.ref if heir else None, reason=reason)
     return Retirement(
         old.ref, heir.ref if heir else None, reason, aliases, tuple(e.name for e in users), _free(ws, old.run)
     )
@@ -66,18 +69,13 @@ def _heir(registry: "Registry", old: Version, successor: str | None) -> Version 
     return heir
 
 
-def _hand_over(
-    ws: Workspace,
-    registry: "Registry",
-    old: Version,
-    heir: Version,
-    aliases: tuple[str, ...],
-    users: list[Endpoint],
-    reason: str,
-) -> None:
+def _switch(ws: Workspace, users: list[Endpoint], heir: Version) -> None:
     for endpoint in users:
         ref = endpoint.ref if "@" in endpoint.ref else heir.ref
         serve.put_behind(ws, endpoint.name, ref, heir)
+
+
+def _hand_over(registry: "Registry", old: Version, heir: Version, aliases: tuple[str, ...], reason: str) -> None:
     for alias in aliases:
         registry.set_alias(old.model, alias, heir.number, reason=f"{old.ref} retired: {reason}")
     if "candidate" in heir.aliases and "live" in aliases:

@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,17 +144,12 @@ def telling(title: str) -> Iterator[Callable[[str, int, int], None]]:
         audience.quietly(watcher.show, view)
 
 
-def started(what: str, **facts: Any) -> Started:
+def started(what: str) -> Started:
     """Return the `Started` event of this process."""
     import os
     import platform
 
-    return Started(what, os.getpid(), host=platform.node(), **facts)
-
-
-def python() -> str:
-    """The interpreter that jobs run with."""
-    return sys.executable
+    return Started(what, os.getpid(), platform.node())
 
 
 def size_of(folder: Path) -> int:

@@ -54,7 +54,7 @@ class EndpointProcess:
 
     def run(self) -> int:
         """Serve until it is time to stop; return the exit code, 2 when it never got ready."""
-        self._say(events.Started("starting", os.getpid(), host=platform.node(), threads=self._spec.get("threads") or 0))
+        self._say(events.Started("starting", os.getpid(), host=platform.node()))
         self._enter("starting")
         try:
             with _listen(self._spec["port"], self._spec["name"]) as listener:

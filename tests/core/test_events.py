@@ -14,8 +14,8 @@ from sft_magics.core import events as ev
 ONE_OF_EACH: list[ev.Event] = [
     ev.Queued("run-1a2b"),
     ev.TakenUp(),
-    ev.Started("training", 12, "cpu", "bf16", 2, "host"),
-    ev.RunPlanned(100, 3.0, 3200, 32, 5e-5, 40, 600, 0.015),
+    ev.Started("training", 12, "host"),
+    ev.RunPlanned(100, 3.0, 3200, 32, 5e-5, 40, 600, 0.015, "cpu", "bf16", 2),
     ev.StepDone(1, 0.01, math.nan, 5e-5, 100.0, 60.0, 900.0),
     ev.EpochDone(34, 1.0, 0.5, 0.4, {"accuracy": 0.8, "f1": math.nan}, best=True),
     ev.CheckpointSaved(34, "checkpoints/step-34", "epoch"),

@@ -18,11 +18,11 @@ def fold(*events: ev.Event, view: LossView | None = None) -> LossView:
 
 
 def started(at: float) -> ev.Started:
-    return ev.Started("loading the model", 7, "cpu", "bf16", 2, "host", at=at)
+    return ev.Started("loading the model", 7, "host", at=at)
 
 
 def planned(at: float, resumed_at: int = 0) -> ev.RunPlanned:
-    return ev.RunPlanned(100, 3.0, 3200, 32, 5e-5, resumed_at, 600, 0.015, at=at)
+    return ev.RunPlanned(100, 3.0, 3200, 32, 5e-5, resumed_at, 600, 0.015, "cpu", "bf16", 2, at=at)
 
 
 def step(n: int, at: float, loss: float = 0.5) -> ev.StepDone:

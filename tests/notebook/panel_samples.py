@@ -21,8 +21,20 @@ def events(
     """Return what a run of `steps` steps says up to step `upto`, one evaluation an epoch."""
     upto = steps if upto is None else upto
     said: list[ev.Event] = [
-        ev.Started("loading minilm", 4242, "cpu", "bf16", 2, "host", at=AT),
-        ev.RunPlanned(steps, epochs, 8543, 32, 5e-5, validation_rows=1500, padding_waste=0.014, at=AT + 1),
+        ev.Started("loading minilm", 4242, "host", at=AT),
+        ev.RunPlanned(
+            steps,
+            epochs,
+            8543,
+            32,
+            5e-5,
+            validation_rows=1500,
+            padding_waste=0.014,
+            device="cpu",
+            precision="bf16",
+            threads=2,
+            at=AT + 1,
+        ),
         ev.Remark("info", "classifier.weight and classifier.bias start fresh", at=AT + 1),
     ]
     for step in range(1, upto + 1):
