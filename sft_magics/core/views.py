@@ -86,7 +86,9 @@ class JobView:
         self.what, self.done, self.total = event.what, event.done, event.total
 
     def _on_remark(self, event: ev.Remark) -> None:
-        self.remarks.append((event.level, event.text))
+        # A run that is taken up again says most things again.
+        if (event.level, event.text) not in self.remarks:
+            self.remarks.append((event.level, event.text))
 
     def _on_ended(self, event: ev.Ended) -> None:
         self.state, self.why, self.next_step = event.state, event.why, event.next_step

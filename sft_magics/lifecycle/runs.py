@@ -92,7 +92,7 @@ def keep(
         )
     job.tell({"do": "keep"})
     work.launch(job)
-    view = audience.follow(job, LossView(job.id), lambda v: work.lose(job, v))
+    view = audience.follow(job, view_of(job), lambda v: work.lose(job, v))
     if not isinstance(view, LossView) or view.version is None:
         raise work.problem(view)
     return Registry(ws).version(view.version)

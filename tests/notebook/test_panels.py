@@ -12,6 +12,8 @@ from sft_magics.core import events as ev
 from sft_magics.core import records
 from sft_magics.core.views import JobView, LossView
 from sft_magics.notebook import panels
+from sft_magics.notebook.panels.formats import general
+from sft_magics.notebook.panels.markup import named
 from tests.notebook import panel_samples as samples
 
 EVERYTHING = [*samples.everything(), *samples.runs().values(), *samples.jobs().values()]
@@ -297,3 +299,19 @@ def test_history_shows_what_changed() -> None:
     seen = words(records.Table("history", (Entry(),)))
     assert "ada@box alias reviews@live nothing → reviews:2" in seen
     assert "alert(1)" in seen
+
+
+def test_a_short_class_name_stays_on_one_line_and_a_long_one_may_break() -> None:
+    assert 'class="sft-k"' in named("negative")
+    assert 'class="sft-u"' in named("n" * 60)
+
+
+def test_a_number_of_three_figures_ends_without_a_point() -> None:
+    assert [general(v) for v in (472.4, 47.24, 4.724, 0.4724)] == ["472", "47.2", "4.72", "0.472"]
+
+
+def test_a_run_that_was_taken_up_says_a_remark_once() -> None:
+    view = LossView("run-0001")
+    for level in ("info", "info", "warning"):
+        view.apply(ev.Remark(level, "Computing in bf16"))
+    assert view.remarks == [("info", "Computing in bf16"), ("warning", "Computing in bf16")]

@@ -6,7 +6,20 @@ from sft_magics.core.records import Dataset, Example, Finding
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import count, percent, when
 from sft_magics.notebook.panels.marks import bar, histogram
-from sft_magics.notebook.panels.markup import Child, Safe, code, columns, el, facts, head, join, muted, section, shorten
+from sft_magics.notebook.panels.markup import (
+    Child,
+    Safe,
+    code,
+    columns,
+    el,
+    facts,
+    head,
+    join,
+    muted,
+    named,
+    section,
+    shorten,
+)
 from sft_magics.notebook.panels.style import BLUE, GREEN, PURPLE
 from sft_magics.notebook.panels.tables import table
 
@@ -70,7 +83,7 @@ def _classes(dataset: Dataset) -> Safe:
     splits = list(dataset.class_counts)
     rows: list[list[Child]] = []
     for label in dataset.labels:
-        row: list[Child] = [el("span", shorten(label, 60), class_="sft-u")]
+        row: list[Child] = [named(label, 60)]
         for ink, split in zip(_INKS, splits, strict=False):
             n, total = dataset.class_counts[split].get(label, 0), sum(dataset.class_counts[split].values())
             share = n / total if total else 0.0

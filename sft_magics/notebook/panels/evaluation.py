@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from sft_magics.core.records import Evaluation, Metric
 from sft_magics.notebook.panels.formats import count, duration, percent
 from sft_magics.notebook.panels.marks import measured
-from sft_magics.notebook.panels.markup import Child, Safe, columns, el, facts, head, muted, section, shorten
+from sft_magics.notebook.panels.markup import Child, Safe, columns, el, facts, head, muted, named, section, shorten
 from sft_magics.notebook.panels.predictions import confidence
 from sft_magics.notebook.panels.style import BLUE, GREEN, PURPLE
 from sft_magics.notebook.panels.tables import table
@@ -37,7 +37,7 @@ def classes(metrics: Mapping[str, Metric], labels: Sequence[str], support: Seque
     inks = {"precision": PURPLE, "recall": BLUE, "f1": GREEN}
     rows = [
         [
-            el("span", shorten(label, 80), class_="sft-u"),
+            named(label),
             *([count(support[i])] if support else []),
             *(measured(metrics.get(f"{name}[{label}]"), color=ink) for name, ink in inks.items()),
         ]

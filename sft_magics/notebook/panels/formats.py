@@ -26,7 +26,7 @@ def general(value: float) -> str:
         return number(value, 0)
     if abs(value) >= 1000 or value == int(value):
         return count(value)
-    return f"{value:#.3g}" if abs(value) >= 0.001 else rate(value)
+    return f"{value:#.3g}".rstrip(".") if abs(value) >= 0.001 else rate(value)
 
 
 def percent(value: float | None) -> str:

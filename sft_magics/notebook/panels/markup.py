@@ -10,6 +10,7 @@ from typing import Any
 
 # Legal in XML and JSON messages: no control characters, no lone surrogates.
 _ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
+_SHORT = 20
 _VOID = frozenset({"br", "hr", "img"})
 
 
@@ -71,6 +72,12 @@ def shorten(text: str, limit: int = 280) -> str:
     """Return `text` on one line with at most `limit` characters."""
     flat = " ".join(text[: 4 * limit].split())
     return flat if len(flat) <= limit else flat[: limit - 1].rstrip() + "…"
+
+
+def named(text: str, limit: int = 80) -> Safe:
+    """Return what a user named; a short name stays on one line, a long one breaks where it must."""
+    shown = shorten(text, limit)
+    return el("span", shown, class_="sft-k" if len(shown) <= _SHORT else "sft-u")
 
 
 def head(title: str, *, before: Child = None, detail: Child = None, right: Child = None) -> Safe:

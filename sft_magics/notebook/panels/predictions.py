@@ -31,7 +31,7 @@ def confidence(answer: Prediction) -> Safe:
     ink = BLUE if answer.truth is None else (GREEN if answer.truth == answer.label else VERMILLION)
     words = f"confidence {number(answer.confidence)}"
     return el(
-        "span", bar(answer.confidence, words, color=ink, width=64), " ", number(answer.confidence), class_="sft-k"
+        "span", bar(answer.confidence, words, color=ink, width=64), " ", number(answer.confidence), class_="sft-d"
     )
 
 

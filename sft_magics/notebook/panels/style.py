@@ -62,7 +62,8 @@ white-space:normal;max-width:none;line-height:1.45;background:none}
 .sft.sft tbody tr:nth-child(n),.sft.sft tbody tr:nth-child(n):hover{background:none;border-top:1px solid LINE}
 .sft.sft tbody tr:nth-child(1){border-top:0}
 .sft.sft .sft-r{text-align:right;white-space:nowrap}
-.sft.sft .sft-k{white-space:nowrap;display:inline-block;min-width:110px}
+.sft.sft .sft-k{white-space:nowrap}
+.sft.sft .sft-d{white-space:nowrap;display:inline-block;min-width:110px}
 .sft.sft .sft-u{unicode-bidi:isolate;overflow-wrap:anywhere}
 .sft.sft .sft-q{table-layout:auto;width:auto}
 .sft.sft .sft-q td{padding:5px 14px;text-align:right}
