@@ -39,6 +39,10 @@ def parse(text: str) -> Reference:
     text = str(text).strip()
     if _RUN.fullmatch(text):
         return Reference(run=text)
+    if text.startswith("run-"):
+        raise errors.UsageProblem(
+            f"'{_short(text)}' is not a run: its id is run- and at least four of 0-9 and a-f.", "%sft_runs lists them."
+        )
     if "@" in text:
         name, alias = text.split("@", 1)
         return Reference(check_name(name, "model"), alias=check_name(alias, "alias"))

@@ -90,19 +90,24 @@ class Workspace:
 
 def find(given: "Workspace | str | Path | None" = None) -> Workspace:
     """Return the workspace that is meant, with its folders made; raises WorkspaceProblem, and UsageProblem for ""."""
+    return locate(given).prepare()
+
+
+def locate(given: "Workspace | str | Path | None" = None) -> Workspace:
+    """Return the workspace that is meant, whether it is there or not; raises UsageProblem for ""."""
     if isinstance(given, Workspace):
-        return given.prepare()
+        return given
     if given is not None:
         if not str(given).strip():  # what an unset shell variable leaves; Path("") would be the working folder
             raise errors.UsageProblem("The name of the workspace folder is empty.", "write --workspace DIR.")
-        return Workspace(Path(given).expanduser().resolve()).prepare()
+        return Workspace(Path(given).expanduser().resolve())
     if home := os.environ.get("SFT_HOME"):
-        return Workspace(Path(home).expanduser().resolve()).prepare()
+        return Workspace(Path(home).expanduser().resolve())
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / ".sft").is_dir():
-            return Workspace(folder / ".sft").prepare()
-    return Workspace(here / ".sft").prepare()
+            return Workspace(folder / ".sft")
+    return Workspace(here / ".sft")
 
 
 def cache() -> Path:

@@ -1,5 +1,6 @@
 """Tab completion of magic lines: verbs' options, choices, and the names of things in this workspace."""
 
+import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,10 +64,8 @@ def values(option: Option) -> list[str]:
     found = list(option.choices)
     find = _NAMES.get(option.names)
     if find is not None:
-        try:
-            found += find(places.find())
-        except SftError:
-            return found
+        with contextlib.suppress(SftError, OSError):
+            found += find(places.locate())  # not places.find: the Tab key makes no folders
     return found
 
 

@@ -95,3 +95,9 @@ def test_a_refused_name_comes_with_one_that_will_do(text: str) -> None:
     except UsageProblem as problem:
         suggested = problem.next_step.removeprefix("choose a name such as ").removesuffix(".")
         assert check_name(suggested, "dataset") == suggested
+
+
+def test_what_looks_like_a_run_is_answered_as_a_run() -> None:
+    with pytest.raises(UsageProblem, match="'run-zzz' is not a run") as caught:
+        parse("run-zzz")
+    assert "%sft_runs" in caught.value.next_step

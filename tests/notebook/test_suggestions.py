@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from sft_magics.notebook.completion import suggest
+from sft_magics.notebook.completion import suggest, values
 from sft_magics.verbs import VERBS
 
 
@@ -36,3 +36,10 @@ def test_a_flag_is_offered_once_and_a_variable_has_no_suggestions() -> None:
     signature = VERBS["finetune"].signature
     assert "--epochs" not in suggest(signature, ["films", "--epochs", "3"], "--")
     assert suggest(signature, ["films", "-o"], "") == []
+
+
+def test_the_tab_key_makes_no_workspace(tmp_path: Path) -> None:
+    for verb in VERBS.values():
+        for option in verb.signature.options:
+            values(option)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["films.csv"]
