@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from sft_magics.core import errors, measures
 from sft_magics.core import workspace as places
-from sft_magics.core.records import Comparison, Dataset, EvaluationPair, Version
+from sft_magics.core.records import Alert, Comparison, Dataset, EvaluationPair, Version
 from sft_magics.core.signatures import Names
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import evaluate, train, work
@@ -49,7 +49,7 @@ def retrain(
     record = registry.model(model)
     live = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}")
     material = _material(ws, registry, live, data or f"{record.data}+{FEEDBACK}")
-    plan = _plan(registry, live, material, epochs)
+    plan = _plan(live, firing(ws, registry, model), material.counts, epochs)
     with work.telling("plan") as say:
         say(plan, 0, 0)
     train.check_fits(record, material.dataset)
@@ -125,12 +125,19 @@ def _feedback(ws: Workspace, live: Version) -> "DataFrame":
     return frame_of(list(texts), list(texts.values()))
 
 
-def _plan(registry: "Registry", live: Version, material: Material, epochs: float) -> str:
-    firing = [a for a in registry.alerts() if a.state == "firing"]
-    reason = "; ".join(f"{a.rule} fires at {a.value:.3f}" for a in firing if a.value is not None)
-    rows = " + ".join(f"{n:,} {name}" for name, n in material.counts.items())
+def firing(ws: Workspace, registry: "Registry", model: str) -> list[Alert]:
+    """Return the alerts that fire on the endpoints of `model`."""
+    from sft_magics.serving import control as serving
+
+    names = {e.name for e in serving.endpoints(ws) if e.model == model}
+    return [a for a in registry.alerts() if a.endpoint in names and a.state == "firing"]
+
+
+def _plan(live: Version, alerts: list[Alert], counts: dict[str, int], epochs: float) -> str:
+    reason = "; ".join(f"{a.rule} fires at {a.value:.3f}" for a in alerts if a.value is not None)
+    rows = " + ".join(f"{n:,} {name}" for name, n in counts.items())
     because = f"because {reason}" if reason else "as you asked; no alert is firing"
-    return f"Fine-tune {live.ref} for {epochs:g} epochs on {rows} rows, {because}."
+    return f"Fine-tune {live.ref} for {epochs:g} epoch{'' if epochs == 1 else 's'} on {rows} rows, {because}."
 
 
 def _compare(ws: Workspace, live: Version, candidate: Version, material: Material, plan: str) -> Comparison:
