@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from sft_magics.core import errors, references
 from sft_magics.core import workspace as places
-from sft_magics.core.records import Endpoint, Table
+from sft_magics.core.records import Endpoint, Table, Version
 from sft_magics.core.signatures import Names
 from sft_magics.lifecycle import serve, work
 from sft_magics.lifecycle.data import WorkspaceOption
@@ -42,7 +42,9 @@ def deploy(
             f"{found.ref} is retired{heir}.", f"%sft_deploy {found.successor or found.model + '@live'} serves another."
         )
     endpoint = references.check_name(name or found.model, "endpoint")
-    if any(e.name == endpoint for e in serve.running(ws)):
+    there = next((e for e in serve.running(ws) if e.name == endpoint), None)
+    if there is not None:
+        _check_model(there, found)
         return serve.put_behind(ws, endpoint, version, found)
     with work.telling(f"starting endpoint {endpoint}") as say:
         say("loading the model", 0, 0)
@@ -59,6 +61,14 @@ def deploy(
             idle_stop=idle_stop * 60.0,
             threads=None if threads == "auto" else int(threads),
             progress=lambda what: say(what, 0, 0),
+        )
+
+
+def _check_model(there: Endpoint, version: Version) -> None:
+    if there.model != version.model:
+        raise errors.Refused(
+            f"Endpoint {there.name} answers for the model {there.model}, and {version.ref} is another.",
+            f"add --name NAME for an endpoint of its own, or %sft_stop {there.name} first.",
         )
 
 

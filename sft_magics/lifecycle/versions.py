@@ -43,7 +43,8 @@ def alias(
 ) -> Version:
     """Let an alias name a version; endpoints that were deployed by this alias switch with it.
 
-    `live` remembers what was live before as `previous`. Raises Refused for a retired version.
+    `live` remembers what was live before as `previous`. An endpoint that cannot take the version keeps the old one, and
+    the alias stays. Raises Refused for a retired version.
     """
     from sft_magics.registry import Registry
 
@@ -60,10 +61,11 @@ def alias(
             )
         registry.drop_alias(found.model, alias, reason=reason)
         return registry.version(found.ref)
+    if found.status != "retired":
+        for endpoint in serve.following(ws, found.model, alias):
+            if endpoint.version != found.ref:
+                serve.put_behind(ws, endpoint.name, endpoint.ref, found)
     registry.set_alias(found.model, alias, found.number, reason=reason)
-    for endpoint in serve.following(ws, found.model, alias):
-        if endpoint.version != found.ref:
-            serve.put_behind(ws, endpoint.name, endpoint.ref, found)
     return registry.version(found.ref)
 
 
