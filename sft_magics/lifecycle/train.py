@@ -154,6 +154,8 @@ def _order(ws: Workspace, model: str | None, data: str | None, from_: str | None
     record = registry.model(model)
     recipe.options()
     parent = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}") if from_ else None
+    if parent is not None:
+        _check_parent(record, parent)
     dataset = registry.dataset(data or str(record.data))
     check_fits(record, dataset)
     return Order(ws, record, dataset, recipe, parent)
@@ -166,6 +168,16 @@ def check_fits(model: Model, dataset: Dataset) -> None:
         raise errors.DataProblem(
             f"Dataset {dataset.name} has labels that model {model.name} does not know: {', '.join(unknown[:5])}.",
             f"%sft_create {model.name}-2 --base {model.base} --data {dataset.name} makes a model for them.",
+        )
+
+
+def _check_parent(model: Model, parent: Version) -> None:
+    """Refuse a parent whose head means other classes: its weights would fit and answer wrongly."""
+    if parent.labels != model.labels:
+        raise errors.ModelProblem(
+            f"{parent.ref} answers {', '.join(parent.labels[:5])}, and model {model.name} is for "
+            f"{', '.join(model.labels[:5])}: its head does not fit.",
+            f"leave --from out, or name a version of {model.name} (%sft_versions {model.name}).",
         )
 
 
