@@ -48,6 +48,7 @@ def retrain(
     registry = Registry(ws)
     record = registry.model(model)
     live = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}")
+    train.check_parent(record, live)
     material = _material(ws, registry, live, data or f"{record.data}+{FEEDBACK}")
     plan = _plan(live, firing(ws, registry, model), material.counts, epochs)
     with work.telling("plan") as say:

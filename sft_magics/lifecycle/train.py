@@ -155,7 +155,7 @@ def _order(ws: Workspace, model: str | None, data: str | None, from_: str | None
     recipe.options()
     parent = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}") if from_ else None
     if parent is not None:
-        _check_parent(record, parent)
+        check_parent(record, parent)
     dataset = registry.dataset(data or str(record.data))
     check_fits(record, dataset)
     return Order(ws, record, dataset, recipe, parent)
@@ -171,7 +171,7 @@ def check_fits(model: Model, dataset: Dataset) -> None:
         )
 
 
-def _check_parent(model: Model, parent: Version) -> None:
+def check_parent(model: Model, parent: Version) -> None:
     """Refuse a parent whose head means other classes: its weights would fit and answer wrongly."""
     if parent.labels != model.labels:
         raise errors.ModelProblem(

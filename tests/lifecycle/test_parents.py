@@ -18,5 +18,8 @@ def test_a_parent_with_the_classes_in_another_order_is_refused(trained: Workspac
     with pytest.raises(ModelProblem, match="its head does not fit") as caught:
         sft.finetune("other", from_="films:1", workspace=trained.root)
 
+    with pytest.raises(ModelProblem, match="its head does not fit"):
+        sft.retrain("other", from_="films:1", workspace=trained.root)
+
     assert "%sft_versions other" in caught.value.next_step
     assert [r.model for r in sft.runs(workspace=trained.root).rows] == ["films"]
