@@ -55,9 +55,9 @@ def _next_step(
         return "%sft_data reviews sample:reviews"
     if not models:
         return f"%sft_create {datasets[0].name} --data {datasets[0].name} --base minilm"
-    if not versions:
+    newest = next((v for v in versions if v.status != "retired"), None)
+    if newest is None:
         return f"%sft_finetune {models[0].name}"
-    newest = versions[0]
     live = next((v for v in versions if "live" in v.aliases), None)
     return f"%sft_deploy {live.model}@live" if live else f"%sft_alias {newest.ref} live"
 
