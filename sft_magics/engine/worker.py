@@ -23,7 +23,8 @@ from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.loop import Loop, Plan
 from sft_magics.engine.predictor import Predictor
 
-# How torch's allocators say it: the GPU's, the CPU's, oneDNN's (which has no other reason to fail here).
+# How torch's allocators say it: the GPU's, the CPU's, oneDNN's. What oneDNN means by the last but one was seen when
+# memory had run out; it gives no reason.
 _MEMORY = (
     "out of memory",
     "not enough memory",
