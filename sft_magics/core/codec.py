@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_OPEN = (Any, dict[str, Any])
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -48,6 +49,28 @@ def _scalar(value: Any) -> Any:
 
 def _text(value: str) -> str:
     return value.encode("utf-8", "replace").decode()  # a lone surrogate cannot be written as UTF-8
+
+
+def fields(record: Any) -> dict[str, Any]:
+    """Return a dataclass as a row: what its type hints say as `plain` data, what they leave open as it is."""
+    hints = _hints(typing.cast(Hashable, type(record)))
+    found = ((f.name, getattr(record, f.name)) for f in dataclasses.fields(record))
+    return {name: copied(value) if hints[name] in _OPEN else plain(value) for name, value in found}
+
+
+@functools.cache
+def open_fields(cls: Hashable) -> tuple[str, ...]:
+    """Return the fields of a dataclass that hold something which can be changed in place."""
+    return tuple(name for name, hint in _hints(cls).items() if hint in _OPEN or typing.get_origin(hint) in (dict, list))
+
+
+def copied(value: Any) -> Any:
+    """Return a copy of plain data, down to the last dictionary."""
+    if isinstance(value, dict):
+        return {k: copied(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(copied(v) for v in value)
+    return value
 
 
 def dumps(value: Any) -> str:

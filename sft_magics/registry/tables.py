@@ -1,20 +1,15 @@
-"""Typed rows over TinyDB: what every part of the registry stands on.
+"""Typed rows: what every part of the registry stands on."""
 
-TinyDB objects live for one operation: a table that lived longer would answer from its query cache after another process
-has written, and hand out row numbers that are taken.
-"""
-
-import copy
+from collections.abc import Hashable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sft_magics.core import codec
 from sft_magics.core.workspace import Workspace
 
 if TYPE_CHECKING:  # tinydb takes 15 ms to import; a process that only asks for help does not pay for it
-    from tinydb.queries import QueryInstance
-    from tinydb.table import Table
-
+    from sft_magics.registry.rows import Row
     from sft_magics.registry.storage import RegistryStorage
 
 T = TypeVar("T")
@@ -29,11 +24,11 @@ class Tables:
 
     @property
     def storage(self) -> "RegistryStorage":
-        """The storage under TinyDB."""
+        """The storage, a tinydb Storage; `documents.database` gives TinyDB's interface to it."""
         if self._given is None:
-            from sft_magics.registry.storage import FileStorage
+            from sft_magics.registry.journal import JournalStorage
 
-            self._given = FileStorage(self.workspace.registry / "registry.json")
+            self._given = JournalStorage(self.workspace.registry / "registry.json")
         return self._given
 
     def transaction(self) -> AbstractContextManager[None]:
@@ -48,33 +43,35 @@ class Tables:
         """Let every read in the block see the same state, without a lock."""
         return self.storage.snapshot()
 
-    def _table(self, name: str) -> "Table":
-        from tinydb import TinyDB
-
-        return TinyDB(storage=lambda: self.storage).table(name, cache_size=0)
-
-    def _rows(self, table: str, cls: type[T], **match: Any) -> list[T]:
+    def _rows(self, table: str, cls: type[T], **match: Hashable) -> list[T]:
         """Return the records whose fields equal `match`, oldest first."""
-        # Copied, because a record holds dictionaries: to change those must not change the open transaction.
-        found = sorted(self._table(table).search(_query(match)), key=lambda row: row.doc_id)
-        return [codec.build(cls, copy.deepcopy(dict(row))) for row in found]
+        return [_record(cls, row) for _, row in self.storage.state().table(table).find(match)]
 
-    def _count(self, table: str, **match: Any) -> int:
-        return self._table(table).count(_query(match))
+    def _count(self, table: str, **match: Hashable) -> int:
+        found = self.storage.state().table(table)
+        return len(found.find(match)) if match else len(found.rows)
 
     def _put(self, table: str, record: Any, *keys: str) -> None:
         """Insert `record`, or replace the one whose `keys` are the same; without keys, always insert."""
-        row = codec.plain(record)
-        if keys:
-            self._table(table).upsert(row, _query({k: row[k] for k in keys}))
-        else:
-            self._table(table).insert(row)
+        from sft_magics.registry.rows import Row
 
-    def _remove(self, table: str, **match: Any) -> None:
-        self._table(table).remove(_query(match))
+        data = codec.fields(record)
+        with self.transaction():
+            found = self.storage.state().table(table).find({k: data[k] for k in keys}) if keys else []
+            if found:
+                self.storage.put(table, found[0][0], Row.of(data))
+            else:
+                self.storage.append(table, Row.of(data))
+
+    def _remove(self, table: str, **match: Hashable) -> None:
+        with self.transaction():
+            for number, _ in self.storage.state().table(table).find(match):
+                self.storage.put(table, number, None)
 
 
-def _query(match: dict[str, Any]) -> "QueryInstance":
-    from tinydb import Query
-
-    return Query().fragment(match)
+def _record(cls: type[T], row: "Row") -> T:
+    """Return the record of a row, with dictionaries of its own: to change those must not change the row."""
+    if not isinstance(row.record, cls):
+        row.record = codec.build(cls, row.data)
+    own = {name: codec.copied(getattr(row.record, name)) for name in codec.open_fields(cast(Hashable, cls))}
+    return replace(row.record, **own) if own else row.record  # type: ignore[type-var]

@@ -6,52 +6,42 @@ registry.commit_version(a_version("pets"))
 """
 
 import contextlib
-import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from sft_magics.core.records import Dataset, Metric, Model, Version
-from sft_magics.registry.storage import RegistryStorage, State
+from sft_magics.registry.state import State
+from sft_magics.registry.storage import RegistryStorage
 
 
 class MemoryStorage(RegistryStorage):
-    """Keeps the state in this process; the threads of the process take turns for whole blocks."""
+    """Keeps the rows in this process; the threads of the process take turns."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._state: State = {}
+        self._state = State()
         self._lock = threading.RLock()
-        self._depth = 0
 
-    def read(self) -> State:
-        """Return the open block's state, else a copy."""
-        with self._lock:
-            return self._state if self._depth else copy.deepcopy(self._state)
+    def key(self) -> Hashable:
+        """See `RegistryStorage.key`."""
+        return id(self)
 
-    def write(self, data: State) -> None:
-        """Replace the state."""
-        with self._lock:
-            self._state = data if self._depth else copy.deepcopy(data)
+    def newest(self) -> State:
+        """See `RegistryStorage.newest`."""
+        return self._state
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """See `RegistryStorage.transaction`."""
+    def exclusive(self) -> Iterator[State]:
+        """See `RegistryStorage.exclusive`."""
         with self._lock:
-            before = copy.deepcopy(self._state)
-            self._depth += 1
-            try:
-                yield
-            except BaseException:
-                self._state = before
-                raise
-            finally:
-                self._depth -= 1
+            yield self._state
 
-    def snapshot(self) -> contextlib.AbstractContextManager[None]:
-        """See `RegistryStorage.snapshot`."""
-        return self.transaction()
+    def publish(self, old: State, new: State) -> None:
+        """See `RegistryStorage.publish`."""
+        if new.changes(old):
+            self._state = new
 
 
 def a_model(name: str = "pets", **fields: Any) -> Model:
