@@ -222,7 +222,8 @@ def test_only_what_is_new_is_read(registry: Registry, file: Path, monkeypatch: p
     registry.versions()
     assert read == []
     size = file.with_suffix(".journal").stat().st_size
-    code = f"import sys; sys.path[:0] = {sys.path!r}\nfrom pathlib import Path\nfrom sft_magics.core.workspace import Workspace\n"
+    code = f"import sys; sys.path[:0] = {sys.path!r}\nfrom pathlib import Path\n"
+    code += "from sft_magics.core.workspace import Workspace\n"
     code += "from sft_magics.registry import Registry\nfrom sft_magics.registry.testing import a_version\n"
     code += f"Registry(Workspace(Path({str(registry.workspace.root)!r}))).commit_version(a_version('pets'))"
     subprocess.run([sys.executable, "-c", code], check=True)
