@@ -89,7 +89,7 @@ class JournalStorage(RegistryStorage):
         self.path = Path(path).absolute()
         self.journal = self.path.with_suffix(".journal")
         self.torn = self.path.with_suffix(".journal.torn")
-        self._schema = schema
+        self.schema = schema
         self._migrations = migrations
         self._lock_file = self.path.with_suffix(".lock")
         self._quiet_until = 0
@@ -113,13 +113,13 @@ class JournalStorage(RegistryStorage):
         try:
             return self._follow(known).state
         except _TailError:
-            with self._held():
+            with self.held():
                 return self._settled().state
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[State]:
         """See `RegistryStorage.exclusive`."""
-        with self._held():
+        with self.held():
             yield self._settled().state
 
     def publish(self, old: State, new: State) -> None:
@@ -150,7 +150,7 @@ class JournalStorage(RegistryStorage):
 
     def compact(self) -> None:
         """Write the newest state to `registry.json` and begin a new journal; the old pair is kept."""
-        with self._held():
+        with self.held():
             known = self._settled()
             if known.snapshot != known.state.sequence:
                 with _in_words("compacting the registry"):
@@ -215,7 +215,7 @@ class JournalStorage(RegistryStorage):
         except FileNotFoundError:
             if self.journal.exists() or self.backup_of(self.path).exists():
                 raise self._damaged(self.path, "is gone") from None
-            return Snapshot(State(), self._schema)
+            return Snapshot(State(), self.schema)
         except OSError as error:
             raise errors.from_os_error(error, "reading the registry") from error
         try:
@@ -223,7 +223,7 @@ class JournalStorage(RegistryStorage):
         except DamagedError as error:
             raise self._damaged(self.path, f"is damaged: {error}") from None
         self._check_schema(found.schema)
-        if found.schema < self._schema:
+        if found.schema < self.schema:
             raise _TailError  # only the holder of the lock may migrate
         return found
 
@@ -238,9 +238,9 @@ class JournalStorage(RegistryStorage):
             raise errors.from_os_error(error, "reading the registry") from error
 
     def _check_schema(self, schema: int) -> None:
-        if schema > self._schema:
+        if schema > self.schema:
             raise errors.WorkspaceProblem(
-                f"The registry was written by a newer sft_magics (schema {schema}; this one knows {self._schema}).",
+                f"The registry was written by a newer sft_magics (schema {schema}; this one knows {self.schema}).",
                 "pip install --upgrade sft_magics",
             )
 
@@ -256,12 +256,33 @@ class JournalStorage(RegistryStorage):
     # the holder of the lock
 
     @contextlib.contextmanager
-    def _held(self) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
+        """Keep every other writer out during the block."""
         with contextlib.ExitStack() as stack:
             with _in_words("opening the registry for a change"):
                 self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 stack.enter_context(locked(self._lock_file))
             yield
+
+    def settled(self) -> State:
+        """Return the newest state with everything in order for the next write; called within `held`."""
+        return self._settled().state
+
+    def install(self, state: State) -> None:
+        """Let the registry be `state`, whatever its files are; called within `held`. The backups stay what they are."""
+        _cache.put(self.path, None)
+        disk.write(self.path, snapshots.encode(state, self.schema))
+        disk.write(self.journal, self._first_frame(state))
+
+    def migrated(self, found: Snapshot) -> State:
+        """Return the state of a snapshot in this program's schema; raises WorkspaceProblem for a newer one."""
+        self._check_schema(found.schema)
+        if found.schema == self.schema:
+            return found.state
+        tables = found.state.plain()
+        for step in range(found.schema, self.schema):
+            tables = self._migrations[step](tables)
+        return snapshots.of_plain(tables, found.state.sequence)
 
     def _settled(self) -> _Known:
         """Return the newest state with everything in order for the next frame, every frame before it on the disk."""
@@ -285,14 +306,14 @@ class JournalStorage(RegistryStorage):
         if known.state.sequence != known.snapshot:
             return self._replace(known.state)
         if not self.path.exists():
-            disk.write(self.path, snapshots.encode(known.state, self._schema))
+            disk.write(self.path, snapshots.encode(known.state, self.schema))
             sync_folder(self.path.parent.parent)
         return self._new_journal(known.state, known.size)
 
     def _judge_tail(self) -> None:
         """Migrate an older schema; cut a write that was cut short; refuse damage to what was acknowledged."""
         snapshot = snapshots.decode(self.path.read_bytes())
-        if snapshot.schema < self._schema:
+        if snapshot.schema < self.schema:
             self._migrate(snapshot)
             return
         data = self.journal.read_bytes()
@@ -325,10 +346,7 @@ class JournalStorage(RegistryStorage):
             if frames.search(data, last.end) is not None or frames.mend(data[last.end :], 0) is not None:
                 raise self._damaged(self.journal, f"is damaged after transaction {last.sequence:,}")
         disk.write(self.path.with_suffix(f".schema-{schema}.json"), snapshots.encode(state, schema))
-        tables = state.plain()
-        for step in range(schema, self._schema):
-            tables = self._migrations[step](tables)
-        self._replace(snapshots.of_plain(tables, state.sequence))
+        self._replace(self.migrated(Snapshot(state, schema)))
 
     # compaction
 
@@ -346,7 +364,7 @@ class JournalStorage(RegistryStorage):
 
     def _replace(self, state: State) -> _Known:
         """Publish `state` as a new snapshot with a new journal; the old pair is kept."""
-        data = snapshots.encode(state, self._schema)
+        data = snapshots.encode(state, self.schema)
         aside = self.path.with_name(f"{self.path.name}.new")
         disk.write(aside, data, rename=False)
         disk.keep(self.path, self.backup_of(self.path))
@@ -355,9 +373,11 @@ class JournalStorage(RegistryStorage):
         self._quiet_until = 0
         return self._new_journal(state, len(data))
 
+    def _first_frame(self, state: State) -> bytes:
+        return frames.pack(state.sequence, 0, json.dumps({"schema": self.schema}).encode())
+
     def _new_journal(self, state: State, size: int = 0) -> _Known:
-        payload = json.dumps({"schema": self._schema}).encode()
-        data = frames.pack(state.sequence, 0, payload)
+        data = self._first_frame(state)
         disk.keep(self.journal, self.backup_of(self.journal))
         stamp = disk.write(self.journal, data)
         first = frames.read(data, 0)
