@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sft_magics.lifecycle.retire import retire
     from sft_magics.lifecycle.runs import keep, runs, stop, watch
     from sft_magics.lifecycle.train import finetune
+    from sft_magics.lifecycle.upkeep import registry_
     from sft_magics.lifecycle.versions import alias, history, models, versions
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "models",
     "monitor",
     "predict",
+    "registry_",
     "retire",
     "retrain",
     "runs",

@@ -207,7 +207,7 @@ def _help(words: list[str]) -> str:
         groups.setdefault(verb.group, []).append(verb)
     lines = ["sft VERB ...: supervised fine-tuning and the whole life cycle of a model.", ""]
     for group, verbs in groups.items():
-        lines += [group, *(f"  {v.name:<11} {v.summary}" for v in verbs), ""]
+        lines += [group, *(f"  {v.word:<11} {v.summary}" for v in verbs), ""]
     return "\n".join([*lines, "sft VERB --help shows the options of a verb.", ""])
 
 

@@ -17,12 +17,20 @@ from sft_magics.core import errors, signatures, workspace
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: its name, where its function lies in `lifecycle`, the stage it belongs to, and one line on it."""
+    """A verb: its name, where its function lies in `lifecycle`, the stage it belongs to, and one line on it.
+
+    A name ends in a dash below where Python has another use for the word; a line never needs it.
+    """
 
     name: str
     module: str
     group: str
     summary: str
+
+    @property
+    def word(self) -> str:
+        """What a line calls it."""
+        return self.name.removesuffix("_")
 
     @functools.cached_property
     def function(self) -> Callable[..., Any]:
@@ -92,6 +100,7 @@ _ROWS = (
     ("versions", "versions", "Versions", "List a model's versions."),
     ("alias", "versions", "Versions", "Name a version: live, candidate, or any name of yours."),
     ("history", "versions", "Versions", "Who changed what, when and why."),
+    ("registry_", "upkeep", "Versions", "Verify, repair, back up or restore the registry."),
     ("deploy", "deploy", "Deploy", "Serve a version over HTTP in its own process."),
     ("endpoints", "deploy", "Deploy", "List the endpoints."),
     ("feedback", "monitor", "Monitor", "Tell an endpoint what the right labels were."),
@@ -108,8 +117,9 @@ VERBS: dict[str, Verb] = {name: Verb(name, module, group, summary) for name, mod
 def find(name: str) -> Verb:
     """Return the verb called `name` (dashes allowed); raises UsageProblem with the closest one."""
     key = name.replace("-", "_")
-    if key in VERBS:
-        return VERBS[key]
+    for known in (key, f"{key}_"):
+        if known in VERBS:
+            return VERBS[known]
     raise errors.UsageProblem(
         f"There is no verb '{name}'.{errors.did_you_mean(key, VERBS)}", "type %sft to see what there is to do."
     )

@@ -39,7 +39,7 @@ def test_help_lists_every_verb_in_its_stage(words: list[str], capsys: pytest.Cap
     out, err = capsys.readouterr()
     assert err == ""
     for verb in VERBS.values():
-        assert f"  {verb.name}" in out
+        assert f"  {verb.word} " in out
         assert verb.summary in out
         assert f"\n{verb.group}\n" in out
 

@@ -121,7 +121,7 @@ def _default(option: Option) -> str:
 
 def magic_name(verb: str) -> str:
     """Return the magic of `verb`: `%sft_finetune`; the board is plain `%sft`."""
-    return "%sft" if verb == "board" else f"%sft_{verb}"
+    return "%sft" if verb == "board" else f"%sft_{verb.removesuffix('_')}"
 
 
 def read(verb: str, function: Callable[..., Any]) -> Signature:

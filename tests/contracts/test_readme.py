@@ -161,7 +161,7 @@ def test_every_magic_and_command_exists(readme: str) -> None:
 
     named = named_verbs(readme)
     assert named, "no magic and no command in the README"
-    assert sorted(named - {verb.name for verb in VERBS.values()}) == []
+    assert sorted(named - {verb.word for verb in VERBS.values()}) == []
 
 
 def test_every_relative_link_leads_somewhere(readme: str) -> None:

@@ -146,7 +146,7 @@ def everything() -> list[Any]:
     evaluation = records.Evaluation("reviews:2", "tweets", "all", 1500, LABELS, metrics, counts, answers, 7.4)
     stored: dict[str, Any] = {
         "versions": version, "runs": run, "endpoints": endpoint, "alerts": alert, "datasets": dataset, "models": model,
-        "checks": check, "fetched": check, "things": {"name": "a", "size": 3},
+        "checks": check, "registry checks": check, "fetched": check, "things": {"name": "a", "size": 3},
     }  # fmt: skip
     return [
         version, run, endpoint, alert, dataset, model, report, pair, check, evaluation, finding, example, answers[0],

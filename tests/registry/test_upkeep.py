@@ -62,7 +62,7 @@ DAMAGES: list[tuple[str, Callable[[JournalStorage], None], list[int], tuple[int,
     ("one bit of the journal", lambda s: flip(s.journal, middle(s.journal, 1)), [4, 3, 2, 1], (), 1),
     ("a transaction", lambda s: smash(s.journal, middle(s.journal, 1)), [2, 1], (4, 5), 0),
     ("the journal's first frame", lambda s: smash(s.journal, 2), [4, 3, 2, 1], (), 0),
-    ("snapshot and a transaction", lambda s: smash_both(s), [2, 1], (4, 5), 0),
+    ("snapshot and a transaction", smash_both, [2, 1], (4, 5), 0),
 ]  # fmt: skip
 
 

@@ -42,6 +42,7 @@ _TABLES: dict[str, tuple[str, Sequence[str], Callable[[Any], list[list[Child]]]]
     "datasets": ("Datasets", data.HEADS, data.rows),
     "models": ("Models", model.HEADS, model.rows),
     "checks": ("Doctor", doctor.HEADS, doctor.rows),
+    "registry checks": ("Registry", doctor.HEADS, doctor.rows),
     "fetched": ("Fetched", doctor.HEADS, doctor.rows),
 }
 
