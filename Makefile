@@ -3,6 +3,7 @@
 #   make demo             the tour in JupyterLab          make demo DEMO=headless   the same, executed without a browser
 #   make test             check, then every test          make check                formatting, lint, types, import rules
 #   make bench            the benchmarks                  make format               let ruff rewrite what it can
+#   make crash            the crash tests at full count (an hour; make test runs a small count)
 #   make setup            only the environment            make clean / distclean    what make made / and .venv
 #
 # PYTHON=/path/to/python chooses the interpreter, PYTEST_ARGS="-k registry -x" goes to pytest.
@@ -18,7 +19,7 @@ SAMPLES := minilm reviews
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo demo-lab demo-headless test check bench format clean distclean
+.PHONY: help setup browser demo demo-lab demo-headless test check crash bench format clean distclean
 
 help:
 	@sed -n '/^# One environment/,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -122,6 +123,9 @@ check: $(STAMP)
 	echo "ruff check"; $(BIN)/ruff check .; \
 	echo "mypy --strict"; $(BIN)/python -m mypy --strict sft_magics; \
 	echo "lint-imports"; $(BIN)/lint-imports
+
+crash: $(STAMP)
+	@SFT_CRASH=full $(BIN)/python -m pytest tests/crash --timeout 7200 $(PYTEST_ARGS)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)

@@ -185,7 +185,7 @@ class JournalStorage(RegistryStorage):
             snapshot = self._snapshot()
             stamp, data = self._journal(snapshot)
             first = frames.read(data, 0) if data else None
-            if data and first is None:
+            if stamp and first is None:
                 raise self._damaged(self.journal, "its beginning is damaged")
             if first is None:
                 return _Known(stamp, _NOTHING, snapshot.state, 0, snapshot.state.sequence, snapshot.size)
@@ -213,9 +213,9 @@ class JournalStorage(RegistryStorage):
         try:
             raw = self.path.read_bytes()
         except FileNotFoundError:
-            if self.journal.exists() or self.backup_of(self.path).exists():
+            if (self._has_frames() or self.backup_of(self.path).exists()) and not self.path.exists():
                 raise self._damaged(self.path, "is gone") from None
-            return Snapshot(State(), self.schema)
+            return self._snapshot() if self.path.exists() else Snapshot(State(), self.schema)
         except OSError as error:
             raise errors.from_os_error(error, "reading the registry") from error
         try:
@@ -231,11 +231,19 @@ class JournalStorage(RegistryStorage):
         try:
             return disk.tail(self.journal, 0)
         except FileNotFoundError:
-            if snapshot.state.sequence:
+            if snapshot.size:
                 raise self._damaged(self.journal, "is gone") from None
             return (), b""
         except OSError as error:
             raise errors.from_os_error(error, "reading the registry") from error
+
+    def _has_frames(self) -> bool:
+        """Say whether the journal holds more than its first frame, which is written before there is a snapshot."""
+        with contextlib.suppress(OSError):
+            data = disk.tail(self.journal, 0)[1]
+            first = frames.read(data, 0)
+            return first is None or first.end < len(data)
+        return False
 
     def _check_schema(self, schema: int) -> None:
         if schema > self.schema:
@@ -294,7 +302,7 @@ class JournalStorage(RegistryStorage):
                 self._judge_tail()
             known = self._loaded()
         with _in_words("opening the registry for a change"):
-            if known.last is _NOTHING or known.base != known.snapshot:
+            if known.last is _NOTHING or known.base != known.snapshot or not self.path.exists():
                 known = self._begun(known)
             elif (seen := _cache.get(self.path)) is None or seen.last.check != known.last.check:
                 disk.sync(self.journal)  # who wrote the last frame may have been killed before it was on the disk
@@ -305,10 +313,11 @@ class JournalStorage(RegistryStorage):
         """Give a snapshot its own journal: at the very first write, and after a compaction that was killed half-way."""
         if known.state.sequence != known.snapshot:
             return self._replace(known.state)
+        begun = self._new_journal(known.state, known.size)  # first, so that a snapshot without a journal is damage
         if not self.path.exists():
             disk.write(self.path, snapshots.encode(known.state, self.schema))
             sync_folder(self.path.parent.parent)
-        return self._new_journal(known.state, known.size)
+        return begun
 
     def _judge_tail(self) -> None:
         """Migrate an older schema; cut a write that was cut short; refuse damage to what was acknowledged."""
