@@ -14,10 +14,7 @@ new snapshot first and the new journal second, so that a reader between the two 
 import contextlib
 import json
 import logging
-import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from sft_magics.core import errors
@@ -25,6 +22,8 @@ from sft_magics.core.records import SCHEMA
 from sft_magics.core.workspace import locked, sync_folder
 from sft_magics.registry import disk, frames, snapshots
 from sft_magics.registry.frames import Frame
+from sft_magics.registry.known import Known
+from sft_magics.registry.known import cache as _cache
 from sft_magics.registry.snapshots import DamagedError, Snapshot
 from sft_magics.registry.state import State
 from sft_magics.registry.storage import RegistryStorage
@@ -33,44 +32,6 @@ Migration = Callable[[dict[str, dict[str, dict[str, object]]]], dict[str, dict[s
 MIGRATIONS: Mapping[int, Migration] = {}  # schema -> what makes its tables those of the next schema
 _SMALLEST, _SHARE, _TRIES = 64 << 10, 4, 20
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Known:
-    """A state and where in which file it was read: `stamp` of the journal, its last frame, and where that ends."""
-
-    stamp: tuple[int, ...]
-    last: Frame
-    state: State
-    base: int  # the sequence at which the journal begins
-    snapshot: int  # and that of the snapshot, with its size
-    size: int
-
-
-class _Cache:
-    """What this process knows of each registry: the few it used last."""
-
-    def __init__(self) -> None:
-        self._known: dict[Path, _Known] = {}
-        self._lock = threading.Lock()
-        os.register_at_fork(after_in_child=self._forked)
-
-    def _forked(self) -> None:
-        self._lock = threading.Lock()
-
-    def get(self, path: Path) -> _Known | None:
-        return self._known.get(path)
-
-    def put(self, path: Path, known: _Known | None) -> None:
-        with self._lock:
-            self._known.pop(path, None)
-            if known is not None:
-                self._known[path] = known
-            while len(self._known) > 8:
-                del self._known[next(iter(self._known))]
-
-
-_cache = _Cache()
 
 
 class _TailError(Exception):
@@ -145,7 +106,7 @@ class JournalStorage(RegistryStorage):
             if isinstance(error, OSError):
                 raise errors.from_os_error(error, "writing the registry") from error
             raise
-        _cache.put(self.path, _Known(stamp, frame, new, known.base, known.snapshot, known.size))
+        _cache.put(self.path, Known(stamp, frame, new, known.base, known.snapshot, known.size))
         self._compact_if_long(frame.end, known.size)
 
     def compact(self) -> None:
@@ -158,7 +119,7 @@ class JournalStorage(RegistryStorage):
 
     # reading
 
-    def _follow(self, known: _Known | None) -> _Known:
+    def _follow(self, known: Known | None) -> Known:
         """Read on from what is known, or all of it; raises _TailError where a frame is not whole."""
         found = self._continued(known) if known else None
         if found is None:
@@ -166,7 +127,7 @@ class JournalStorage(RegistryStorage):
         _cache.put(self.path, found)
         return found
 
-    def _continued(self, known: _Known) -> _Known | None:
+    def _continued(self, known: Known) -> Known | None:
         """Return what is new in the same journal; None where it is another one, or not what was read before."""
         try:
             stamp, data = disk.tail(self.journal, known.last.start)
@@ -178,9 +139,9 @@ class JournalStorage(RegistryStorage):
         state, last = self._replayed(data[seen.end - seen.start :], seen, known.state)
         if last.end < known.last.start + len(data):
             return None
-        return _Known(stamp, last, state, known.base, known.snapshot, known.size)
+        return Known(stamp, last, state, known.base, known.snapshot, known.size)
 
-    def _loaded(self) -> _Known:
+    def _loaded(self) -> Known:
         for _ in range(_TRIES):
             snapshot = self._snapshot()
             stamp, data = self._journal(snapshot)
@@ -188,14 +149,14 @@ class JournalStorage(RegistryStorage):
             if stamp and first is None:
                 raise self._damaged(self.journal, "its beginning is damaged")
             if first is None:
-                return _Known(stamp, _NOTHING, snapshot.state, 0, snapshot.state.sequence, snapshot.size)
+                return Known(stamp, _NOTHING, snapshot.state, 0, snapshot.state.sequence, snapshot.size)
             self._check_schema(int(json.loads(first.payload)["schema"]))
             if first.sequence > snapshot.state.sequence:
                 continue  # a compaction came between the two reads
             state, last = self._replayed(data[first.end :], first, snapshot.state)
             if last.end < len(data):
                 raise _TailError
-            return _Known(stamp, last, state, first.sequence, snapshot.state.sequence, snapshot.size)
+            return Known(stamp, last, state, first.sequence, snapshot.state.sequence, snapshot.size)
         raise self._damaged(self.path, "is older than its journal")
 
     def _replayed(self, data: bytes, after: Frame, state: State) -> tuple[State, Frame]:
@@ -292,7 +253,7 @@ class JournalStorage(RegistryStorage):
             tables = self._migrations[step](tables)
         return snapshots.of_plain(tables, found.state.sequence)
 
-    def _settled(self) -> _Known:
+    def _settled(self) -> Known:
         """Return the newest state with everything in order for the next frame, every frame before it on the disk."""
         known = _cache.get(self.path)
         try:
@@ -309,7 +270,7 @@ class JournalStorage(RegistryStorage):
         _cache.put(self.path, known)
         return known
 
-    def _begun(self, known: _Known) -> _Known:
+    def _begun(self, known: Known) -> Known:
         """Give a snapshot its own journal: at the very first write, and after a compaction that was killed half-way."""
         if known.state.sequence != known.snapshot:
             return self._replace(known.state)
@@ -371,7 +332,7 @@ class JournalStorage(RegistryStorage):
             _cache.put(self.path, None)
             _log.warning("the registry could not be compacted, which is tried again later: %s", error)
 
-    def _replace(self, state: State) -> _Known:
+    def _replace(self, state: State) -> Known:
         """Publish `state` as a new snapshot with a new journal; the old pair is kept."""
         data = snapshots.encode(state, self.schema)
         aside = self.path.with_name(f"{self.path.name}.new")
@@ -385,13 +346,13 @@ class JournalStorage(RegistryStorage):
     def _first_frame(self, state: State) -> bytes:
         return frames.pack(state.sequence, 0, json.dumps({"schema": self.schema}).encode())
 
-    def _new_journal(self, state: State, size: int = 0) -> _Known:
+    def _new_journal(self, state: State, size: int = 0) -> Known:
         data = self._first_frame(state)
         disk.keep(self.journal, self.backup_of(self.journal))
         stamp = disk.write(self.journal, data)
         first = frames.read(data, 0)
         assert first is not None
-        known = _Known(stamp, first, state, state.sequence, state.sequence, size)
+        known = Known(stamp, first, state, state.sequence, state.sequence, size)
         _cache.put(self.path, known)
         return known
 
