@@ -19,7 +19,7 @@ SAMPLES := minilm reviews
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo demo-lab demo-headless test check crash bench format clean distclean
+.PHONY: help setup browser demo demo-lab demo-headless test check crash bench bench-registry format clean distclean
 
 help:
 	@sed -n '/^# One environment/,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -129,6 +129,15 @@ crash: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
+
+# The peer has an environment of its own: its pins must not change ours.
+bench-registry: $(STAMP)
+	@set -eu; \
+	if ! build/mlflow/bin/python -c 'import mlflow' 2>/dev/null; then \
+	    $(BIN)/python -m venv --clear build/mlflow; \
+	    $(BIN)/python -m uv pip install --quiet --python build/mlflow/bin/python mlflow; \
+	fi; \
+	$(BIN)/python -m tests.benchmarks registry --peer $(CURDIR)/build/mlflow/bin/python $(BENCH_ARGS)
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix --exit-zero .

@@ -11,7 +11,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,27 +85,41 @@ def _hints(cls: Hashable) -> dict[str, Any]:
 
 def build(cls: type[T], data: Mapping[str, Any]) -> T:
     """Build the dataclass `cls` from plain JSON `data`."""
-    hints = _hints(typing.cast(Hashable, cls))
-    names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    return cls(**{k: _typed(hints[k], v) for k, v in data.items() if k in names})
+    readers = _readers(typing.cast(Hashable, cls))
+    return cls(**{k: v if readers[k] is None or v is None else readers[k](v) for k, v in data.items() if k in readers})
 
 
-def _typed(hint: Any, value: Any) -> Any:
+@functools.cache
+def _readers(cls: Hashable) -> dict[str, Any]:
+    """Return for each field what makes its value from JSON; None where the value is what JSON has."""
+    hints = _hints(cls)
+    return {f.name: _reader(hints[f.name]) for f in dataclasses.fields(typing.cast(Any, cls))}
+
+
+def _reader(hint: Any) -> Callable[[Any], Any] | None:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if value is None:
-        return None
     if origin in (typing.Union, types.UnionType):
-        return _typed(next(a for a in args if a is not type(None)), value)
+        return _reader(next(a for a in args if a is not type(None)))
     if origin in (tuple, list):
-        return origin(_typed(args[0], v) for v in value)
+        return _many(origin, _reader(args[0]))
     if origin is dict:
-        return {k: _typed(args[1], v) for k, v in value.items()}
-    return _single(hint, value)
+        return _mapping(_reader(args[1]))
+    return _single(hint)
 
 
-def _single(hint: Any, value: Any) -> Any:
+def _many(kind: Any, inside: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    return kind if inside is None else lambda values: kind(None if v is None else inside(v) for v in values)
+
+
+def _mapping(inside: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    return dict if inside is None else lambda found: {k: None if v is None else inside(v) for k, v in found.items()}
+
+
+def _single(hint: Any) -> Callable[[Any], Any] | None:
     if dataclasses.is_dataclass(hint):
-        return build(typing.cast(type, hint), value)
-    if hint is float:
-        return _NOT_FINITE[value] if isinstance(value, str) else float(value)
-    return value
+        return functools.partial(build, typing.cast(type, hint))
+    return _float if hint is float else None
+
+
+def _float(value: Any) -> float:
+    return _NOT_FINITE[value] if isinstance(value, str) else float(value)

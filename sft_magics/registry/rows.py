@@ -10,6 +10,7 @@ numpy and torch scalars become the Python numbers they hold. Anything else is re
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from sft_magics.core import codec, errors
 
 _DEEPEST = 60
+_LEADING = re.compile(rb'\{(?:"\w+":(?:"[^"\\]*"|-?\d{1,15}|true|false|null),){1,3}')
 _LARGEST = 10**4000  # Python reads no longer number from text (sys.int_info.default_max_str_digits)
 
 
@@ -45,6 +47,13 @@ class Row:
         if self._data is None:
             self._data = decode(self.raw)
         return self._data
+
+    def leading(self) -> dict[str, Any] | None:
+        """Return the first few fields, without parsing the rest; None where they are not plain."""
+        if self._data is not None:
+            return self._data
+        found = _LEADING.match(self.raw)
+        return json.loads(found[0][:-1] + b"}") if found else None
 
     def copy(self) -> dict[str, Any]:
         """Return the data for the caller alone."""

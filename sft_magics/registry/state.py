@@ -134,7 +134,6 @@ class TableState:
         index = self._indexes.get(fields)
         if index is None:
             found: dict[tuple[Any, ...], list[int]] = {}
-            self.parse()
             for number, row in self.in_order():
                 key = _key(row, fields)
                 if key is not None:
@@ -178,7 +177,9 @@ class TableState:
 
 def _key(row: Row, fields: Fields) -> tuple[Any, ...] | None:
     """Return the row's key in an index; None where it lacks a field or has one that cannot be looked up."""
-    data = row.data
+    data = row.leading()
+    if data is None or any(f not in data for f in fields):
+        data = row.data
     if any(f not in data for f in fields):
         return None
     key = tuple(data[f] for f in fields)

@@ -128,7 +128,7 @@ class Versions(Aliases):
         for model in {v.model for v in versions}:
             for alias, number in self._pointers(model).items():
                 held.setdefault((model, number), []).append(alias)
-        return [replace(v, aliases=tuple(held.get((v.model, v.number), ()))) for v in versions]
+        return [replace(v, aliases=tuple(held[key])) if (key := (v.model, v.number)) in held else v for v in versions]
 
     def _change(self, version: Version, **fields: object) -> None:
         self._put("versions", replace(version, aliases=(), **fields), "model", "number")  # type: ignore[arg-type]
