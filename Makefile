@@ -137,7 +137,8 @@ bench-registry: $(STAMP)
 	    $(BIN)/python -m venv --clear build/mlflow; \
 	    $(BIN)/python -m uv pip install --quiet --python build/mlflow/bin/python mlflow; \
 	fi; \
-	$(BIN)/python -m tests.benchmarks registry --peer $(CURDIR)/build/mlflow/bin/python $(BENCH_ARGS)
+	$(BIN)/python -m tests.benchmarks registry --peer $(CURDIR)/build/mlflow/bin/python $(BENCH_ARGS); \
+	$(BIN)/python -m tests.benchmarks artifacts
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix --exit-zero .

@@ -30,6 +30,8 @@ from transformers import (
 )
 
 from sft_magics.core import errors
+from sft_magics.core import weights as core_weights
+from sft_magics.engine import weights
 
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -61,20 +63,27 @@ def load(start: dict[str, Any], labels: list[str], seed: int) -> Pretrained:
     if start["kind"] == "folder":
         _check_folder(Path(path))
     local = start["kind"] == "folder" or not _hub_answers()
+    tensors = weights.load(Path(path)) if start["kind"] == "folder" else None
     torch.manual_seed(seed)
     settings = {
         "num_labels": len(labels),
         "id2label": dict(enumerate(labels)),
         "label2id": {label: i for i, label in enumerate(labels)},
-        "dtype": torch.float32,
-        "trust_remote_code": False,
-        "local_files_only": local,
     }
     with _said_plainly(path):
         stored = AutoConfig.from_pretrained(path, local_files_only=local, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local, trust_remote_code=False)
+        if tensors is None:
+            source: dict[str, Any] = {"pretrained_model_name_or_path": path, "local_files_only": local, **settings}
+        else:
+            config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False, **settings)
+            source = {"pretrained_model_name_or_path": None, "config": config, "state_dict": tensors}
         model, info = AutoModelForSequenceClassification.from_pretrained(
-            path, output_loading_info=True, ignore_mismatched_sizes=True, **settings
+            **source,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            dtype=torch.float32,
+            trust_remote_code=False,
         )
     fresh, left_out = _check_fit(path, info)
     _check_finite(path, model)
@@ -123,7 +132,7 @@ def _hub_answers() -> bool:
 def _check_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise errors.ModelProblem(f"The folder {folder} holds no model: there is no config.json in it.", _OTHER_BASE)
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
+    if not any(any(folder.glob(name)) for name in ("*.safetensors", "pytorch_model*.bin", core_weights.INDEX)):
         raise errors.ModelProblem(f"The folder {folder} holds no weights (model.safetensors).", _OTHER_BASE)
 
 

@@ -129,7 +129,7 @@ def _weights(ws: Workspace, registry: "Registry") -> list[Check]:
         if version.artifact in found:
             continue
         try:
-            store.checkout(version.artifact)
+            store.verify(version.artifact)
             found[version.artifact] = ""
         except errors.SftError as error:
             found[version.artifact] = f"{version.ref}: {error.what}"

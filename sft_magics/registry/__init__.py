@@ -5,8 +5,8 @@ the files: each content once, named by its hash, verified at every load. Neither
 """
 
 from sft_magics.registry.aliases import UNSET, Unset
-from sft_magics.registry.artifacts import Artifact, Artifacts, ArtifactStore
+from sft_magics.registry.artifacts import Artifact, Artifacts, ArtifactStore, Collected
 from sft_magics.registry.audit import AuditEntry
 from sft_magics.registry.registry import Registry
 
-__all__ = ["UNSET", "Artifact", "ArtifactStore", "Artifacts", "AuditEntry", "Registry", "Unset"]
+__all__ = ["UNSET", "Artifact", "ArtifactStore", "Artifacts", "AuditEntry", "Collected", "Registry", "Unset"]
