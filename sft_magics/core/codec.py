@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 _OPEN = (Any, dict[str, Any])
+_AS_THEY_ARE = (str, int, bool, type(None))
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -52,10 +53,13 @@ def _text(value: str) -> str:
 
 
 def fields(record: Any) -> dict[str, Any]:
-    """Return a dataclass as a row: what its type hints say as `plain` data, what they leave open as it is."""
-    hints = _hints(typing.cast(Hashable, type(record)))
-    found = ((f.name, getattr(record, f.name)) for f in dataclasses.fields(record))
-    return {name: copied(value) if hints[name] in _OPEN else plain(value) for name, value in found}
+    """Return a dataclass as a row: what its type hints say as `plain` data, what they leave open as it is.
+
+    Text is left as it is, half a surrogate pair included: a row can hold it.
+    """
+    writers = _writers(typing.cast(Hashable, type(record)))
+    found = record.__dict__
+    return {name: write(found[name]) for name, write in writers}
 
 
 @functools.cache
@@ -94,6 +98,35 @@ def _readers(cls: Hashable) -> dict[str, Any]:
     """Return for each field what makes its value from JSON; None where the value is what JSON has."""
     hints = _hints(cls)
     return {f.name: _reader(hints[f.name]) for f in dataclasses.fields(typing.cast(Any, cls))}
+
+
+@functools.cache
+def _writers(cls: Hashable) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    """Return each field with what makes its value ready for a row."""
+    hints = _hints(cls)
+    return tuple((f.name, _writer(hints[f.name])) for f in dataclasses.fields(typing.cast(Any, cls)))
+
+
+def _writer(hint: Any) -> Callable[[Any], Any]:
+    if hint in _OPEN:
+        return copied
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        inside = _writer(next(a for a in args if a is not type(None)))
+        return lambda value: None if value is None else inside(value)
+    if origin in (tuple, list):
+        each = _writer(args[0])
+        return lambda values: [each(v) for v in values]
+    if origin is dict:
+        each = _writer(args[1])
+        return lambda found: {k: each(v) for k, v in found.items()}
+    if dataclasses.is_dataclass(hint):
+        return lambda value: fields(value) if type(value) is hint else plain(value)
+    return _row_scalar
+
+
+def _row_scalar(value: Any) -> Any:
+    return value if type(value) in _AS_THEY_ARE else plain(value)
 
 
 def _reader(hint: Any) -> Callable[[Any], Any] | None:

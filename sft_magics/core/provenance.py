@@ -22,3 +22,9 @@ def led_by(cells: Sequence[str]) -> Iterator[None]:
 def cells() -> tuple[str, ...]:
     """Return the cells that led here, or nothing outside a notebook."""
     return _cells.get()
+
+
+def cell() -> str:
+    """Return the cell that is being run, or nothing outside a notebook."""
+    found = _cells.get()
+    return found[-1] if found else ""

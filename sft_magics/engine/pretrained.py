@@ -73,22 +73,28 @@ def load(start: dict[str, Any], labels: list[str], seed: int) -> Pretrained:
     with _said_plainly(path):
         stored = AutoConfig.from_pretrained(path, local_files_only=local, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local, trust_remote_code=False)
-        if tensors is None:
-            source: dict[str, Any] = {"pretrained_model_name_or_path": path, "local_files_only": local, **settings}
-        else:
-            config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False, **settings)
-            source = {"pretrained_model_name_or_path": None, "config": config, "state_dict": tensors}
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            **source,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            dtype=torch.float32,
-            trust_remote_code=False,
-        )
+        model, info = _built(path, tensors, local, settings)
     fresh, left_out = _check_fit(path, info)
     _check_finite(path, model)
     fresh += _fit_head(model, stored.id2label, labels, fresh)
     return Pretrained(model, tokenizer, fresh, left_out)
+
+
+def _built(
+    path: str, tensors: dict[str, torch.Tensor] | None, local: bool, settings: dict[str, Any]
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Let transformers build the model, from its files or from tensors that are loaded already."""
+    how = {"output_loading_info": True, "ignore_mismatched_sizes": True, "dtype": torch.float32}
+    if tensors is None:
+        built: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForSequenceClassification.from_pretrained(
+            path, local_files_only=local, trust_remote_code=False, **how, **settings
+        )
+        return built
+    config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False, **settings)
+    with torch.device("meta"):  # only to learn the class: the auto classes take no tensors
+        kind = type(AutoModelForSequenceClassification.from_config(config, trust_remote_code=False))
+    model, info = kind.from_pretrained(None, config=config, state_dict=tensors, **how)
+    return model, info
 
 
 def max_length(loaded: Pretrained) -> int:

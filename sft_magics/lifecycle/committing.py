@@ -44,6 +44,7 @@ def commit(job: JobFolder, sink: Sink, trained: "Trained", note: str = "") -> En
         },
         artifact=stored.id,
         size=stored.size,
+        added=stored.added,
         created_at=time.time(),
         task=spec["task"],
         cells=tuple(spec["cells"]),

@@ -33,7 +33,7 @@ class Aliases(Catalog):
     def aliases(self, model: str) -> dict[str, int]:
         """Return alias -> version number, by name; raises NotFound for an unknown model."""
         with self.snapshot():
-            self.model(model)
+            self._check_model(model)
             return self._pointers(model)
 
     def set_alias(
@@ -72,7 +72,7 @@ class Aliases(Catalog):
     def drop_alias(self, model: str, alias: str, *, reason: str = "") -> int:
         """Take an alias away and return the number it pointed to; raises NotFound."""
         with self.transaction():
-            self.model(model)
+            self._check_model(model)
             number = self._pointed(model, alias)
             self._unpoint(model, alias, number, reason)
         return number
@@ -113,7 +113,7 @@ class Aliases(Catalog):
         found = self._rows("versions", Version, model=model, number=number)
         if found:
             return found[0]
-        self.model(model)
+        self._check_model(model)
         last = self._count("versions", model=model)
         if not last:
             raise errors.NotFound(f"The model '{model}' has no versions yet.", f"%sft_finetune {model}")

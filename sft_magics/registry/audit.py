@@ -1,17 +1,22 @@
 """The audit log: every change of the registry, written in the same transaction as the change itself."""
 
+import functools
 import os
 import pwd
 import time
 from dataclasses import dataclass
 
+from sft_magics.core import errors, provenance
 from sft_magics.registry.tables import Tables
+
+_LONGEST = 20_000
 
 
 @dataclass(frozen=True)
 class AuditEntry:
     """Who changed what: `subject` is the thing (`reviews@live`, `reviews:3`, `dataset films`), `at` seconds since the
-    epoch, `before` and `after` what it said (None: nothing), `model` the model it belongs to, if one.
+    epoch, `before` and `after` what it said (None: nothing), `model` the model it belongs to, if one, `cell` the
+    notebook cell it was typed in.
     """
 
     at: float
@@ -24,6 +29,7 @@ class AuditEntry:
     after: str | None
     reason: str = ""
     model: str | None = None
+    cell: str = ""
 
     def __str__(self) -> str:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.at))
@@ -45,6 +51,7 @@ class AuditLog(Tables):
         reason: str = "",
         model: str | None = None,
     ) -> None:
+        _check_text(reason, "reason")
         entry = AuditEntry(
             at=time.time(),
             who=_user(),
@@ -56,10 +63,20 @@ class AuditLog(Tables):
             after=after,
             reason=reason,
             model=model,
+            cell=provenance.cell(),
         )
         self._put("audit", entry)
 
 
+def _check_text(text: str, what: str) -> None:
+    if len(text) > _LONGEST:
+        raise errors.UsageProblem(
+            f"The {what} has {len(text):,} characters; {_LONGEST:,} are the most.",
+            "put the long text in a file and name it.",
+        )
+
+
+@functools.cache
 def _user() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name

@@ -26,10 +26,11 @@ class Catalog(AuditLog):
 
     def dataset(self, name: str) -> Dataset:
         """Return the data set called `name`; raises NotFound."""
-        found = {d.name: d for d in self.datasets()}
-        if name not in found:
-            raise errors.not_found("dataset", name, found, f"%sft_data {name} FILE")
-        return found[name]
+        found = self._rows("datasets", Dataset, name=name)
+        if not found:
+            known = [d.name for d in self.datasets()]
+            raise errors.not_found("dataset", name, known, f"%sft_data {name} FILE")
+        return found[0]
 
     def models(self) -> list[Model]:
         """Return the models by name."""
@@ -37,10 +38,14 @@ class Catalog(AuditLog):
 
     def model(self, name: str) -> Model:
         """Return the model called `name`; raises NotFound."""
-        found = {m.name: m for m in self.models()}
-        if name not in found:
-            raise errors.not_found("model", name, found, f"%sft_create {name} --data DATASET")
-        return found[name]
+        self._check_model(name)
+        return self._rows("models", Model, name=name)[0]
+
+    def _check_model(self, name: str) -> None:
+        """Raise NotFound unless there is a model called `name`."""
+        if not self._count("models", name=name):
+            known = [m.name for m in self.models()]
+            raise errors.not_found("model", name, known, f"%sft_create {name} --data DATASET")
 
     def add_model(self, model: Model) -> Model:
         """Remember a model and return it; the same name again updates it and keeps when it was created.

@@ -19,7 +19,7 @@ class Registry(Versions):
         """Return the changes newest first: of one model, or all; raises NotFound for an unknown model."""
         with self.snapshot():
             if model is not None:
-                self.model(model)
+                self._check_model(model)
             return self._rows("audit", AuditEntry, **({} if model is None else {"model": model}))[::-1]
 
     def note_upkeep(self, action: str, what: str) -> None:

@@ -1,6 +1,6 @@
-"""Versions: numbered without gaps, committed whole, never changed but for a note and retirement."""
+"""Versions: numbered without gaps, committed whole, never changed but for a note, tags and retirement."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from sft_magics.core import errors, references
@@ -12,7 +12,7 @@ RETIRED = "retired"
 
 
 class Versions(Aliases):
-    """Commits, finds, lists, annotates and retires versions."""
+    """Commits, finds, lists, annotates, tags and retires versions."""
 
     def commit_version(self, draft: Version, *, aliases: Iterable[str] = (), reason: str = "") -> Version:
         """Commit `draft` as the next version of its model, whatever number it has, and return it.
@@ -21,7 +21,7 @@ class Versions(Aliases):
         alias that cannot be a name.
         """
         with self.transaction():
-            self.model(draft.model)
+            self._check_model(draft.model)
             number = self._count("versions", model=draft.model) + 1
             version = replace(draft, number=number, aliases=())
             self._put("versions", version)
@@ -34,7 +34,7 @@ class Versions(Aliases):
         """Return the versions newest first, of one model or all, with their aliases; raises NotFound."""
         with self.snapshot():
             if model is not None:
-                self.model(model)
+                self._check_model(model)
             found = self._rows("versions", Version, **({} if model is None else {"model": model}))
             # The row order is the order of the commits; a clock may have been set back.
             return self._with_aliases(found[::-1])
@@ -51,7 +51,7 @@ class Versions(Aliases):
             elif wanted.number is not None:
                 found = self._numbered(wanted.name, wanted.number)
             elif wanted.alias:
-                self.model(wanted.name)
+                self._check_model(wanted.name)
                 found = self._numbered(wanted.name, self._pointed(wanted.name, wanted.alias))
             else:
                 found = self._newest(wanted.name)
@@ -65,6 +65,22 @@ class Versions(Aliases):
                 self._change(old, note=note)
                 self._log("note", old.ref, old.note or None, note or None, reason=reason, model=old.model)
             return replace(old, note=note)
+
+    def set_tags(self, ref: str | Reference, tags: Mapping[str, str | None], *, reason: str = "") -> Version:
+        """Write tags to a version, those that are None go; return the version. Raises NotFound, and UsageProblem."""
+        wanted = {references.check_name(name, "tag"): value for name, value in tags.items()}
+        with self.transaction():
+            old = self.version(ref)
+            found = {k: v for k, v in {**old.tags, **wanted}.items() if v is not None}
+            if found == old.tags:
+                return old
+            self._change(old, tags=found)
+            for name in wanted:
+                before, after = old.tags.get(name), found.get(name)
+                if before != after:
+                    subject = f"{old.ref} {name}"
+                    self._log("tag", subject, before, after, reason=reason, model=old.model)
+            return replace(old, tags=found)
 
     def retire_version(self, ref: str | Reference, successor: str | Reference | None, reason: str) -> Version:
         """Retire a version and return it; its aliases move to `successor`, and `previous` never points to it again.
@@ -106,7 +122,7 @@ class Versions(Aliases):
             self._unpoint(old.model, PREVIOUS, pointers[PREVIOUS], reason)
 
     def _newest(self, model: str) -> Version:
-        self.model(model)
+        self._check_model(model)
         found = self._rows("versions", Version, model=model)
         ready = [v for v in found if v.status != RETIRED]
         if ready:

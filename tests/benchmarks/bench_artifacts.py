@@ -126,9 +126,8 @@ def _disk(root: Path) -> None:
         sizes.append(sum(path.stat().st_blocks * 512 for path in store.root.rglob("*") if path.is_file()))
         shutil.rmtree(folder)
     print(f"heads {1e3 * statistics.median(took[1:]):8.0f} ms to save one more")
-    print(
-        f"disk  {sizes[0] / 1e6:8.1f} MB for one, {sizes[-1] / 1e6:.1f} MB for ten: {sizes[-1] / sizes[0]:.3f}, at most 1.05"
-    )
+    one, ten = sizes[0] / 1e6, sizes[-1] / 1e6
+    print(f"disk  {one:8.1f} MB for one, {ten:.1f} MB for ten: {ten / one:.3f}, at most 1.05")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import torch
 from sft_magics.core import errors
 from sft_magics.core.fetching import CATALOG, fetch
 from sft_magics.engine import pretrained, tasks, worker
+from sft_magics.registry import ArtifactStore
 from tests.engine.house import LABELS, Ear, changed_base
 
 LAYER = "encoder.layer.3.output.dense.weight"
@@ -25,6 +26,27 @@ def test_the_base_loads_with_only_its_head_fresh_and_drawn_from_the_seed() -> No
     heads = [p.model.classifier.weight for p in (one, two, other)]
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
+
+
+def test_a_checked_out_folder_loads_as_the_plain_one(tmp_path: Path) -> None:
+    base = changed_base(tmp_path / "base", lambda t: None)
+    store = ArtifactStore(tmp_path / "store")
+    view = store.checkout(store.save(base).id)
+    assert not list(view.glob("*.safetensors"))
+    one, two = load(base), load(view)
+    assert one.fresh == two.fresh == ("classifier.bias", "classifier.weight")
+    for (name, tensor), (same, other) in zip(
+        one.model.state_dict().items(), two.model.state_dict().items(), strict=True
+    ):
+        assert name == same
+        assert torch.equal(tensor, other), name
+
+
+def test_a_checked_out_folder_that_fits_in_part_is_refused_by_name(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "store")
+    saved = store.save(changed_base(tmp_path / "base", lambda t: t.pop(LAYER)))
+    with pytest.raises(errors.ModelProblem, match=f"are missing: bert.{LAYER}"):
+        load(store.checkout(saved.id))
 
 
 def test_inspect_says_what_is_there() -> None:

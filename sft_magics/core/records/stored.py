@@ -109,7 +109,8 @@ class Version:
 
     `artifact` is the id of its files in the artifact store, `metrics` are keyed by `Metric.key` and measured on the
     validation split of `data`, `cells` are the notebook cells that led here, `parent` is the reference it was
-    fine-tuned from (None: from the base weights).
+    fine-tuned from (None: from the base weights), `size` the bytes of its files and `added` those that
+    the store took up for it.
     """
 
     model: str
@@ -132,6 +133,8 @@ class Version:
     note: str = ""
     successor: str | None = None
     aliases: tuple[str, ...] = ()
+    added: int = 0
+    tags: dict[str, str] = field(default_factory=dict)
 
     @property
     def ref(self) -> str:
