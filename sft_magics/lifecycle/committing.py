@@ -35,7 +35,7 @@ def commit(job: JobFolder, sink: Sink, trained: "Trained", note: str = "") -> En
         options=spec["options"],
         labels=tuple(spec["labels"]),
         preprocessing=trained.preprocessing,
-        metrics=_metrics(spec, trained),
+        metrics=metrics(spec, trained),
         environment={
             **trained.environment,
             "host": platform.node(),
@@ -68,7 +68,7 @@ def keep(job: JobFolder, sink: Sink) -> Ended:
     return commit(job, sink, trained, note=f"kept from {job.id} at step {trained.step} of {trained.steps}")
 
 
-def _metrics(spec: dict[str, Any], trained: "Trained") -> dict[str, Metric]:
+def metrics(spec: dict[str, Any], trained: "Trained") -> dict[str, Metric]:
     """Measure the best weights on the validation rows, with intervals; nothing where there are none."""
     if not trained.validation_ids:
         return {}
@@ -79,11 +79,11 @@ def _metrics(spec: dict[str, Any], trained: "Trained") -> dict[str, Metric]:
     truth = dict(zip(rows["id"], rows["label"], strict=True))
     truths = [truth[i] for i in trained.validation_ids]
     guesses = [labels[max(range(len(s)), key=s.__getitem__)] for s in trained.validation_scores]
-    metrics = measures.classification(measures.confusion(truths, guesses, labels), labels)
-    metrics.update(mix(guesses, labels))
+    found = measures.classification(measures.confusion(truths, guesses, labels), labels)
+    found.update(mix(guesses, labels))
     confidence = [max(s) for s in trained.validation_scores]
-    metrics["confidence"] = Metric("confidence", sum(confidence) / len(confidence), n=len(confidence))
-    return metrics
+    found["confidence"] = Metric("confidence", sum(confidence) / len(confidence), n=len(confidence))
+    return found
 
 
 def mix(guesses: list[str], labels: list[str]) -> dict[str, Metric]:

@@ -18,7 +18,18 @@ from typing import Any
 
 from sft_magics.core import errors
 from sft_magics.core.audience import catch_up
-from sft_magics.core.events import Ended, Event, EventReader, EventWriter, Heartbeat, Queued
+from sft_magics.core.codec import plain
+from sft_magics.core.events import (
+    Ended,
+    Event,
+    EventReader,
+    EventWriter,
+    Heartbeat,
+    Progress,
+    Queued,
+    RunPlanned,
+    StepDone,
+)
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.workspace import Workspace, try_lock, write_durably
 from sft_magics.lifecycle import committing, runs, work
@@ -195,6 +206,44 @@ def _predict(job: JobFolder, mouth: Mouth) -> Ended:
     return Ended("done")
 
 
+def _compare(job: JobFolder, mouth: Mouth) -> Ended:
+    from sft_magics.engine import layers, worker
+
+    spec = job.spec()
+    mouth(work.started("loading the models"))
+    before, after = spec["folders"]
+    scores = [worker.predict({**spec, "folder": f}, mouth) for f in spec["folders"]] if spec["texts"] else []
+    mouth(Progress("comparing the weights", 0))
+    job.finish({"scores": scores, "layers": layers.changes(Path(before), Path(after))})
+    return Ended("done")
+
+
+def _reproduce(job: JobFolder, mouth: Mouth) -> Ended:
+    from sft_magics.engine import layers, worker
+
+    spec = job.spec()
+
+    steps = 0
+
+    def hear(event: Event) -> str:
+        nonlocal steps
+        if isinstance(event, RunPlanned):
+            steps = event.steps
+        return mouth(Progress("training again, steps", event.step, steps) if isinstance(event, StepDone) else event)
+
+    with _the_device(job, mouth) as granted:
+        if not granted:
+            return Ended("interrupted", "It was stopped while it waited.", "type the same line again.", "RunProblem")
+        mouth(work.started("loading the model"))
+        trained = worker.train({**spec, "data": spec["data_file"], "resume": False}, hear, job.path)
+    if trained.stopped:
+        return Ended("interrupted", "It was stopped; nothing was changed.", "type the same line again.", "RunProblem")
+    same, largest = layers.largest_difference(Path(spec["stored"]), trained.folder)
+    metrics = committing.metrics(spec, trained)
+    job.finish({"same": same, "largest": largest, "metrics": plain(metrics), "environment": trained.environment})
+    return Ended("done")
+
+
 def _inspect(job: JobFolder, mouth: Mouth) -> Ended:
     from sft_magics.engine import worker
 
@@ -206,6 +255,8 @@ def _inspect(job: JobFolder, mouth: Mouth) -> Ended:
 _WORK: dict[str, Callable[[JobFolder, Mouth], Ended]] = {
     "finetune": _finetune,
     "predict": _predict,
+    "compare": _compare,
+    "reproduce": _reproduce,
     "inspect": _inspect,
 }
 

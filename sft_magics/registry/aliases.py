@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 from sft_magics.core import errors, references
 from sft_magics.core.records import Version
+from sft_magics.registry.audit import AuditEntry
 from sft_magics.registry.catalog import Catalog
 
 LIVE = "live"
 PREVIOUS = "previous"
+PROMOTE = "promote"
+ROLLBACK = "rollback"
 
 
 class Unset(enum.Enum):
@@ -44,10 +47,12 @@ class Aliases(Catalog):
         *,
         reason: str = "",
         expected: int | Unset | None = UNSET,
+        action: str = "alias",
     ) -> int | None:
         """Let `alias` point to version `number`; return the number it pointed to before (None: none).
 
         `expected` is what the caller saw: the alias moves only if it still points there (None: if it does not exist).
+        `action` is what the log calls the move.
         Moving `live` lets `previous` point to what was live. Raises UsageProblem for a bad name, NotFound, Refused
         when the version is retired or the alias has moved meanwhile.
         """
@@ -66,7 +71,7 @@ class Aliases(Catalog):
                 raise errors.Refused(
                     f"{version.ref} is retired and cannot become @{alias}.", f"%sft_alias {other} {alias}"
                 )
-            self._move(model, alias, number, reason)
+            self._move(model, alias, number, reason, action)
         return before
 
     def drop_alias(self, model: str, alias: str, *, reason: str = "") -> int:
@@ -76,6 +81,24 @@ class Aliases(Catalog):
             number = self._pointed(model, alias)
             self._unpoint(model, alias, number, reason)
         return number
+
+    def alias_moves(self, model: str, alias: str) -> list[AuditEntry]:
+        """Return every move of an alias, oldest first."""
+        return self._rows("audit", AuditEntry, subject=f"{model}@{alias}")
+
+    def was_before(self, model: str, alias: str) -> list[str]:
+        """Return the versions an alias pointed to before this one, the latest first; a rollback takes one away.
+
+        So a second rollback goes further back, and does not return to what the first one left.
+        """
+        trail: list[str | None] = []
+        for move in self.alias_moves(model, alias):
+            if move.action == ROLLBACK and move.after in trail:
+                while trail[-1] != move.after:
+                    trail.pop()
+            elif not trail or trail[-1] != move.after:
+                trail.append(move.after)
+        return [ref for ref in reversed(trail[:-1]) if ref is not None]
 
     def _pointers(self, model: str) -> dict[str, int]:
         return {a.alias: a.number for a in sorted(self._rows("aliases", _Alias, model=model), key=lambda a: a.alias)}
@@ -88,20 +111,20 @@ class Aliases(Catalog):
         what = f"The model '{model}' has no alias '{alias}'.{errors.did_you_mean(alias, known)}"
         raise errors.NotFound(f"{what} It has {listed or 'none'}.", f"%sft_alias {model}:NUMBER {alias}")
 
-    def _move(self, model: str, alias: str, number: int, reason: str) -> None:
+    def _move(self, model: str, alias: str, number: int, reason: str, action: str = "alias") -> None:
         """Point `alias` to a version; `live` leaves where it was to `previous`."""
-        before = self._point(model, alias, number, reason)
+        before = self._point(model, alias, number, reason, action)
         if alias == LIVE and before is not None and before != number:
             self._point(model, PREVIOUS, before, reason)
 
-    def _point(self, model: str, alias: str, number: int, reason: str) -> int | None:
+    def _point(self, model: str, alias: str, number: int, reason: str, action: str = "alias") -> int | None:
         """Point `alias` to a version, log it if that is a change, and return where it pointed."""
         before = self._pointers(model).get(alias)
         if before == number:
             return before
         self._put("aliases", _Alias(model, alias, number), "model", "alias")
         was = None if before is None else f"{model}:{before}"
-        self._log("alias", f"{model}@{alias}", was, f"{model}:{number}", reason=reason, model=model)
+        self._log(action, f"{model}@{alias}", was, f"{model}:{number}", reason=reason, model=model)
         return before
 
     def _unpoint(self, model: str, alias: str, number: int, reason: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sft_magics.core import errors, provenance
 from sft_magics.registry.tables import Tables
 
-_LONGEST = 20_000
+_LONGEST = 1_000_000
 
 
 @dataclass(frozen=True)

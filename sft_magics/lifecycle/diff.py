@@ -1,0 +1,163 @@
+"""What changed between two versions: how they were made, how far the weights moved, and which answers flipped."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from sft_magics.core import errors, measures, pairs
+from sft_magics.core import workspace as places
+from sft_magics.core.codec import plain
+from sft_magics.core.records import Change, Dataset, Diff, Flip, LayerChange, MetricChange, Version
+from sft_magics.core.signatures import Names
+from sft_magics.core.workspace import Workspace
+from sft_magics.lifecycle import evaluate, work
+from sft_magics.lifecycle.data import WorkspaceOption
+
+if TYPE_CHECKING:
+    from sft_magics.registry import Registry
+
+_SHOWN = 20
+SIGNIFICANT = 0.05
+
+
+def diff(
+    before: Annotated[str, "a version: reviews:1, reviews@live", Names("version")],
+    after: Annotated[str, "the version to compare with it", Names("version")],
+    *,
+    data: Annotated[str | None, "a dataset; without it the first one's", Names("dataset")] = None,
+    workspace: WorkspaceOption = None,
+) -> Diff:
+    """Show what differs between two versions: options, data, environment, layers, metrics, and which answers flipped.
+
+    Both answer the same validation rows (all rows of data that neither was trained on). Accuracy is tested by McNemar's
+    exact test, F1, precision and recall by a paired bootstrap.
+    """
+    from sft_magics.registry import Registry
+
+    ws = places.find(workspace)
+    registry = Registry(ws)
+    return compare(ws, registry, registry.version(before), registry.version(after), data)
+
+
+def compare(ws: Workspace, registry: "Registry", before: Version, after: Version, data: str | None = None) -> Diff:
+    """Return the difference of two versions; without predictions where their answers mean other things."""
+    if before.ref == after.ref:
+        raise errors.UsageProblem(
+            f"Both are {before.ref}.", f"%sft_versions {before.model} lists others to compare it with."
+        )
+    rows = _rows(ws, registry, before, after, data)
+    found = _ask(ws, before, after, rows)
+    made = Diff(
+        before.ref, after.ref, changes(before.options, after.options), _data_changes(before, after),
+        changes(before.environment, after.environment), tuple(LayerChange(**layer) for layer in found["layers"]),
+    )  # fmt: skip
+    if rows is None:
+        other = "their answers are not comparable" if before.labels != after.labels else "there are no rows to ask"
+        return replace(made, verdict=f"only the making and the weights are compared; {other}.")
+    return _with_answers(made, before, after, rows, found["scores"])
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> tuple[Change, ...]:
+    """Return what differs between two dictionaries."""
+    names = [*before, *(name for name in after if name not in before)]
+    pairs_ = ((name, _text(before.get(name)), _text(after.get(name))) for name in names)
+    return tuple(Change(name, old, new) for name, old, new in pairs_ if old != new)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(plain(value), sort_keys=True)
+
+
+def _data_changes(before: Version, after: Version) -> tuple[Change, ...]:
+    return changes(
+        {"dataset": before.data, "fingerprint": before.data_fingerprint[:12], "fine-tuned from": before.parent},
+        {"dataset": after.data, "fingerprint": after.data_fingerprint[:12], "fine-tuned from": after.parent},
+    )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows that both versions answer, and what they are called."""
+
+    name: str
+    texts: list[str]
+    truths: list[str]
+
+
+def _rows(ws: Workspace, registry: "Registry", before: Version, after: Version, data: str | None) -> _Rows | None:
+    if before.labels != after.labels or before.task != after.task:
+        return None
+    dataset: Dataset = registry.dataset(data or before.data)
+    learned = {*evaluate.learned_from(registry, before), *evaluate.learned_from(registry, after)}
+    split = "validation" if dataset.name in learned else "all"
+    if split == "validation" and not dataset.counts.get("validation"):
+        return None
+    rows = evaluate.rows_of(ws, dataset, split)
+    evaluate.check_labels(before, dataset.name, list(rows["label"]))
+    return _Rows(f"{dataset.name} ({split})", list(rows["text"]), list(rows["label"]))
+
+
+def _ask(ws: Workspace, before: Version, after: Version, rows: _Rows | None) -> dict[str, Any]:
+    from sft_magics.registry import ArtifactStore
+
+    store = ArtifactStore(ws.artifacts)
+    spec = {
+        "kind": "compare",
+        "task": before.task,
+        "folders": [str(store.checkout(v.artifact)) for v in (before, after)],
+        "texts": rows.texts if rows else [],
+    }
+    return work.ask(ws, f"comparing {before.ref} with {after.ref}", spec)
+
+
+def _with_answers(made: Diff, before: Version, after: Version, rows: _Rows, scores: list[list[list[float]]]) -> Diff:
+    answers = [
+        [evaluate.prediction(text, v.labels, s, t) for text, s, t in zip(rows.texts, of, rows.truths, strict=True)]
+        for v, of in zip((before, after), scores, strict=True)
+    ]
+    guesses = [[answer.label for answer in of] for of in answers]
+    fixed, broke = pairs.flipped(rows.truths, guesses[0], guesses[1])
+    p_value = measures.mcnemar(len(fixed), len(broke))
+
+    def flips(numbers: list[int]) -> tuple[Flip, ...]:
+        surest = sorted(numbers, key=lambda i: -answers[1][i].confidence)[:_SHOWN]
+        return tuple(Flip(rows.texts[i], rows.truths[i], answers[0][i], answers[1][i]) for i in surest)
+
+    verdict, step = _verdict(before, after, len(fixed), len(broke), p_value)
+    metrics = _metrics(before.labels, rows.truths, guesses, p_value)
+    return replace(
+        made, rows=rows.name, n=len(rows.texts), metrics=metrics, fixed=len(fixed), broke=len(broke), p_value=p_value,
+        broken=flips(broke), mended=flips(fixed), verdict=verdict, next_step=step,
+    )  # fmt: skip
+
+
+def _metrics(
+    labels: tuple[str, ...], truths: list[str], guesses: list[list[str]], p_value: float
+) -> tuple[MetricChange, ...]:
+    measured = [measures.classification(measures.confusion(truths, of, labels), labels) for of in guesses]
+    found = []
+    for name in ("accuracy", "precision", "recall", "f1"):
+        gap = pairs.bootstrap(truths, guesses[0], guesses[1], labels, name)
+        exact = name == "accuracy"
+        test = "McNemar, exact" if exact else "paired bootstrap"
+        found.append(
+            MetricChange(
+                name, measured[0][name], measured[1][name], gap.low, gap.high, p_value if exact else gap.p_value, test
+            )
+        )
+    return tuple(found)
+
+
+def _verdict(before: Version, after: Version, fixed: int, broke: int, p_value: float) -> tuple[str, str]:
+    counts = f"{after.ref} fixed {fixed:,} and broke {broke:,}"
+    if p_value >= SIGNIFICANT:
+        return (
+            f"{counts}; that may be chance (McNemar p = {p_value:.2g}).",
+            f"keep {before.ref}, or compare on more rows.",
+        )
+    if fixed > broke:
+        step = f'%sft_promote {after.ref} --to live --gate "not-worse live" --reason "fixed {fixed}, broke {broke}"'
+        return f"{counts}: it is better (McNemar p = {p_value:.2g}).", step
+    return f"{counts}: it is worse (McNemar p = {p_value:.2g}).", f"keep {before.ref}."

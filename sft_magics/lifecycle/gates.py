@@ -1,0 +1,80 @@
+"""Gates of a promotion: `f1 >= 0.9; recall[negative] > 0.8; not-worse live`.
+
+gates = gate (";" gate)*
+gate  = metric ["[" class "]"] ("<" | "<=" | ">" | ">=") number     of the version's validation metrics
+      | "not-worse" (alias | reference)                             McNemar's exact test on the same rows
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sft_magics.core import errors
+from sft_magics.core.records import Diff, GateResult, Version
+from sft_magics.lifecycle import rules
+from sft_magics.lifecycle.diff import SIGNIFICANT
+from sft_magics.lifecycle.rules import Rule
+
+_NOT_WORSE = re.compile(r"not[-_ ]worse\s+(?:than\s+)?(\S+)")
+
+
+@dataclass(frozen=True)
+class NotWorse:
+    """The version may not be significantly worse than another one."""
+
+    than: str
+
+    def __str__(self) -> str:
+        return f"not-worse {self.than}"
+
+
+Gate = Rule | NotWorse
+
+
+def parse(text: str, version: Version) -> list[Gate]:
+    """Parse gates for a version; raises UsageProblem that names the part that is none."""
+    return [_gate(part, version) for part in (p.strip() for p in text.split(";")) if part]
+
+
+def _gate(part: str, version: Version) -> Gate:
+    if found := _NOT_WORSE.fullmatch(part):
+        return NotWorse(found[1])
+    try:
+        rule = rules.parse(part, version.labels)
+    except errors.UsageProblem as problem:
+        if "is not a rule" not in problem.what:
+            raise
+        raise errors.UsageProblem(
+            f"'{part}' is not a gate: it reads metric[class] >= number, or not-worse ALIAS.",
+            'write for example --gate "f1 >= 0.9; not-worse live".',
+        ) from None
+    if rule.key not in version.metrics:
+        known = ", ".join(k for k, m in version.metrics.items() if not math.isnan(m.value))
+        raise errors.UsageProblem(
+            f"{version.ref} has no {rule.key} to hold against a gate.",
+            f"take one of its metrics: {known}." if known else f"%sft_evaluate {version.ref} measures it.",
+        )
+    return rule
+
+
+def check(gate: Gate, version: Version, beside: Callable[[str], Diff | None]) -> GateResult:
+    """Hold a version against one gate; `beside` compares it with another, None where there is none to be worse than."""
+    if isinstance(gate, NotWorse):
+        return _not_worse(gate, beside(gate.than))
+    metric = version.metrics[gate.key]
+    passed = gate.state({gate.key: metric.value})[0] == "firing"  # a rule fires when its comparison holds
+    seen = f"{gate.key} is {metric.value:.4g}"
+    if math.isnan(metric.value):
+        return GateResult(str(gate), False, f"{gate.key} could not be measured")
+    return GateResult(str(gate), passed, seen if passed else f"{seen}, {abs(metric.value - gate.threshold):.4g} off")
+
+
+def _not_worse(gate: NotWorse, diff: Diff | None) -> GateResult:
+    if diff is None:
+        return GateResult(str(gate), True, f"there is no other {gate.than} to be worse than")
+    if not diff.n:
+        return GateResult(str(gate), False, f"{diff.verdict}")
+    worse = diff.broke > diff.fixed and diff.p_value < SIGNIFICANT
+    seen = f"on {diff.n:,} rows it fixed {diff.fixed:,} and broke {diff.broke:,} (p = {diff.p_value:.2g})"
+    return GateResult(str(gate), not worse, seen)

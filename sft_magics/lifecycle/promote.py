@@ -1,0 +1,155 @@
+"""Promote a version to an alias through gates, and roll an alias back to what it was before."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from sft_magics.core import errors, references
+from sft_magics.core import workspace as places
+from sft_magics.core.records import Diff, GateResult, Promotion, Version
+from sft_magics.core.references import Reference
+from sft_magics.core.signatures import Names
+from sft_magics.core.workspace import Workspace
+from sft_magics.lifecycle import diff as differences
+from sft_magics.lifecycle import gates, serve, work
+from sft_magics.lifecycle.data import WorkspaceOption
+
+if TYPE_CHECKING:
+    from sft_magics.registry import Registry
+
+
+def promote(
+    version: Annotated[str, "the version: reviews:3", Names("version")],
+    *,
+    to: Annotated[str, "the alias it takes", Names("alias")] = "live",
+    gate: Annotated[str, 'what must hold: "f1 >= 0.9; not-worse live"'] = "",
+    reason: Annotated[str, "why; it is kept in the history"] = "",
+    workspace: WorkspaceOption = None,
+) -> Promotion:
+    """Let an alias name a version if its weights verify and every gate holds; endpoints that follow it switch first.
+
+    Shows the difference from what the alias named before. Raises Refused with the gate that failed and by how much, for
+    a retired version, and when someone else moved the alias meanwhile; then nothing has changed.
+    """
+    from sft_magics.registry import Registry
+
+    ws = places.find(workspace)
+    registry = Registry(ws)
+    alias = references.check_name(to, "alias")
+    found = registry.version(version)
+    wanted = gates.parse(gate, found)
+    _check_ready(ws, found)
+    current = registry.aliases(found.model).get(alias)
+    old = registry.version(Reference(found.model, number=current)) if current is not None else None
+    if old is not None and old.ref == found.ref:
+        raise errors.Refused(
+            f"{found.model}@{alias} is {found.ref} already.", f"%sft_history {found.model} says since when and why."
+        )
+    shown = differences.compare(ws, registry, old, found) if old is not None else None
+    results = tuple(gates.check(one, found, _beside(ws, registry, found, shown)) for one in wanted)
+    _check_passed(found, old, [result for result in results if not result.passed])
+    endpoints = move(ws, registry, found, alias, current, reason, "promote")
+    step = f"%sft_rollback {found.model}{'' if alias == 'live' else f' --to {alias}'} takes it back."
+    if old is None and not endpoints:
+        step = f"%sft_deploy {found.model}@{alias}"
+    return Promotion(
+        "promote", found.model, alias, old.ref if old else None, found.ref, reason, results, endpoints, shown, step
+    )
+
+
+def _check_passed(version: Version, old: Version | None, failed: list[GateResult]) -> None:
+    if not failed:
+        return
+    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    step = f"%sft_show {version.ref} shows its metrics."
+    if old is not None:
+        step = f"%sft_diff {old.ref} {version.ref} shows the rows."
+    raise errors.Refused(
+        f"{version.ref} is not promoted: the gate {failed[0].gate} failed, {failed[0].seen}{more}.", step
+    )
+
+
+def rollback(
+    model: Annotated[str, "the model", Names("model")],
+    *,
+    to: Annotated[str, "the alias to take back", Names("alias")] = "live",
+    reason: Annotated[str, "why; it is kept in the history"] = "",
+    workspace: WorkspaceOption = None,
+) -> Promotion:
+    """Let an alias name again what it named before; done again it goes further back. Endpoints that follow it switch.
+
+    What it was is read from the history, so it is never guessed. Retired versions are passed over. Raises Refused when
+    there is nothing to go back to, ModelProblem when the weights do not verify.
+    """
+    from sft_magics.registry import Registry
+
+    ws = places.find(workspace)
+    registry = Registry(ws)
+    alias = references.check_name(to, "alias")
+    now = registry.version(Reference(model, alias=alias))
+    before = [v for ref in registry.was_before(model, alias) if (v := registry.version(ref)).status != "retired"]
+    if not before:
+        raise errors.Refused(
+            f"{model}@{alias} has been nothing else before {now.ref} that is not retired.",
+            f"%sft_versions {model} lists what %sft_promote can take.",
+        )
+    found = before[0]
+    _check_ready(ws, found)
+    endpoints = move(ws, registry, found, alias, now.number, reason or f"back from {now.ref}", "rollback")
+    return Promotion(
+        "rollback", model, alias, now.ref, found.ref, reason, endpoints=endpoints,
+        next_step=f"%sft_diff {found.ref} {now.ref} shows what went wrong.",
+    )  # fmt: skip
+
+
+def move(
+    ws: Workspace, registry: "Registry", version: Version, alias: str, expected: int | None, reason: str, action: str
+) -> tuple[str, ...]:
+    """Switch the endpoints that follow an alias, then the alias; return their names. If it fails they switch back."""
+    followers = [e for e in serve.following(ws, version.model, alias) if e.version != version.ref]
+    switched = []
+    try:
+        for endpoint in followers:
+            serve.put_behind(ws, endpoint.name, endpoint.ref, version)
+            switched.append(endpoint)
+        registry.set_alias(version.model, alias, version.number, reason=reason, expected=expected, action=action)
+    except errors.SftError:
+        for endpoint in switched:
+            serve.put_behind(ws, endpoint.name, endpoint.ref, registry.version(endpoint.ref))
+        raise
+    return tuple(endpoint.name for endpoint in followers)
+
+
+def _check_ready(ws: Workspace, version: Version) -> None:
+    """Refuse a version that is retired or whose weights are not as they were saved."""
+    from sft_magics.registry import ArtifactStore
+
+    if version.status == "retired":
+        other = version.successor or f"{version.model}:NUMBER"
+        raise errors.Refused(f"{version.ref} is retired.", f"%sft_promote {other} takes another one.")
+    with work.telling(f"verifying the weights of {version.ref}") as say:
+        say("reading", 0, 0)
+        ArtifactStore(ws.artifacts).verify(version.artifact)
+
+
+class _beside:  # noqa: N801 - used as a function that remembers
+    """Compares the version with others, each once."""
+
+    def __init__(self, ws: Workspace, registry: "Registry", version: Version, shown: Diff | None) -> None:
+        self._ws, self._registry, self._version = ws, registry, version
+        self._known: dict[str, Diff | None] = {shown.before: shown} if shown else {}
+
+    def __call__(self, than: str) -> Diff | None:
+        """Return the difference from an alias or reference; None when it is the version itself or nothing yet."""
+        version = self._version
+        if "@" not in than and ":" not in than:
+            references.check_name(than, "alias")
+            if than not in self._registry.aliases(version.model):
+                if than == "live":
+                    return None
+                self._registry.version(Reference(version.model, alias=than))  # says which there are
+            than = f"{version.model}@{than}"
+        other = self._registry.version(than)
+        if other.ref == version.ref:
+            return None
+        if other.ref not in self._known:
+            self._known[other.ref] = differences.compare(self._ws, self._registry, other, version)
+        return self._known[other.ref]
