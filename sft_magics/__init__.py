@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from sft_magics.lifecycle.create import create
     from sft_magics.lifecycle.data import data, fetch
     from sft_magics.lifecycle.deploy import deploy, endpoints
+    from sft_magics.lifecycle.diff import diff
     from sft_magics.lifecycle.evaluate import evaluate, predict
     from sft_magics.lifecycle.monitor import alert, alerts, feedback, monitor
+    from sft_magics.lifecycle.notes import note, tag
     from sft_magics.lifecycle.optimize import retrain
     from sft_magics.lifecycle.overview import board, doctor
+    from sft_magics.lifecycle.promote import promote, rollback
     from sft_magics.lifecycle.retire import retire
     from sft_magics.lifecycle.runs import keep, runs, stop, watch
     from sft_magics.lifecycle.train import finetune
@@ -32,6 +35,7 @@ __all__ = [
     "create",
     "data",
     "deploy",
+    "diff",
     "doctor",
     "endpoints",
     "evaluate",
@@ -42,12 +46,16 @@ __all__ = [
     "keep",
     "models",
     "monitor",
+    "note",
     "predict",
+    "promote",
     "registry_",
     "retire",
     "retrain",
+    "rollback",
     "runs",
     "stop",
+    "tag",
     "versions",
     "watch",
 ]

@@ -1,13 +1,18 @@
 """Version control: list models and versions, name a version, and read who changed what."""
 
-from typing import Annotated
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 from sft_magics.core import errors, references
 from sft_magics.core import workspace as places
-from sft_magics.core.records import Table, Version
+from sft_magics.core.records import AliasThen, Table, Version
 from sft_magics.core.signatures import Names
-from sft_magics.lifecycle import serve
+from sft_magics.lifecycle import moments, serve
 from sft_magics.lifecycle.data import WorkspaceOption
+
+if TYPE_CHECKING:
+    from sft_magics.registry import Registry
 
 
 def models(*, workspace: WorkspaceOption = None) -> Table:
@@ -21,16 +26,43 @@ def models(*, workspace: WorkspaceOption = None) -> Table:
 def versions(
     model: Annotated[str | None, "the model; without it all", Names("model")] = None,
     *,
+    sort: Annotated[str, "made, number, size, added, or a metric: f1, recall[negative]"] = "made",
     workspace: WorkspaceOption = None,
 ) -> Table:
-    """List a model's versions, newest first: metrics with intervals, parent, data, size, aliases, status."""
+    """List a model's versions: metrics with intervals, parent, data, size on disk and size added, aliases, note."""
     from sft_magics.registry import Registry
 
     registry = Registry(places.find(workspace))
     if model is not None:
         registry.model(model)
-    rows = tuple(registry.versions(model))
-    return Table("versions", rows, "" if rows else f"%sft_finetune {model or 'MODEL'}")
+    rows = _sorted(registry.versions(model), sort)
+    return Table("versions", tuple(rows), "" if rows else f"%sft_finetune {model or 'MODEL'}")
+
+
+_ORDERS: dict[str, Callable[[Version], float]] = {
+    "number": lambda v: v.number,
+    "size": lambda v: v.size,
+    "added": lambda v: v.added,
+}
+
+
+def _sorted(rows: list[Version], sort: str) -> list[Version]:
+    if sort == "made":
+        return rows
+    order = _ORDERS.get(sort)
+    if order is None:
+        known = {key for v in rows for key in v.metrics}
+        if rows and sort not in known:
+            raise errors.UsageProblem(
+                f"The versions cannot be sorted by '{sort}'.{errors.did_you_mean(sort, known | _ORDERS.keys())}",
+                f"sort by made, number, size, added, or a metric: {', '.join(sorted(known)[:8])}.",
+            )
+
+        def order(version: Version) -> float:
+            value = version.metrics[sort].value if sort in version.metrics else math.nan
+            return -math.inf if math.isnan(value) else value
+
+    return sorted(rows, key=order, reverse=True)
 
 
 def alias(
@@ -72,9 +104,30 @@ def alias(
 def history(
     model: Annotated[str | None, "the model; without it everything", Names("model")] = None,
     *,
+    at: Annotated[str, 'what the aliases were then: "2026-11-17 14:30", 2h, 3d'] = "",
     workspace: WorkspaceOption = None,
 ) -> Table:
-    """Show the audit log, newest first: who changed what, when, on which host, and why."""
+    """Show the audit log, newest first: who changed what, when, on which host, from which cell, and why.
+
+    With --at it shows what every alias named at that moment.
+    """
     from sft_magics.registry import Registry
 
-    return Table("history", tuple(Registry(places.find(workspace)).history(model)))
+    registry = Registry(places.find(workspace))
+    if not at:
+        return Table("history", tuple(registry.history(model)))
+    moment = moments.parse(at)
+    return Table("aliases", _then(registry, model, moment), "" if model else "%sft_history MODEL shows every change.")
+
+
+def _then(registry: "Registry", model: str | None, moment: float) -> tuple[AliasThen, ...]:
+    """Replay the log up to a moment. The order is that of the changes; a clock may have been set back meanwhile."""
+    found: dict[str, AliasThen] = {}
+    for entry in reversed(registry.history(model)):
+        name, mark, alias = entry.subject.partition("@")
+        if not mark or entry.at > moment:
+            continue
+        found.pop(entry.subject, None)
+        if entry.after is not None:
+            found[entry.subject] = AliasThen(name, alias, entry.after, entry.at, entry.who, entry.reason)
+    return tuple(found[subject] for subject in sorted(found))

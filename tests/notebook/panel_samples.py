@@ -100,7 +100,7 @@ def everything() -> list[Any]:
     version = records.Version(
         "reviews", 2, "run-7f3a", "reviews:1", "reviews", "ab12" * 8, {"epochs": 3, "note": "as given"}, LABELS, {},
         metrics, {"python": "3.11"}, "sha", 91_000_000, AT, cells=("%load_ext sft_magics", "%sft_finetune reviews"),
-        note="a note", successor="reviews:3", aliases=("live", "previous"),
+        note="a note", successor="reviews:3", aliases=("live", "previous"), added=303_000, tags={"owner": "ann"},
     )  # fmt: skip
     answers = tuple(
         records.Prediction(
@@ -144,13 +144,41 @@ def everything() -> list[Any]:
     pair = records.EvaluationPair("reviews", 1500, metrics["accuracy"], metrics["accuracy"], 31, 36, 0.62)
     check = records.Check("disk", "1.6 GB free", "warning", "free some space")
     evaluation = records.Evaluation("reviews:2", "tweets", "all", 1500, LABELS, metrics, counts, answers, 7.4)
+    change = records.Change("epochs", "1", "3")
+    metric_change = records.MetricChange(
+        "accuracy", metrics["accuracy"], metrics["accuracy"], -0.01, 0.03, 0.04, "McNemar, exact"
+    )
+    layer = records.LayerChange("bert.encoder.layer.3", 1_774_464, 0.31, 0.0042)
+    flip = records.Flip("a moving, funny film", "positive", answers[0], answers[1])
+    difference = records.Diff(
+        "reviews:1", "reviews:2", (change,), (change,), (change,), (layer, layer), "reviews (validation)", 1500,
+        (metric_change,), 31, 9, 0.0007, (flip,), (flip,), "reviews:2 fixed 31 and broke 9", "%sft_promote reviews:2",
+    )  # fmt: skip
+    gate = records.GateResult("f1 >= 0.9", False, "f1 is 0.871, 0.029 off")
+    then = records.AliasThen("reviews", "live", "reviews:1", AT, "ann", "better")
+    promotion = records.Promotion(
+        "promote", "reviews", "live", "reviews:1", "reviews:2", "better", (gate,), ("reviews",), difference, "%sft"
+    )
+    moment = records.Moment(AT, "ann", "alias", "nothing -> reviews:2", "better")
+    card = records.ModelCard(
+        version, model, dataset, ("dataset reviews", "run-7f3a", "reviews:2"), ("reviews:3",), (endpoint,),
+        "film reviews", (moment,), "card.md",
+    )  # fmt: skip
+    garbage = records.Garbage("artifact ab12", 91_000_000, "no version has it")
     stored: dict[str, Any] = {
+        "aliases": then,
         "versions": version, "runs": run, "endpoints": endpoint, "alerts": alert, "datasets": dataset, "models": model,
         "checks": check, "registry checks": check, "fetched": check, "things": {"name": "a", "size": 3},
     }  # fmt: skip
     return [
         version, run, endpoint, alert, dataset, model, report, pair, check, evaluation, finding, example, answers[0],
-        metrics["accuracy"],
+        metrics["accuracy"], change, metric_change, layer, flip, difference, gate, then, promotion, moment,
+        card, garbage,
+        records.Collection((garbage,), (garbage,), 91_000_000, False, "%sft_gc --yes"),
+        records.Collection((), (), 0, True),
+        records.Exported("reviews:2", "out", "a folder", 91_000_000, "%sft_import out"),
+        records.Reproduction("reviews:2", False, 1e-6, (change,), True, (change,), 41.0, "the metrics agree"),
+        records.Promotion("rollback", "reviews", "live", None, "reviews:1", ""),
         records.Predictions("reviews:2", answers, "reviews", 0.4),
         records.Predictions("reviews:2", answers[:1]),
         records.Comparison("reviews:3", "reviews:2", "the plan", (pair,), "the verdict", "%sft_alias reviews:3 live"),

@@ -295,10 +295,12 @@ def test_history_shows_what_changed() -> None:
         before: str | None = None
         after: str | None = "reviews:2"
         reason: str = samples.HOSTILE
+        cell: str = "%sft_promote reviews:2"
 
     seen = words(records.Table("history", (Entry(),)))
     assert "ada@box alias reviews@live nothing → reviews:2" in seen
     assert "alert(1)" in seen
+    assert "%sft_promote reviews:2" in seen
 
 
 def test_a_short_class_name_stays_on_one_line_and_a_long_one_may_break() -> None:

@@ -7,6 +7,13 @@ from sft_magics.core.records.results import Prediction
 from sft_magics.core.records.stored import Dataset, Endpoint, Metric, Model, Version
 
 
+def _day(at: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+    except (OverflowError, ValueError, OSError):
+        return "an unknown time"
+
+
 @dataclass(frozen=True)
 class Change:
     """One thing that differs between two versions, as text; an empty string where one of them lacks it."""
@@ -146,8 +153,8 @@ class AliasThen:
     reason: str
 
     def __str__(self) -> str:
-        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.since))
-        return f"{self.model}@{self.alias} was {self.version}, since {since} by {self.who} {self.reason}".rstrip()
+        since = f"since {_day(self.since)} by {self.who}"
+        return f"{self.model}@{self.alias} was {self.version}, {since} {self.reason}".rstrip()
 
 
 @dataclass(frozen=True)

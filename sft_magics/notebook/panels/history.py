@@ -4,12 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from sft_magics.core.records import Table
+from sft_magics.core.records import AliasThen, Table
 from sft_magics.notebook.panels.formats import when
-from sft_magics.notebook.panels.markup import Child, Safe, el, join, muted, shorten
+from sft_magics.notebook.panels.markup import Child, Safe, code, el, join, muted, shorten
 from sft_magics.notebook.panels.tables import listing
 
-_HEADS = ("when", "who", "what", "of", "before → after", "reason")
+_HEADS = ("when", "who", "what", "of", "before → after", "reason", "cell")
+ALIASES = ("alias", "version", "since", "by", "reason")
 
 
 def history(found: Table) -> Safe:
@@ -24,8 +25,20 @@ def _change(row: Any) -> list[Child]:
         row.action,
         el("strong", row.subject),
         join(_short(row.before), " → ", _short(row.after)),
-        row.reason or None,
+        shorten(row.reason, 120) or None,
+        code(shorten(row.cell, 60)) if row.cell else None,
     ]
+
+
+def aliases(rows: Sequence[AliasThen]) -> list[list[Child]]:
+    """Return the rows of the table of what aliases named at some moment."""
+    return [
+        [
+            el("strong", f"{row.model}@{row.alias}"), row.version, el("span", when(row.since), class_="sft-k"), row.who,
+            shorten(row.reason, 120) or None,
+        ]
+        for row in rows
+    ]  # fmt: skip
 
 
 def _short(value: str | None) -> Child:
@@ -44,3 +57,8 @@ def _fields(row: Any) -> dict[str, Any]:
     if dataclasses.is_dataclass(row) and not isinstance(row, type):
         return {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
     return {str(k): v for k, v in row.items()} if isinstance(row, dict) else {"": row}
+
+
+def alias(found: AliasThen) -> list[Child]:
+    """Return what one alias named at some moment."""
+    return [listing("What the alias named then", ALIASES, aliases([found]), "nothing")]

@@ -12,7 +12,7 @@ from sft_magics.notebook.panels.marks import measured
 from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, section, shorten
 from sft_magics.notebook.panels.tables import table
 
-HEADS = ("version", "aliases", "accuracy", "f1#", "data", "from", "made", "size#", "state")
+HEADS = ("version", "aliases", "accuracy", "f1#", "data", "from", "made", "size#", "added#", "state", "note")
 
 
 def rows(versions: Sequence[Version]) -> list[list[Child]]:
@@ -20,12 +20,17 @@ def rows(versions: Sequence[Version]) -> list[list[Child]]:
     return [
         [
             el("strong", v.ref), aliases(v), measured(v.metrics.get("accuracy"), width=52),
-            measured(v.metrics.get("f1"), wide=False), v.data, v.parent or muted("base"),
+            measured(v.metrics.get("f1"), wide=False), _data(v), v.parent or muted("base"),
             el("span", when(v.created_at), class_="sft-k"),
-            size(v.size), _state(v),
+            size(v.size), size(v.added), _state(v), shorten(v.note, 60) or None,
         ]
         for v in versions
     ]  # fmt: skip
+
+
+def _data(version: Version) -> Safe:
+    """Return the data's name, and the beginning of its fingerprint: the same name may hold other rows one day."""
+    return join(shorten(version.data, 40), " ", el("code", version.data_fingerprint[:7], class_="sft-m"))
 
 
 def aliases(version: Version) -> Safe | None:
@@ -54,11 +59,12 @@ def card(version: Version) -> list[Child]:
             ("data", version.data),
             ("fine-tuned from", version.parent or "the base weights"),
             ("run", code(version.run)),
-            ("size", size(version.size)),
+            ("size", join(size(version.size), muted(f", {size(version.added)} added"))),
             ("successor", version.successor),
         ),
         el("p", shorten(version.note, 1000), class_="sft-u") if version.note else None,
         classes(version.metrics, version.labels) if _has_classes(version.metrics) else None,
+        _details("Tags", dict(version.tags)),
         _details("Options", version.options),
         _details("Environment", version.environment),
         _cells(version.cells),
