@@ -11,16 +11,20 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from sft_magics.lifecycle.card import show
+    from sft_magics.lifecycle.collect import gc
     from sft_magics.lifecycle.create import create
     from sft_magics.lifecycle.data import data, fetch
     from sft_magics.lifecycle.deploy import deploy, endpoints
     from sft_magics.lifecycle.diff import diff
     from sft_magics.lifecycle.evaluate import evaluate, predict
+    from sft_magics.lifecycle.exchange import export, import_
     from sft_magics.lifecycle.monitor import alert, alerts, feedback, monitor
     from sft_magics.lifecycle.notes import note, tag
     from sft_magics.lifecycle.optimize import retrain
     from sft_magics.lifecycle.overview import board, doctor
     from sft_magics.lifecycle.promote import promote, rollback
+    from sft_magics.lifecycle.reproduce import reproduce
     from sft_magics.lifecycle.retire import retire
     from sft_magics.lifecycle.runs import keep, runs, stop, watch
     from sft_magics.lifecycle.train import finetune
@@ -39,10 +43,13 @@ __all__ = [
     "doctor",
     "endpoints",
     "evaluate",
+    "export",
     "feedback",
     "fetch",
     "finetune",
+    "gc",
     "history",
+    "import_",
     "keep",
     "models",
     "monitor",
@@ -50,10 +57,12 @@ __all__ = [
     "predict",
     "promote",
     "registry_",
+    "reproduce",
     "retire",
     "retrain",
     "rollback",
     "runs",
+    "show",
     "stop",
     "tag",
     "versions",

@@ -125,8 +125,10 @@ def _weights(ws: Workspace, registry: "Registry") -> list[Check]:
 
     store = ArtifactStore(ws.artifacts)
     found: dict[str, str] = {}
+    there = set(store.ids())
     for version in registry.versions():
-        if version.artifact in found:
+        collected = version.status == "retired" and version.artifact not in there
+        if version.artifact in found or collected:
             continue
         try:
             store.verify(version.artifact)
