@@ -66,7 +66,7 @@ def _retired(ws: Workspace, registry: "Registry") -> tuple[list[Version], list[G
     endpoints = serve.running(ws)
     versions = registry.versions()
     parents = {v.parent: v.ref for v in versions if v.status != "retired" and v.parent}
-    working = [job for job in runs.all_jobs(ws) if job.alive()]
+    working = [job for job in runs.all_jobs(ws) if job.alive() and not runs.describe(job).version]
     going, kept = [], []
     for version in (v for v in versions if v.status == "retired"):
         needs = [f"endpoint {e.name}" for e in endpoints if e.version == version.ref]

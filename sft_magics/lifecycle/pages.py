@@ -96,11 +96,11 @@ def markdown(parts: Sequence[Section]) -> str:
     return "\n".join(lines)
 
 
+_MARKS = {ord(sign): f"\\{sign}" for sign in "\\`*_{}[]#"} | {ord(sign): f"&#{ord(sign)};" for sign in "<>|&"}
+
+
 def _md(text: str) -> str:
-    flat = " ".join(str(text).split())
-    for sign in "\\`*_{}[]<>|#":
-        flat = flat.replace(sign, f"&#{ord(sign)};" if sign in "<>|" else f"\\{sign}")
-    return flat
+    return " ".join(str(text).split()).translate(_MARKS)
 
 
 def _longest_run(text: str) -> int:
