@@ -49,7 +49,7 @@ def sections(card: ModelCard) -> list[Section]:
         Section("Weights", [f"{v.size / 1e6:,.1f} MB, artifact {v.artifact}."]),
         Section("Tags", [], ("name", "value"), _pairs(v.tags)),
         Section("Notebook cells", [], code=v.cells),
-        Section("History", [], ("when", "who", "what", "", "reason"), [
+        Section("History", [], ("when", "who", "what", "of", "reason"), [
             (time.strftime("%Y-%m-%d %H:%M", time.localtime(m.at)), m.who, m.action, m.what, m.reason)
             for m in card.moments
         ]),

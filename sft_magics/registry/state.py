@@ -130,6 +130,13 @@ class TableState:
         numbers = self._index(fields).get(tuple(match[f] for f in fields)) or ()
         return [(n, row) for n in numbers if (row := self.rows.get(n)) is not None]
 
+    def count(self, match: Mapping[str, Hashable]) -> int:
+        """Return how many rows `find` would return."""
+        if not match:
+            return len(self.rows)
+        fields = tuple(sorted(match))
+        return len(self._index(fields).get(tuple(match[f] for f in fields)) or ())
+
     def _index(self, fields: Fields) -> PersistentMap[tuple[Any, ...], tuple[int, ...]]:
         index = self._indexes.get(fields)
         if index is None:

@@ -65,16 +65,22 @@ class RegistryStorage(Storage):
 
     def put(self, table: str, number: int, row: Row | None) -> None:
         """Put a row in the place of the one of that number, or take it away."""
-        with self.transaction():
-            block = _open.by_key[self.key()]
+        block = _open.by_key.get(self.key())
+        if block is not None and block.writable:
             block.state = block.state.put(table, number, row)
+            return
+        with self.transaction():
+            self.put(table, number, row)
 
     def append(self, table: str, row: Row) -> int:
         """Put a row after all others and return its number."""
-        with self.transaction():
-            number = self.state().table(table).last + 1
-            self.put(table, number, row)
+        block = _open.by_key.get(self.key())
+        if block is not None and block.writable:
+            number = block.state.table(table).last + 1
+            block.state = block.state.put(table, number, row)
             return number
+        with self.transaction():
+            return self.append(table, row)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

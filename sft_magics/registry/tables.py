@@ -47,8 +47,7 @@ class Tables:
         return [_record(cls, row) for _, row in self.storage.state().table(table).find(match)]
 
     def _count(self, table: str, **match: Hashable) -> int:
-        found = self.storage.state().table(table)
-        return len(found.find(match)) if match else len(found.rows)
+        return self.storage.state().table(table).count(match)
 
     def _put(self, table: str, record: Any, *keys: str) -> None:
         """Insert `record`, or replace the one whose `keys` are the same; without keys, always insert."""

@@ -6,15 +6,15 @@ from sft_magics.notebook.panels.formats import duration, size, when
 from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, next_line, shorten
 from sft_magics.notebook.panels.tables import listing, table
 
-_MOMENTS = ("when", "who", "what", "", "reason")
+_MOMENTS = ("when", "who", "what", "of", "reason")
 _GARBAGE = ("what", "size#", "why")
 
 
 def card(found: ModelCard) -> list[Child]:
-    """Return the parts of a model card: lineage first, then the version's own card, use and history."""
+    """Return the parts of a model card: quality, lineage and use first, then how it was made, and its history."""
     arrows = join(*(join(muted(" → ") if i else None, shorten(step, 120)) for i, step in enumerate(found.lineage)))
     return [
-        *versions.card(found.version),
+        *versions.top(found.version),
         facts(
             ("lineage", arrows),
             (
@@ -24,6 +24,7 @@ def card(found: ModelCard) -> list[Child]:
             ("versions made from it", ", ".join(found.children[:20])),
             ("written to", found.written_to),
         ),
+        *versions.details(found.version),
         table("Endpoints", endpoint.HEADS, endpoint.rows(found.endpoints)) if found.endpoints else None,
         _history(found.moments),
     ]

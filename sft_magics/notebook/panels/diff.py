@@ -117,7 +117,7 @@ def promotion(found: Promotion) -> list[Child]:
     """Return the parts of a promotion or a rollback."""
     done = "rolled back" if found.action == "rollback" else "promoted"
     went = f"endpoint {', '.join(found.endpoints)} answers with it" if found.endpoints else ""
-    gates = table("Gates", ("gate", "", "seen"), [_gate(g) for g in found.gates]) if found.gates else None
+    gates = table("Gates", ("gate", "result", "seen"), [_gate(g) for g in found.gates]) if found.gates else None
     shown = [el("p", el("strong", shorten(found.diff.verdict, 1000)), class_="sft-u")] if found.diff else []
     more = [el("details", el("summary", "What changes with it"), *parts(found.diff))] if found.diff else []
     return [
@@ -140,4 +140,4 @@ def _gate(found: GateResult) -> list[Child]:
 
 def gate(found: GateResult) -> list[Child]:
     """Return a single gate's result."""
-    return [table("A gate", ("gate", "", "seen"), [_gate(found)])]
+    return [table("A gate", ("gate", "result", "seen"), [_gate(found)])]

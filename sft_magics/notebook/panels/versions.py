@@ -46,6 +46,11 @@ def _state(version: Version) -> Safe:
 
 def card(version: Version) -> list[Child]:
     """Return the parts of one version's card: quality, where it comes from, how it was made."""
+    return [*top(version), *details(version)]
+
+
+def top(version: Version) -> list[Child]:
+    """Return the parts that are read first: the version, its quality, where it comes from, its note."""
     overall = [m for key in ("accuracy", "f1", "loss") if (m := version.metrics.get(key))]
     return [
         head(
@@ -63,6 +68,12 @@ def card(version: Version) -> list[Child]:
             ("successor", version.successor),
         ),
         el("p", shorten(version.note, 1000), class_="sft-u") if version.note else None,
+    ]
+
+
+def details(version: Version) -> list[Child]:
+    """Return the parts that are looked up: each class, tags, options, environment, cells."""
+    return [
         classes(version.metrics, version.labels) if _has_classes(version.metrics) else None,
         _details("Tags", dict(version.tags)),
         _details("Options", version.options),

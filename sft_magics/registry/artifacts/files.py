@@ -119,7 +119,9 @@ def same(one: Path, other: Path) -> bool:
         a, b = one.lstat(), other.lstat()
     except FileNotFoundError:
         return False
-    return a.st_ino == b.st_ino or (stat.S_ISREG(a.st_mode) and a.st_nlink == 1 and a.st_size == b.st_size)
+    return (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino) or (
+        stat.S_ISREG(a.st_mode) and a.st_nlink == 1 and a.st_size == b.st_size
+    )
 
 
 def safe(name: str, other: str) -> str:
