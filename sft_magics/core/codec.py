@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 _OPEN = (Any, dict[str, Any])
 _AS_THEY_ARE = (str, int, bool, type(None))
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -71,9 +72,9 @@ def open_fields(cls: Hashable) -> tuple[str, ...]:
 def copied(value: Any) -> Any:
     """Return a copy of plain data, down to the last dictionary."""
     if isinstance(value, dict):
-        return {k: copied(v) for k, v in value.items()}
+        return {k: v if type(v) in _SCALARS else copied(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(copied(v) for v in value)
+        return type(value)(v if type(v) in _SCALARS else copied(v) for v in value)
     return value
 
 
@@ -88,9 +89,38 @@ def _hints(cls: Hashable) -> dict[str, Any]:
 
 
 def build(cls: type[T], data: Mapping[str, Any]) -> T:
-    """Build the dataclass `cls` from plain JSON `data`."""
-    readers = _readers(typing.cast(Hashable, cls))
-    return cls(**{k: v if readers[k] is None or v is None else readers[k](v) for k, v in data.items() if k in readers})
+    """Build the dataclass `cls` from plain JSON `data`; raises TypeError when a field without a default is missing."""
+    readers, defaults, factories = _shape(typing.cast(Hashable, cls))
+    found = dict(defaults)
+    for name, value in data.items():
+        reader = readers.get(name, _no_field)
+        if reader is None or value is None:
+            found[name] = value
+        elif reader is not _no_field:
+            found[name] = reader(value)
+    for name, make in factories:
+        if name not in found:
+            found[name] = make()
+    if len(found) != len(readers):
+        found = {name: value for name, value in found.items() if name in readers}
+        return cls(**found)  # says which field is missing
+    made = object.__new__(cls)  # the same as cls(**found) in a third of the time; lists have hundreds of records
+    made.__dict__.update(found)
+    return made
+
+
+def _no_field(value: Any) -> Any:
+    """Stand for the reader of a field that the dataclass does not have."""
+    return value
+
+
+@functools.cache
+def _shape(cls: Hashable) -> tuple[dict[str, Any], dict[str, Any], tuple[tuple[str, Callable[[], Any]], ...]]:
+    """Return the readers of a dataclass, its defaults, and what makes the others."""
+    known = dataclasses.fields(typing.cast(Any, cls))
+    defaults = {f.name: f.default for f in known if f.default is not dataclasses.MISSING}
+    factories = tuple((f.name, f.default_factory) for f in known if f.default_factory is not dataclasses.MISSING)
+    return _readers(cls), defaults, factories
 
 
 @functools.cache
