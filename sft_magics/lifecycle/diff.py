@@ -49,7 +49,7 @@ def compare(ws: Workspace, registry: "Registry", before: Version, after: Version
     found = _ask(ws, before, after, rows)
     made = Diff(
         before.ref, after.ref, changes(before.options, after.options), _data_changes(before, after),
-        changes(before.environment, after.environment), tuple(LayerChange(**layer) for layer in found["layers"]),
+        changes(_environment(before), _environment(after)), tuple(LayerChange(**layer) for layer in found["layers"]),
     )  # fmt: skip
     if rows is None:
         other = "their answers are not comparable" if before.labels != after.labels else "there are no rows to ask"
@@ -68,6 +68,13 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(plain(value), sort_keys=True)
+
+
+def _environment(version: Version) -> dict[str, Any]:
+    """Return what a version was computed with; of where it started from only the name, not the folder of that day."""
+    found = {k: v for k, v in version.environment.items() if k not in ("start", "fresh")}
+    start = version.environment.get("start")
+    return {**found, "start": start.get("source")} if isinstance(start, dict) else found
 
 
 def _data_changes(before: Version, after: Version) -> tuple[Change, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sft_magics.core.records import AliasThen, Table
 from sft_magics.notebook.panels.formats import when
-from sft_magics.notebook.panels.markup import Child, Safe, code, el, join, muted, shorten
+from sft_magics.notebook.panels.markup import Child, Safe, el, join, muted, shorten
 from sft_magics.notebook.panels.tables import listing
 
 _HEADS = ("when", "who", "what", "of", "before → after", "reason", "cell")
@@ -26,7 +26,7 @@ def _change(row: Any) -> list[Child]:
         el("strong", row.subject),
         join(_short(row.before), " → ", _short(row.after)),
         shorten(row.reason, 120) or None,
-        code(shorten(row.cell, 60)) if row.cell else None,
+        el("span", muted(shorten(row.cell, 60)), class_="sft-u") if row.cell else None,
     ]
 
 

@@ -12,20 +12,25 @@ from sft_magics.notebook.panels.marks import measured
 from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, section, shorten
 from sft_magics.notebook.panels.tables import table
 
-HEADS = ("version", "aliases", "accuracy", "f1#", "data", "from", "made", "size#", "added#", "state", "note")
+HEADS = ("version", "accuracy", "f1#", "data", "from", "made", "size, added#", "state", "note")
 
 
 def rows(versions: Sequence[Version]) -> list[list[Child]]:
     """Return the rows of the table of versions."""
     return [
         [
-            el("strong", v.ref), aliases(v), measured(v.metrics.get("accuracy"), width=52),
-            measured(v.metrics.get("f1"), wide=False), _data(v), v.parent or muted("base"),
-            el("span", when(v.created_at), class_="sft-k"),
-            size(v.size), size(v.added), _state(v), shorten(v.note, 60) or None,
+            join(el("strong", v.ref, class_="sft-k"), " ", aliases(v)),
+            measured(v.metrics.get("accuracy"), wide=False), measured(v.metrics.get("f1"), wide=False), _data(v),
+            v.parent or muted("base"), el("span", when(v.created_at), class_="sft-k"),
+            join(el("span", size(v.size), class_="sft-k"), " ", _added(v)), _state(v),
+            el("span", shorten(v.note, 60), class_="sft-u") if v.note else None,
         ]
         for v in versions
     ]  # fmt: skip
+
+
+def _added(version: Version) -> Safe:
+    return el("span", muted(f"+{size(version.added)}"), class_="sft-k")
 
 
 def _data(version: Version) -> Safe:
