@@ -7,6 +7,7 @@ A folder without an index is a plain one, with its tensors in its own files.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,6 +59,17 @@ def read(folder: Path) -> Index | None:
         raise errors.ModelProblem(
             f"The index of the weights in {folder} is damaged.", "type the same line again: it is made anew."
         ) from error
+
+
+def shares(sizes: Sequence[int], count: int) -> list[list[int]]:
+    """Divide things among `count` threads, about the same bytes for each; return their numbers, each share in order."""
+    found: list[list[int]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for number in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
+        least = loads.index(min(loads))
+        found[least].append(number)
+        loads[least] += sizes[number]
+    return [sorted(share) for share in found]
 
 
 def _stored(pack: int, start: int, size: int, dtype: str, shape: list[int], crc32: int) -> Stored:

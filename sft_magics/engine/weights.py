@@ -51,22 +51,14 @@ def load(folder: Path) -> dict[str, torch.Tensor] | None:
 
 def _load(folder: Path, index: weights.Index) -> dict[str, torch.Tensor]:
     packs = [_mapped(folder / weights.pack(name)) for name in index.packs]
-    tensors = {name: stored for found in index.files.values() for name, stored in found.items()}
-    shares = _shares(list(tensors.items()), min(_THREADS, os.cpu_count() or 1))
+    tensors = [(name, stored) for found in index.files.values() for name, stored in found.items()]
+    shares = weights.shares([stored.size for _, stored in tensors], min(_THREADS, os.cpu_count() or 1))
+
+    def read(share: list[int]) -> list[tuple[str, torch.Tensor]]:
+        return [(name, _read(name, stored, packs[stored.pack])) for name, stored in (tensors[i] for i in share)]
+
     with ThreadPoolExecutor(len(shares)) as pool:
-        done = pool.map(lambda share: [(n, _read(n, stored, packs[stored.pack])) for n, stored in share], shares)
-        return dict(pair for pairs in done for pair in pairs)
-
-
-def _shares(tensors: list[tuple[str, Stored]], count: int) -> list[list[tuple[str, Stored]]]:
-    """Divide tensors among threads, about the same bytes for each."""
-    shares: list[list[tuple[str, Stored]]] = [[] for _ in range(count)]
-    loads = [0] * count
-    for item in sorted(tensors, key=lambda item: -item[1].size):
-        least = loads.index(min(loads))
-        shares[least].append(item)
-        loads[least] += item[1].size
-    return shares
+        return dict(pair for pairs in pool.map(read, shares) for pair in pairs)
 
 
 def _mapped(path: Path) -> mmap.mmap:

@@ -44,11 +44,10 @@ def gather(ws: Workspace, registry: "Registry", version: Version) -> ModelCard:
 
     endpoints = tuple(e for e in serving.endpoints(ws) if e.version == version.ref)
     children = tuple(v.ref for v in registry.versions() if v.parent == version.ref)
-    subjects = {version.ref, *(f"{version.ref} {name}" for name in version.tags)}
     moments = tuple(
         Moment(e.at, e.who, e.action, f"{e.subject}: {e.before or 'nothing'} → {e.after or 'nothing'}", e.reason)
         for e in registry.history(version.model)
-        if e.subject in subjects or version.ref in (e.before, e.after)
+        if e.subject.partition(" ")[0] == version.ref or version.ref in (e.before, e.after)  # "reviews:3 owner": a tag
     )
     lineage = _lineage(registry, version, endpoints)
     return ModelCard(

@@ -90,7 +90,7 @@ def _folders(ws: Workspace) -> list[tuple[str, int, str, list[Path]]]:
     found = []
     for job in runs.all_jobs(ws):
         seen = runs.describe(job)
-        paths = [path for name in ("checkpoints", "best") if (path := job.path / name).is_dir()]
+        paths = [path for name in work.LEFTOVERS if (path := job.path / name).is_dir()]
         if seen.version and not job.alive() and paths:
             size = sum(work.size_of(path) for path in paths)
             found.append((job.id, size, f"its version {seen.version} is committed", paths))

@@ -53,7 +53,7 @@ def commit(job: JobFolder, sink: Sink, trained: "Trained", note: str = "") -> En
     version = Registry(ws).commit_version(draft, aliases=tuple(spec["aliases"]))
     sink(Committed(version.ref))
     # The weights lie in the store now, synced; a run's working copies would take four times as much again.
-    for name in ("checkpoints", "best"):
+    for name in work.LEFTOVERS:
         shutil.rmtree(job.path / name, ignore_errors=True)
     return Ended("done", f"{version.ref} is committed.", f"%sft_evaluate {version.ref}")
 

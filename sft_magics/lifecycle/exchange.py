@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sft_magics.registry import Registry
 
 _ABOUT = "sft_version.json"
+_CARD = "README.md"
 _FORMAT = 1
 _LARGEST_ABOUT = 16 << 20
 
@@ -51,9 +52,10 @@ def export(
     with work.telling(f"exporting {found.ref}") as say, _beside(target) as staged:
         say("verifying and copying", 0, 0)
         ArtifactStore(ws.artifacts).export(found.artifact, staged)
-        model_card = pages.markdown(pages.sections(card.gather(ws, registry, found)))
-        _write(staged / "README.md", model_card, found)
-        _write(staged / _ABOUT, json.dumps(_about(registry, found), indent=1), found)
+        card_made = not (staged / _CARD).exists()  # what was saved under that name comes back as it was
+        if card_made:
+            places.write_durably(staged / _CARD, _card_of(ws, registry, found))
+        places.write_durably(staged / _ABOUT, json.dumps(_about(registry, found, card_made), indent=1).encode())
         if target.suffix.lower() == ".zip":
             size = bundles.pack(staged, target)
             return Exported(
@@ -126,14 +128,6 @@ def _beside(target: Path) -> Iterator[Path]:
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def _write(path: Path, text: str, version: Version) -> None:
-    if path.exists():  # what was saved comes back as it was; the card of that name is in the artifact
-        if path.name == _ABOUT:
-            raise errors.Refused(f"{version.ref} has a file {_ABOUT} of its own.", "report this; no version should.")
-        return
-    path.write_text(text, encoding="utf-8", errors="replace")
-
-
 def _sync(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -142,8 +136,12 @@ def _sync(folder: Path) -> None:
     places.sync_folder(folder)
 
 
-def _about(registry: "Registry", version: Version) -> dict[str, Any]:
-    """Return all that is known of a version, with a hash over it."""
+def _card_of(ws: Workspace, registry: "Registry", version: Version) -> bytes:
+    return pages.markdown(pages.sections(card.gather(ws, registry, version))).encode("utf-8", "replace")
+
+
+def _about(registry: "Registry", version: Version, card_made: bool) -> dict[str, Any]:
+    """Return all that is known of a version, and which files are no part of it, with a hash over it."""
     parents: list[dict[str, Any]] = []
     parent = version.parent
     while parent is not None:
@@ -158,6 +156,7 @@ def _about(registry: "Registry", version: Version) -> dict[str, Any]:
         "imported": version.environment.get("imported"),
         "host": platform.node(),
         "exported_at": time.time(),
+        "beside": [*([_CARD] if card_made else []), _ABOUT],
     }
     return {**about, "sha256": _digest(about)}
 
@@ -173,10 +172,7 @@ def _take(ws: Workspace, folder: Path, name: str | None) -> Version:
     model = replace(model, name=references.check_name(name or model.name, "model"))
     from sft_magics.registry import ArtifactStore, Registry
 
-    with tempfile.TemporaryDirectory(prefix=".import-", dir=ws.root) as place:
-        own = Path(place) / "files"
-        shutil.copytree(folder, own, symlinks=True, ignore=lambda at, _: _ours(Path(at), folder))
-        stored = ArtifactStore(ws.artifacts).save(own)
+    stored = ArtifactStore(ws.artifacts).save(folder, without=about["beside"])
     if stored.id != version.artifact:
         raise errors.ModelProblem(
             f"The files are not those of {version.ref}: their hash begins with {stored.id[:12]}, and it says "
@@ -199,15 +195,6 @@ def _take(ws: Workspace, folder: Path, name: str | None) -> Version:
         )
 
 
-def _ours(at: Path, folder: Path) -> set[str]:
-    """Return what an export put beside the files of the artifact."""
-    if at != folder:
-        return set()
-    card_ = folder / "README.md"
-    made = card_.is_file() and card_.read_bytes()[:200].startswith(b"# Model card:")
-    return {_ABOUT, *(["README.md"] if made else [])}
-
-
 def _read(folder: Path) -> tuple[Model, Version, dict[str, Any]]:
     path = folder / _ABOUT
     broken = errors.ModelProblem(f"{_ABOUT} is damaged or was changed.", "ask for the bundle again.")
@@ -224,6 +211,7 @@ def _read(folder: Path) -> tuple[Model, Version, dict[str, Any]]:
             raise broken
         found = codec.build(Model, about["model"]), codec.build(Version, about["version"])
         codec.dumps(found[1])
+        about["beside"] = [str(name) for name in about["beside"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise broken from error
     return (*found, about)

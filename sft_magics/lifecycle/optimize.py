@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from sft_magics.core import errors, measures
+from sft_magics.core import errors, measures, pairs
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Alert, Comparison, Dataset, EvaluationPair, Version
 from sft_magics.core.signatures import Names
@@ -149,30 +149,26 @@ def _compare(ws: Workspace, live: Version, candidate: Version, material: Materia
         [v.labels[max(range(len(s)), key=s.__getitem__)] for s in rows]
         for v, rows in zip((live, candidate), scored, strict=True)
     ]
-    pairs, start = [], 0
+    made, start = [], 0
     for name, part in material.held_out.items():
         here = slice(start, start := start + len(part))
-        pairs.append(_pair(name, list(part["label"]), guesses[0][here], guesses[1][here]))
-    verdict, step = _verdict(live, candidate, pairs)
+        made.append(_pair(name, list(part["label"]), guesses[0][here], guesses[1][here]))
+    verdict, step = _verdict(live, candidate, made)
     return Comparison(
-        candidate.ref, live.ref, plan, tuple(pairs), f"{verdict} ({time.monotonic() - began:.0f} s to compare)", step
+        candidate.ref, live.ref, plan, tuple(made), f"{verdict} ({time.monotonic() - began:.0f} s to compare)", step
     )
 
 
 def _pair(name: str, truths: list[str], live: list[str], candidate: list[str]) -> EvaluationPair:
-    before = [t == g for t, g in zip(truths, live, strict=True)]
-    after = [t == g for t, g in zip(truths, candidate, strict=True)]
-    fixed = sum(a and not b for a, b in zip(after, before, strict=True))
-    broke = sum(b and not a for a, b in zip(after, before, strict=True))
-    return EvaluationPair(
-        name, len(truths), measures.proportion("accuracy", sum(before), len(truths)),
-        measures.proportion("accuracy", sum(after), len(truths)), fixed, broke, measures.mcnemar(fixed, broke),
-    )  # fmt: skip
+    fixed, broke = (len(rows) for rows in pairs.flipped(truths, live, candidate))
+    hits = [sum(t == g for t, g in zip(truths, of, strict=True)) for of in (live, candidate)]
+    before, after = (measures.proportion("accuracy", right, len(truths)) for right in hits)
+    return EvaluationPair(name, len(truths), before, after, fixed, broke, measures.mcnemar(fixed, broke))
 
 
-def _verdict(live: Version, candidate: Version, pairs: list[EvaluationPair]) -> tuple[str, str]:
-    better = [p.data for p in pairs if p.p_value < _SIGNIFICANT and p.fixed > p.broke]
-    worse = [p.data for p in pairs if p.p_value < _SIGNIFICANT and p.broke > p.fixed]
+def _verdict(live: Version, candidate: Version, made: list[EvaluationPair]) -> tuple[str, str]:
+    better = [p.data for p in made if p.p_value < _SIGNIFICANT and p.fixed > p.broke]
+    worse = [p.data for p in made if p.p_value < _SIGNIFICANT and p.broke > p.fixed]
     take = f'%sft_retire {live.ref} --successor {candidate.ref} --reason "better on {", ".join(better)}"'
     if better and not worse:
         return f"{candidate.ref} is better on {', '.join(better)} and not worse elsewhere.", take

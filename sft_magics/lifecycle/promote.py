@@ -44,9 +44,10 @@ def promote(
             f"{found.model}@{alias} is {found.ref} already.", f"%sft_history {found.model} says since when and why."
         )
     shown = differences.compare(ws, registry, old, found) if old is not None else None
-    results = tuple(gates.check(one, found, _beside(ws, registry, found, shown)) for one in wanted)
+    beside = _Beside(ws, registry, found, shown)
+    results = tuple(gates.check(one, found, beside) for one in wanted)
     _check_passed(found, old, [result for result in results if not result.passed])
-    endpoints = move(ws, registry, found, alias, current, reason, "promote")
+    endpoints = serve.move_alias(ws, registry, found, alias, reason=reason, expected=current, action="promote")
     step = f"%sft_rollback {found.model}{'' if alias == 'live' else f' --to {alias}'} takes it back."
     if old is None and not endpoints:
         step = f"%sft_deploy {found.model}@{alias}"
@@ -93,29 +94,12 @@ def rollback(
         )
     found = before[0]
     _check_ready(ws, found)
-    endpoints = move(ws, registry, found, alias, now.number, reason or f"back from {now.ref}", "rollback")
+    why = reason or f"back from {now.ref}"
+    endpoints = serve.move_alias(ws, registry, found, alias, reason=why, expected=now.number, action="rollback")
     return Promotion(
         "rollback", model, alias, now.ref, found.ref, reason, endpoints=endpoints,
         next_step=f"%sft_diff {found.ref} {now.ref} shows what went wrong.",
     )  # fmt: skip
-
-
-def move(
-    ws: Workspace, registry: "Registry", version: Version, alias: str, expected: int | None, reason: str, action: str
-) -> tuple[str, ...]:
-    """Switch the endpoints that follow an alias, then the alias; return their names. If it fails they switch back."""
-    followers = [e for e in serve.following(ws, version.model, alias) if e.version != version.ref]
-    switched = []
-    try:
-        for endpoint in followers:
-            serve.put_behind(ws, endpoint.name, endpoint.ref, version)
-            switched.append(endpoint)
-        registry.set_alias(version.model, alias, version.number, reason=reason, expected=expected, action=action)
-    except errors.SftError:
-        for endpoint in switched:
-            serve.put_behind(ws, endpoint.name, endpoint.ref, registry.version(endpoint.ref))
-        raise
-    return tuple(endpoint.name for endpoint in followers)
 
 
 def _check_ready(ws: Workspace, version: Version) -> None:
@@ -130,7 +114,7 @@ def _check_ready(ws: Workspace, version: Version) -> None:
         ArtifactStore(ws.artifacts).verify(version.artifact)
 
 
-class _beside:  # noqa: N801 - used as a function that remembers
+class _Beside:
     """Compares the version with others, each once."""
 
     def __init__(self, ws: Workspace, registry: "Registry", version: Version, shown: Diff | None) -> None:

@@ -85,7 +85,7 @@ def _hand_over(registry: "Registry", old: Version, heir: Version, aliases: tuple
 def _free(ws: Workspace, run: str) -> int:
     """Delete the run's checkpoints and working weights; the committed weights lie in the store."""
     freed = 0
-    for name in ("checkpoints", "best"):
+    for name in work.LEFTOVERS:
         folder = ws.runs / run / name
         if folder.is_dir():
             freed += work.size_of(folder)

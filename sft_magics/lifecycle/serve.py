@@ -1,8 +1,14 @@
 """How stages reach endpoints: put a version behind one, and keep endpoints with the alias they follow."""
 
+from typing import TYPE_CHECKING
+
+from sft_magics.core import errors
 from sft_magics.core.records import Endpoint, Version
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import work
+
+if TYPE_CHECKING:
+    from sft_magics.registry import Registry, Unset
 
 LIVE_STATES = ("starting", "ready", "draining")
 
@@ -28,3 +34,31 @@ def running(ws: Workspace) -> list[Endpoint]:
 def following(ws: Workspace, model: str, alias: str) -> list[Endpoint]:
     """Return the running endpoints that were deployed as `model@alias`."""
     return [e for e in running(ws) if e.ref == f"{model}@{alias}"]
+
+
+def move_alias(
+    ws: Workspace,
+    registry: "Registry",
+    version: Version,
+    alias: str,
+    *,
+    reason: str,
+    expected: "int | Unset | None",
+    action: str = "alias",
+) -> tuple[str, ...]:
+    """Switch the endpoints that follow an alias, then the alias; return their names. If it fails they switch back.
+
+    `expected` and what is raised are `Registry.set_alias`'s.
+    """
+    followers = [e for e in following(ws, version.model, alias) if e.version != version.ref]
+    switched: list[Endpoint] = []
+    try:
+        for endpoint in followers if version.status != "retired" else ():
+            put_behind(ws, endpoint.name, endpoint.ref, version)
+            switched.append(endpoint)
+        registry.set_alias(version.model, alias, version.number, reason=reason, expected=expected, action=action)
+    except errors.SftError:
+        for endpoint in switched:
+            put_behind(ws, endpoint.name, endpoint.ref, registry.version(endpoint.ref))
+        raise
+    return tuple(endpoint.name for endpoint in followers)

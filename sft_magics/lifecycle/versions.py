@@ -78,7 +78,7 @@ def alias(
     `live` remembers what was live before as `previous`. An endpoint that cannot take the version keeps the old one, and
     the alias stays. Raises Refused for a retired version.
     """
-    from sft_magics.registry import Registry
+    from sft_magics.registry import UNSET, Registry
 
     ws = places.find(workspace)
     registry = Registry(ws)
@@ -93,11 +93,7 @@ def alias(
             )
         registry.drop_alias(found.model, alias, reason=reason)
         return registry.version(found.ref)
-    if found.status != "retired":
-        for endpoint in serve.following(ws, found.model, alias):
-            if endpoint.version != found.ref:
-                serve.put_behind(ws, endpoint.name, endpoint.ref, found)
-    registry.set_alias(found.model, alias, found.number, reason=reason)
+    serve.move_alias(ws, registry, found, alias, reason=reason, expected=UNSET)
     return registry.version(found.ref)
 
 

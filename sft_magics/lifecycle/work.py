@@ -14,6 +14,7 @@ from sft_magics.core.views import JobView
 from sft_magics.core.workspace import Workspace, new_id
 
 PROCESS = "sft_magics.lifecycle.process"
+LEFTOVERS = ("checkpoints", "best")  # a run's folders that nobody needs once its version is committed
 _LONGEST_DEATH = 20.0
 
 

@@ -10,7 +10,6 @@ from sft_magics.registry.catalog import Catalog
 
 LIVE = "live"
 PREVIOUS = "previous"
-PROMOTE = "promote"
 ROLLBACK = "rollback"
 
 

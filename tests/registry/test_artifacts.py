@@ -13,6 +13,7 @@ import pytest
 
 from sft_magics.core import errors
 from sft_magics.registry import ArtifactStore
+from tests.registry.house import flip
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -112,15 +113,6 @@ def test_a_flipped_byte_is_found(store: ArtifactStore, tmp_path: Path, checked_o
         assert f"The file model.safetensors of artifact {saved.id} is damaged" in caught.value.what
         assert f"blobs/{blob.parent.name}/{blob.name}" in caught.value.next_step
         assert "%sft_versions" in caught.value.next_step
-
-
-def flip(path: Path, where: int) -> None:
-    path.chmod(0o600)
-    with path.open("r+b") as file:
-        file.seek(where)
-        byte = file.read(1)[0]
-        file.seek(where)
-        file.write(bytes([byte ^ 1]))
 
 
 def test_saving_the_same_files_again_heals_a_damaged_blob(store: ArtifactStore, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import stat
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from sft_magics.engine import weights
 from sft_magics.registry import ArtifactStore
 from sft_magics.registry.artifacts import layout
 from sft_magics.registry.artifacts import packs as stored_packs
+from tests.registry.house import disk, flip, folder, make_writable, network, packs, same
 
 TYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool, torch.float8_e4m3fn]
 
@@ -27,45 +27,6 @@ TYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8,
 @pytest.fixture
 def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path / "artifacts")
-
-
-def network(head: int = 0) -> dict[str, torch.Tensor]:
-    """Return a small network: a body that is always the same and a head of its own."""
-    chance = torch.Generator().manual_seed(1)
-    body = {f"body.{n}.weight": torch.randn(256, 64 + n, generator=chance) for n in range(8)}
-    counts = {f"body.{n}.count": torch.zeros((), dtype=torch.int64) for n in range(8)}
-    own = torch.Generator().manual_seed(100 + head)
-    return {**body, **counts, "head.weight": torch.randn(3, 64, generator=own), "head.bias": torch.zeros(3)}
-
-
-def folder(path: Path, tensors: dict[str, torch.Tensor], **more: str) -> Path:
-    path.mkdir()
-    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
-    (path / "config.json").write_text("{}")
-    for name, text in more.items():
-        (path / name).write_text(text)
-    return path
-
-
-def packs(store: ArtifactStore) -> list[Path]:
-    return sorted((store.root / "packs").glob("*"))
-
-
-def flip(path: Path, where: int) -> None:
-    path.chmod(0o600)
-    with path.open("r+b") as file:
-        file.seek(where)
-        byte = file.read(1)[0]
-        file.seek(where)
-        file.write(bytes([byte ^ 4]))
-    path.chmod(0o400)
-
-
-def same(found: dict[str, torch.Tensor] | None, wanted: dict[str, torch.Tensor]) -> bool:
-    assert found is not None
-    return found.keys() == wanted.keys() and all(
-        found[k].dtype == t.dtype and found[k].shape == t.shape and torch.equal(found[k], t) for k, t in wanted.items()
-    )
 
 
 def test_a_checked_out_folder_is_loaded_from_packs(store: ArtifactStore, tmp_path: Path) -> None:
@@ -120,12 +81,6 @@ def test_ten_heads_on_one_body_take_the_room_of_one(store: ArtifactStore, tmp_pa
         assert same(weights.load(store.checkout(saved.id)), network(head))
     assert disk(store) < 1.1 * once
     assert len(packs(store)) == 10
-
-
-def disk(store: ArtifactStore) -> int:
-    found = {p.stat().st_ino: p.stat().st_size for p in store.root.rglob("*") if p.is_file()}
-    assert store.root.joinpath("views").exists() or found
-    return sum(found.values())
 
 
 def test_a_head_whose_size_is_the_body_s_is_found_too(store: ArtifactStore, tmp_path: Path) -> None:
@@ -245,11 +200,6 @@ def test_saving_the_same_tensors_again_heals_a_damaged_pack(store: ArtifactStore
     store.verify(saved.id)
 
 
-def make_writable(path: Path) -> Path:
-    path.chmod(0o600)
-    return path
-
-
 def test_lost_hints_are_found_again(store: ArtifactStore, tmp_path: Path) -> None:
     saved = [store.save(folder(tmp_path / str(head), network(head))) for head in range(3)]
     for wrong in (None, b"", b"[1]", b'["../../x"]', b"{}", b'["' + b"0" * 64 + b'"]'):
@@ -301,98 +251,6 @@ def test_a_type_that_torch_lacks_is_named(store: ArtifactStore, tmp_path: Path) 
     (source / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"ab")
     with pytest.raises(errors.ModelProblem, match="tensor strange has the type F8_E8M0"):
         weights.load(store.checkout(store.save(source).id))
-
-
-def test_collecting_keeps_what_is_needed_and_says_what_goes(store: ArtifactStore, tmp_path: Path) -> None:
-    saved = [store.save(folder(tmp_path / str(head), network(head))) for head in range(4)]
-    kept = [saved[1].id, saved[3].id]
-    assert store.collect(kept).artifacts == (), "what was saved just now may be on its way into the registry"
-    before = disk(store)
-    planned = store.collect(kept, 0.0, dry_run=True)
-    assert planned.artifacts == tuple(sorted((saved[0].id, saved[2].id)))
-    assert disk(store) == before
-    done = store.collect(kept, 0.0)
-    assert done == planned
-    assert store.ids() == sorted(kept)
-    assert before - disk(store) >= done.bytes > 0
-    for number in (1, 3):
-        store.verify(saved[number].id)
-        assert same(weights.load(store.checkout(saved[number].id)), network(number))
-    assert store.collect(kept, 0.0) == type(done)((), 0)
-    assert store.collect([], 0.0).artifacts == tuple(sorted(kept))
-    assert packs(store) == []
-    assert not any(store.blobs.all())
-
-
-def test_saving_again_begins_the_grace_anew(store: ArtifactStore, tmp_path: Path) -> None:
-    source = folder(tmp_path / "a", network())
-    saved = store.save(source)
-    long_ago = time.time() - 7200
-    os.utime(store.root / "manifests" / f"{saved.id}.json", (long_ago, long_ago))
-    assert store.collect([], dry_run=True).artifacts == (saved.id,)
-    store.save(source)
-    assert store.collect([]).artifacts == ()
-
-
-def test_a_pack_that_is_mostly_waste_is_written_anew(store: ArtifactStore, tmp_path: Path) -> None:
-    body = {f"t{n}": torch.full((1000,), float(n)) for n in range(10)}
-    big = store.save(folder(tmp_path / "big", body))
-    part = {"t2": body["t2"], "t7": body["t7"], "own": torch.ones(10)}
-    small = store.save(folder(tmp_path / "small", part))
-    view = store.checkout(small.id)
-    held = weights.load(view)
-    (old,) = [p for p in packs(store) if p.stat().st_size > 30_000]
-    planned = store.collect([small.id], 0.0, dry_run=True)
-    done = store.collect([small.id], 0.0)
-    assert done.artifacts == (big.id,)
-    assert planned == done
-    assert done.bytes > 30_000
-    assert not old.exists()
-    assert sum(p.stat().st_size for p in packs(store)) < 10_000
-    assert same(held, part), "what was loaded before stands"
-    assert same(weights.load(view), part), "the folder that was checked out before leads to the new pack"
-    assert store.checkout(small.id) == view
-    assert old.name not in {p.name for p in (view / places.FOLDER).iterdir()}
-    store.verify(small.id)
-
-
-def test_a_half_empty_pack_with_a_damaged_tensor_stays(store: ArtifactStore, tmp_path: Path) -> None:
-    body = {f"t{n}": torch.full((1000,), float(n)) for n in range(10)}
-    store.save(folder(tmp_path / "big", body))
-    small = store.save(folder(tmp_path / "small", {"t2": body["t2"]}))
-    (pack,) = packs(store)
-    read = layout.read(pack)
-    assert read is not None
-    flip(pack, read.tensors[2].start)
-    store.collect([small.id], 0.0)
-    assert pack.exists()
-    flip(pack, read.tensors[2].start)
-    store.verify(small.id)
-    store.collect([small.id], 0.0)
-    assert not pack.exists()
-    store.verify(small.id)
-
-
-def test_a_loader_that_read_the_index_before_a_collection_reads_it_again(
-    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    body = {f"t{n}": torch.full((1000,), float(n)) for n in range(10)}
-    store.save(folder(tmp_path / "big", body))
-    small = store.save(folder(tmp_path / "small", {"t2": body["t2"]}))
-    view = store.checkout(small.id)
-    read = places.read
-    asked: list[int] = []
-
-    def slowly(folder: Path) -> places.Index | None:
-        found = read(folder)
-        if not asked:
-            store.collect([small.id], 0.0)
-        asked.append(1)
-        return found
-
-    monkeypatch.setattr(places, "read", slowly)
-    assert same(weights.load(view), {"t2": body["t2"]})
-    assert len(asked) == 2
 
 
 def test_a_file_that_changes_while_it_is_saved_is_refused(

@@ -32,8 +32,11 @@ class Artifacts(ABC):
     """The seam of the artifact store: folders go in, ids come out, read-only folders come back."""
 
     @abstractmethod
-    def save(self, folder: Path) -> Artifact:
-        """Store the regular files under `folder`, durably; links and other special files raise ModelProblem."""
+    def save(self, folder: Path, without: Collection[str] = ()) -> Artifact:
+        """Store the regular files under `folder`, durably, but those named in `without`.
+
+        Links and other special files raise ModelProblem.
+        """
 
     @abstractmethod
     def checkout(self, artifact: str) -> Path:

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from sft_magics.core import weights
+
 CHUNK = 1 << 20
 _THREADS = 2
 
@@ -44,7 +46,9 @@ def sums(path: Path, parts: Sequence[tuple[int, int]], *, crc: bool = True) -> l
             return [(number, _sums(fd, *parts[number], crc=crc)) for number in numbers]
 
         with ThreadPoolExecutor(_THREADS) as pool:
-            found = dict(pair for pairs in pool.map(of, _shares(parts)) for pair in pairs)
+            found = dict(
+                pair for pairs in pool.map(of, weights.shares([size for _, size in parts], _THREADS)) for pair in pairs
+            )
     finally:
         os.close(fd)
     return [found[number] for number in range(len(parts))]
@@ -56,14 +60,3 @@ def _sums(fd: int, start: int, size: int, *, crc: bool) -> Sums:
         found.update(data)
         check = zlib.crc32(data, check) if crc else 0
     return Sums(found.hexdigest(), check)
-
-
-def _shares(parts: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Divide the parts among the threads, about the same bytes for each, and each in the order of the file."""
-    shares: list[list[int]] = [[] for _ in range(_THREADS)]
-    loads = [0] * _THREADS
-    for number in sorted(range(len(parts)), key=lambda number: -parts[number][1]):
-        least = loads.index(min(loads))
-        shares[least].append(number)
-        loads[least] += parts[number][1]
-    return [sorted(share) for share in shares]

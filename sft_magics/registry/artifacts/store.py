@@ -9,7 +9,7 @@ from pathlib import Path
 from sft_magics.core import weights
 from sft_magics.core.workspace import locked, sync_folder
 from sft_magics.registry.artifacts import collecting, files, hashing, layout, saving
-from sft_magics.registry.artifacts.base import Artifact, Artifacts, Collected, absent, damaged, in_words
+from sft_magics.registry.artifacts.base import OTHER, Artifact, Artifacts, Collected, absent, damaged, in_words
 from sft_magics.registry.artifacts.blobs import Blobs
 from sft_magics.registry.artifacts.layout import Layout
 from sft_magics.registry.artifacts.manifests import Content, Manifest, Manifests, Tensors
@@ -28,9 +28,9 @@ class ArtifactStore(Artifacts):
         self.views = Views(root / "views", self.blobs, self.packs)
         self._staging = root / "staging"
 
-    def save(self, folder: Path) -> Artifact:
+    def save(self, folder: Path, without: Collection[str] = ()) -> Artifact:
         """See `Artifacts.save`; identical content is stored once, and a damaged copy of it is put right."""
-        found = files.regular_files(folder)
+        found = {name: path for name, path in files.regular_files(folder).items() if name not in without}
         with self.writing(f"saving {folder.name}") as staging:
             added: list[Path] = []
             try:
@@ -223,8 +223,6 @@ class ArtifactStore(Artifacts):
 
 
 def _target(folder: Path, name: str) -> Path:
-    from sft_magics.registry.artifacts.base import OTHER
-
     target = folder / files.safe(name, OTHER)
     target.parent.mkdir(parents=True, exist_ok=True)
     return target
