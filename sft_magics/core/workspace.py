@@ -157,12 +157,15 @@ def new_id(prefix: str, taken: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the exclusive OS lock on `path`, waiting in the kernel's queue; released even if the process dies."""
+def locked(path: Path) -> Iterator[int]:
+    """Hold the exclusive OS lock on `path`, waiting in the kernel's queue; released even if the process dies.
+
+    The block gets the descriptor of the file.
+    """
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
+        yield fd
     finally:
         os.close(fd)
 

@@ -53,6 +53,19 @@ def append(path: Path, end: int, data: bytes) -> tuple[int, ...]:
         os.close(fd)
 
 
+def mark(fd: int, said: bytes) -> None:
+    """Say in an open file what was synced in another one; where that cannot be said, the next writer syncs again."""
+    with contextlib.suppress(OSError):
+        os.pwrite(fd, said, 0)
+
+
+def marked(fd: int) -> bytes:
+    """Return what `mark` said last; it cannot be ahead of what it speaks of, which was on the disk before."""
+    with contextlib.suppress(OSError):
+        return os.pread(fd, 64, 0)
+    return b""
+
+
 def _write(fd: int, data: bytes, at: int) -> None:
     rest = memoryview(data)
     while rest:

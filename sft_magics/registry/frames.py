@@ -22,6 +22,7 @@ from sft_magics.registry.state import Changes
 _MAGIC = b"SFTJ"
 _HEAD = struct.Struct(">4sIQII")
 _CRC = struct.Struct(">I")
+_MARK = struct.Struct(">QQI")
 HEADER = _HEAD.size + _CRC.size
 LARGEST = 1 << 30
 
@@ -36,6 +37,11 @@ class Frame:
     start: int
     end: int
     check: int
+
+    @property
+    def mark(self) -> bytes:
+        """The few bytes that tell this frame from every other."""
+        return _MARK.pack(self.sequence, self.end, self.check)
 
 
 def pack(sequence: int, previous: int, payload: bytes) -> bytes:

@@ -5,7 +5,8 @@
     registry.json.bak       the snapshot before, and
     registry.journal.bak    the journal that led from it to the present one: together they are the state again
     registry.journal.torn   what was cut off a journal's end: a write that was never acknowledged
-    registry.lock           held by the writer; the OS frees it however the process dies
+    registry.lock           held by the writer; the OS frees it however the process dies. In it: which frame is surely
+                            on the disk, so that the next writer need not sync what the last one has synced
 
 Readers take no lock: they look whether the journal has grown and read on from where they were. A compaction renames the
 new snapshot first and the new journal second, so that a reader between the two finds frames that it knows already.
@@ -54,6 +55,7 @@ class JournalStorage(RegistryStorage):
         self._migrations = migrations
         self._lock_file = self.path.with_suffix(".lock")
         self._quiet_until = 0
+        self._held = -1  # the descriptor of the lock's file, of use to its holder only
 
     def key(self) -> Path:
         """See `RegistryStorage.key`."""
@@ -106,6 +108,7 @@ class JournalStorage(RegistryStorage):
             if isinstance(error, OSError):
                 raise errors.from_os_error(error, "writing the registry") from error
             raise
+        disk.mark(self._held, frame.mark)
         _cache.put(self.path, Known(stamp, frame, new, known.base, known.snapshot, known.size))
         self._compact_if_long(frame.end, known.size)
 
@@ -230,7 +233,7 @@ class JournalStorage(RegistryStorage):
         with contextlib.ExitStack() as stack:
             with _in_words("opening the registry for a change"):
                 self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                stack.enter_context(locked(self._lock_file))
+                self._held = stack.enter_context(locked(self._lock_file))
             yield
 
     def settled(self) -> State:
@@ -265,8 +268,9 @@ class JournalStorage(RegistryStorage):
         with _in_words("opening the registry for a change"):
             if known.last is _NOTHING or known.base != known.snapshot or not self.path.exists():
                 known = self._begun(known)
-            elif (seen := _cache.get(self.path)) is None or seen.last.check != known.last.check:
+            elif disk.marked(self._held) != known.last.mark:
                 disk.sync(self.journal)  # who wrote the last frame may have been killed before it was on the disk
+                disk.mark(self._held, known.last.mark)
         _cache.put(self.path, known)
         return known
 
@@ -341,6 +345,7 @@ class JournalStorage(RegistryStorage):
         aside.replace(self.path)
         sync_folder(self.path.parent)
         self._quiet_until = 0
+        self._held = -1  # the descriptor of the lock's file, of use to its holder only
         return self._new_journal(state, len(data))
 
     def _first_frame(self, state: State) -> bytes:

@@ -18,6 +18,7 @@ from typing import Any
 from sft_magics.core import codec, errors
 
 _DEEPEST = 60
+_AS_THEY_ARE = frozenset({str, bool, type(None)})
 _LEADING = re.compile(rb'\{(?:"\w+":(?:"[^"\\]*"|-?\d{1,15}|true|false|null),){1,3}')
 _LARGEST = 10**4000  # Python reads no longer number from text (sys.int_info.default_max_str_digits)
 
@@ -83,6 +84,8 @@ def _key(key: Any) -> str:
 
 
 def _tagged(value: Any, where: str, depth: int) -> Any:
+    if type(value) in _AS_THEY_ARE:
+        return value
     if depth > _DEEPEST:
         raise _refused(value, f"nested {_DEEPEST} deep in {where[:60]}", "flatten it.")
     if isinstance(value, Mapping):

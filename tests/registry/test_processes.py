@@ -1,5 +1,6 @@
 """Many processes on one registry, and processes that are killed."""
 
+import os
 import random
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from sft_magics.core.workspace import Workspace
 from sft_magics.registry import Registry
-from sft_magics.registry.testing import a_model
+from sft_magics.registry.testing import a_model, a_version
 
 WRITER = Path(__file__).with_name("writer.py")
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +72,35 @@ def test_four_writers_lose_nothing_and_a_reader_sees_whole_states(registry: Regi
     assert all(own == sorted(own) and len(own) == 25 for own in numbers)
     assert check_whole(registry) == 100
     assert len(seen) > 5, "the reader must have looked while they wrote"
+
+
+def synced_first(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return how often the next change syncs the journal before it writes its own frame."""
+    calls: list[str] = []
+    with monkeypatch.context() as patched:
+        for name in ("fsync", "fdatasync", "pwrite"):
+            real = getattr(os, name)
+            patched.setattr(os, name, lambda *args, name=name, real=real: (calls.append(name), real(*args))[1])
+        registry.commit_version(a_version("pets"))
+    return calls[: calls.index("fdatasync")].count("fsync")
+
+
+def test_a_writer_syncs_what_another_was_killed_before_it_could_and_nothing_else(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.commit_version(a_version("pets"))
+    writer = start(registry.workspace, 3)
+    begin(writer)
+    assert acknowledged(writer) == [2, 3, 4]
+    assert synced_first(registry, monkeypatch) == 0, "the other writer said that its last frame is on the disk"
+    lock = registry.workspace.registry / "registry.lock"
+    said = lock.read_bytes()
+    writer = start(registry.workspace, 1)
+    begin(writer)
+    assert acknowledged(writer) == [6]
+    lock.write_bytes(said)  # as if it had been killed between its write and its sync
+    assert synced_first(registry, monkeypatch) == 1
+    assert synced_first(registry, monkeypatch) == 0
 
 
 @pytest.mark.crash
