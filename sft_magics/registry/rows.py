@@ -8,10 +8,12 @@ What JSON cannot say is tagged, so that it comes back as it was put in:
 numpy and torch scalars become the Python numbers they hold. Anything else is refused by name, and nothing is changed.
 """
 
+import contextlib
+import gc
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,39 @@ class Row:
         """Return the data for the caller alone."""
         copied: dict[str, Any] = codec.copied(self.data)
         return copied
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector from looking through hundreds of new rows, none of them garbage: it doubles the time.
+
+    Nothing may be waited for within the block.
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
+
+
+def parse(rows: Iterable[Row]) -> None:
+    """Parse rows all at once, which takes less than one after the other; those with tags wait for their own turn."""
+    waiting = [row for row in rows if row._data is None and b'{"$' not in row.raw]
+    with uncollected():
+        for row, data in zip(waiting, json.loads(b"[" + b",".join(row.raw for row in waiting) + b"]"), strict=True):
+            row._data = data
+
+
+def leading(rows: Sequence[Row]) -> list[dict[str, Any] | None]:
+    """Return what `Row.leading` does of each row, all at once."""
+    parsed = [row._data for row in rows]
+    found = [(i, match[0]) for i, row in enumerate(rows) if parsed[i] is None and (match := _LEADING.match(row.raw))]
+    heads = json.loads(b"[" + b",".join(head[:-1] + b"}" for _, head in found) + b"]")
+    for (i, _), head in zip(found, heads, strict=True):
+        parsed[i] = head
+    return parsed
 
 
 def encode(data: Mapping[str, Any]) -> bytes:

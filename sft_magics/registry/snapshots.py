@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sft_magics.registry.rows import Row
+from sft_magics.registry.rows import Row, uncollected
 from sft_magics.registry.state import State, TableState
 
 META = "_meta"
@@ -58,7 +58,8 @@ def decode(raw: bytes) -> Snapshot:
     digest.update(memoryview(raw)[head.end(3) :])
     if digest.hexdigest().encode() != head[3]:
         raise DamagedError("its checksum does not match")
-    return Snapshot(State(_tables(raw), int(head[2])), int(head[1]), len(raw))
+    with uncollected():
+        return Snapshot(State(_tables(raw), int(head[2])), int(head[1]), len(raw))
 
 
 def _tables(raw: bytes) -> dict[str, TableState]:

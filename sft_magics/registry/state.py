@@ -5,12 +5,10 @@ one, so a snapshot is a reference, a transaction that fails is forgotten, and wh
 comparing the two states by identity.
 """
 
-import gc
-import json
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
-from sft_magics.registry.rows import Row
+from sft_magics.registry.rows import Row, leading, parse
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -141,8 +139,10 @@ class TableState:
         index = self._indexes.get(fields)
         if index is None:
             found: dict[tuple[Any, ...], list[int]] = {}
-            for number, row in self.in_order():
-                key = _key(row, fields)
+            ordered = self.in_order()
+            heads = leading([row for _, row in ordered])
+            for (number, row), head in zip(ordered, heads, strict=True):
+                key = _key(row, head, fields)
                 if key is not None:
                     found.setdefault(key, []).append(number)
             index = PersistentMap.of(_by_hash, {k: tuple(v) for k, v in found.items()})
@@ -153,9 +153,10 @@ class TableState:
         self, number: int, old: Row | None, new: Row | None
     ) -> dict[Fields, PersistentMap[tuple[Any, ...], tuple[int, ...]]]:
         indexes = dict(self._indexes)
+        heads = [None if row is None or not indexes else row.leading() for row in (old, new)]
         for fields, index in self._indexes.items():
-            before = None if old is None else _key(old, fields)
-            after = None if new is None else _key(new, fields)
+            before = None if old is None else _key(old, heads[0], fields)
+            after = None if new is None else _key(new, heads[1], fields)
             if before == after:
                 continue
             if before is not None:
@@ -167,24 +168,16 @@ class TableState:
         return indexes
 
     def parse(self) -> None:
-        """Parse all rows at once, which takes less than one after the other."""
-        waiting = [row for _, row in self.rows.items() if row._data is None and b'{"$' not in row.raw]
-        if len(waiting) < 64:
-            return
-        running = gc.isenabled()
-        gc.disable()  # nothing here is garbage, and looking for it doubles the time
-        try:
-            parsed = json.loads(b"[" + b",".join(row.raw for row in waiting) + b"]")
-        finally:
-            if running:
-                gc.enable()
-        for row, data in zip(waiting, parsed, strict=True):
-            row._data = data
+        """Parse all rows at once."""
+        parse(row for _, row in self.rows.items())
 
 
-def _key(row: Row, fields: Fields) -> tuple[Any, ...] | None:
-    """Return the row's key in an index; None where it lacks a field or has one that cannot be looked up."""
-    data = row.leading()
+def _key(row: Row, head: dict[str, Any] | None, fields: Fields) -> tuple[Any, ...] | None:
+    """Return the key in an index of a row, `head` being its first fields.
+
+    It is None where the row lacks a field or has one that cannot be looked up.
+    """
+    data = head
     if data is None or any(f not in data for f in fields):
         data = row.data
     if any(f not in data for f in fields):

@@ -44,7 +44,13 @@ class Tables:
 
     def _rows(self, table: str, cls: type[T], **match: Hashable) -> list[T]:
         """Return the records whose fields equal `match`, oldest first."""
-        return [_record(cls, row) for _, row in self.storage.state().table(table).find(match)]
+        from sft_magics.registry.rows import parse, uncollected
+
+        found = [row for _, row in self.storage.state().table(table).find(match)]
+        with uncollected():
+            if len(found) > 1:
+                parse(found)
+            return [_record(cls, row) for row in found]
 
     def _count(self, table: str, **match: Hashable) -> int:
         return self.storage.state().table(table).count(match)
