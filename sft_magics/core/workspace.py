@@ -8,7 +8,6 @@ between workspaces in a cache folder: `SFT_CACHE`, else `~/.cache/sft_magics`.
 import contextlib
 import fcntl
 import os
-import secrets
 import shutil
 import tempfile
 import time
@@ -150,7 +149,7 @@ def sync_folder(folder: Path) -> None:
 def new_id(prefix: str, taken: Path) -> str:
     """Return a short id such as `run-7f3a` that names no folder in `taken` yet."""
     for length in (2, 2, 2, 3, 4, 8):
-        name = f"{prefix}-{secrets.token_hex(length)}"
+        name = f"{prefix}-{os.urandom(length).hex()}"
         if not (taken / name).exists():
             return name
     raise errors.WorkspaceProblem(f"No free id is left in {taken}.", "remove old folders there.")

@@ -166,13 +166,13 @@ def _ours(folder: Path, options: argparse.Namespace) -> dict[str, Callable[[], A
 
     return {
         "fill": fill,
-        "warm": registry.models,
+        "warm": lambda: registry.versions("model-7"),
         "create": lambda: registry.commit_version(a_version(chance.choice(names))),
         "list": lambda: registry.versions(chance.choice(names)),
         "alias": lambda: registry.set_alias(chance.choice(names), "live", chance.randint(1, least)),
         "search": search,
         "open": opened,
-        "many": lambda: [registry.commit_version(a_version(chance.choice(names))) for _ in range(50)],
+        "many": lambda: [registry.commit_version(a_version(chance.choice(names))) for _ in range(100)],
     }
 
 
@@ -211,13 +211,13 @@ def _mlflow(folder: Path, options: argparse.Namespace) -> dict[str, Callable[[],
 
     return {
         "fill": fill,
-        "warm": lambda: client.get_registered_model("model-7"),
+        "warm": lambda: client.search_model_versions("name='model-7'", max_results=1000),
         "create": lambda: create(chance.choice(names)),
         "list": listed,
         "alias": lambda: client.set_registered_model_alias(chance.choice(names), "live", chance.randint(1, least)),
         "search": search,
         "open": lambda: _open_mlflow(uri),
-        "many": lambda: [create(chance.choice(names)) for _ in range(50)],
+        "many": lambda: [create(chance.choice(names)) for _ in range(100)],
     }
 
 
