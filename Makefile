@@ -13,7 +13,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.stamp-setup
 DEMO    ?= lab
 DEMO_OUT := build/demo
-SAMPLES := minilm reviews
+SAMPLES := minilm reviews lite0 digits
 
 # Commands that the environment installs find each other, also from a notebook's `!` lines and a terminal in JupyterLab.
 export PATH := $(CURDIR)/$(BIN):$(PATH)

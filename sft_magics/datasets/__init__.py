@@ -1,6 +1,7 @@
 """What a model learns from: load, check, split and fingerprint labeled data, and read it back."""
 
 from sft_magics.datasets.building import build, combine
+from sft_magics.datasets.pictures import is_picture, thumbnail
 from sft_magics.datasets.samples import SAMPLES
 from sft_magics.datasets.sources import Loaded, frame_of, id_label_pairs, load, read_table, texts_of
 from sft_magics.datasets.tables import read_rows, rows
@@ -12,9 +13,11 @@ __all__ = [
     "combine",
     "frame_of",
     "id_label_pairs",
+    "is_picture",
     "load",
     "read_rows",
     "read_table",
     "rows",
     "texts_of",
+    "thumbnail",
 ]

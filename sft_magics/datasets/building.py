@@ -26,7 +26,10 @@ _BINS = 24
 
 @dataclass
 class Rows:
-    """Labeled texts on their way to a file; `splits` are those that were given, None where none was."""
+    """Labeled texts on their way to a file; `splits` are those that were given, None where none was.
+
+    For images `texts` are paths, `hashes` the SHA-256 of each file and `sides` its shorter side.
+    """
 
     texts: list[str]
     labels: list[str]
@@ -34,6 +37,8 @@ class Rows:
     findings: tuple[Finding, ...] = ()
     empty_classes: tuple[str, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
+    hashes: list[str] = field(default_factory=list)
+    sides: list[int] = field(default_factory=list)
 
 
 def build(
@@ -46,7 +51,7 @@ def build(
     split: str | None = None,
     validation: float = 0.15,
     seed: int = 0,
-    task: str = "text-classification",
+    broken: str = "refuse",
     progress: Progress | None = None,
 ) -> Dataset:
     """Load `source` (see `sources.load`), check and split it, write its rows, and return the record; registers nothing.
@@ -55,10 +60,13 @@ def build(
     before it, and its test rows stay a third split. Raises DataProblem, NotFound, UsageProblem, WorkspaceProblem.
     """
     references.check_name(name, "dataset")
-    loaded = load(source, text=text, label=label, split=split, progress=progress)
+    loaded = load(source, text=text, label=label, split=split, broken=broken, progress=progress)
     about = {"columns": loaded.columns, "license": loaded.license}
-    rows = Rows(loaded.texts, loaded.labels, loaded.splits, loaded.findings, loaded.empty_classes, about)
-    return _settle(name, rows, loaded.source, workspace, validation, seed, task=task)
+    rows = Rows(
+        loaded.texts, loaded.labels, loaded.splits, loaded.findings, loaded.empty_classes, about, loaded.hashes,
+        loaded.sides,
+    )  # fmt: skip
+    return _settle(name, rows, loaded.source, workspace, validation, seed, task=loaded.task)
 
 
 def combine(
@@ -132,20 +140,23 @@ def _settle(
     if not 0.0 < validation < 1.0:
         raise errors.UsageProblem(f"--validation cannot be {validation}: it is a fraction.", "write --validation 0.15.")
     checks.check_classes(source, rows.labels)
-    keys = [splits.normalized(text) for text in rows.texts]
+    keys = rows.hashes or [splits.normalized(text) for text in rows.texts]
     assigned = splits.assign(keys, rows.labels, rows.splits, validation, seed)
-    checked = Checked(keys, rows.texts, rows.labels, assigned, rows.empty_classes)
+    checked = Checked(keys, rows.texts, rows.labels, assigned, rows.empty_classes, "image" if rows.hashes else "text")
     checks.check_trained(source, checked)
-    ordered = sorted(zip(rows.texts, rows.labels, assigned, strict=True))
-    table = sorted(zip(ids([row[0] for row in ordered]), *zip(*ordered, strict=True), strict=True))
-    mark = fingerprint(ordered)
+    ordered = sorted(zip(rows.hashes or rows.texts, rows.labels, assigned, rows.texts, strict=True))
+    mark = fingerprint((content, label, split) for content, label, split, _ in ordered)
+    names = ids([content for content, *_ in ordered])
+    table = sorted(
+        (key, text, label, split, content) for key, (content, label, split, text) in zip(names, ordered, strict=True)
+    )
     file = Path("datasets") / name / f"{mark[: tables.NAME_DIGITS]}.parquet"
-    tables.write(ws.root / file, list(zip(*table, strict=True)))
+    tables.write(ws.root / file, list(zip(*table, strict=True))[: 5 if rows.hashes else 4])
     labels = _label_order(rows.labels, first)
     counts = Counter(assigned)
     pairs = Counter(zip(assigned, rows.labels, strict=True))
     present = [split for split in (splits.TRAIN, splits.VALIDATION, splits.TEST) if counts[split]]
-    lengths, edges = histogram([len(text.split()) for text in rows.texts])
+    lengths, edges = histogram(rows.sides or [len(text.split()) for text in rows.texts])
     return Dataset(
         name=name,
         source=source,
@@ -173,11 +184,11 @@ def _label_order(labels: Sequence[str], first: tuple[str, ...]) -> tuple[str, ..
         return (*first, *sorted(rest))
 
 
-def _examples(table: Sequence[tuple[str, str, str, str]], labels: Sequence[str]) -> tuple[Example, ...]:
+def _examples(table: Sequence[tuple[str, str, str, str, str]], labels: Sequence[str]) -> tuple[Example, ...]:
     """Return the first few rows of each class in the order of ids, which is as good as drawn by lot."""
     most = max(1, min(EXAMPLES_PER_CLASS, MOST_EXAMPLES // len(labels)))
     found: dict[str, list[Example]] = {label: [] for label in labels[:MOST_EXAMPLES]}
-    for _, text, label, split in table:
+    for _, text, label, split, _ in table:
         kept = found.get(label)
         if kept is not None and len(kept) < most:
             shown = text if len(text) <= _EXAMPLE_CHARACTERS else text[: _EXAMPLE_CHARACTERS - 3] + "..."

@@ -16,13 +16,14 @@ _LOPSIDED = 5.0
 
 @dataclass(frozen=True)
 class Checked:
-    """Split rows as the checks see them; `keys` are the normalized texts."""
+    """Split rows as the checks see them; `keys` are the normalized texts, or the hashes of the images."""
 
     keys: Sequence[str]
     texts: Sequence[str]
     labels: Sequence[str]
     splits: Sequence[str]
     empty_classes: Sequence[str] = ()
+    noun: str = "text"
 
 
 def check_classes(where: str, labels: Sequence[str]) -> None:
@@ -76,7 +77,7 @@ def _conflicts(rows: Checked) -> list[Finding]:
     first = next(i for i, key in enumerate(rows.keys) if key in clashing)
     which = " and ".join(sorted(_short(label, 30) for label in labels[rows.keys[first]]))
     message = (
-        f"{_count(len(clashing), 'text has', 'texts have')} more than one label, such as "
+        f"{_count(len(clashing), f'{rows.noun} has', f'{rows.noun}s have')} more than one label, such as "
         f"“{_short(rows.texts[first])}”: {which}."
     )
     return [Finding("warning", "conflicting_labels", message)]
@@ -152,7 +153,8 @@ def _duplicates(rows: Checked) -> list[Finding]:
     if not again:
         return []
     verb = "repeats" if again == 1 else "repeat"
-    message = f"{_count(again, 'row', 'rows')} {verb} a text that is there already (but for case and spaces)."
+    like = "" if rows.noun == "image" else " (but for case and spaces)"
+    message = f"{_count(again, 'row', 'rows')} {verb} {_article(rows.noun)} that is there already{like}."
     return [Finding("info", "duplicates", message)]
 
 
@@ -162,6 +164,10 @@ def _long(rows: Checked) -> list[Finding]:
         return []
     message = f"{_count(n, 'text is', 'texts are')} longer than {LONG_WORDS} words: most bases read only the beginning."
     return [Finding("info", "long_texts", message)]
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _count(n: int, one: str, many: str) -> str:

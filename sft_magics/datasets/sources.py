@@ -3,13 +3,13 @@
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.core import errors
 from sft_magics.core.records import Finding
-from sft_magics.datasets import columns, samples
+from sft_magics.datasets import columns, image_samples, image_sources, samples
 from sft_magics.datasets.files import Columns, read_file
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ class Loaded:
     """Labeled texts, one entry a row, in the order of the source.
 
     `splits` holds train, validation, test or None (not said) a row. `columns` maps text, label and split to the names
-    of the source's columns. `empty_classes` are declared by a categorical column and met in no row.
+    of the source's columns. `empty_classes` are declared by a categorical column and met in no row. For images `texts`
+    holds the path of each file, `hashes` its SHA-256 and `sides` its shorter side in pixels.
     """
 
     source: str
@@ -35,6 +36,9 @@ class Loaded:
     license: str = ""
     findings: tuple[Finding, ...] = ()
     empty_classes: tuple[str, ...] = ()
+    hashes: list[str] = field(default_factory=list)
+    sides: list[int] = field(default_factory=list)
+    task: str = "text-classification"
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -53,13 +57,16 @@ def load(
     text: str | None = None,
     label: str | None = None,
     split: str | None = None,
+    broken: str = "refuse",
     progress: Progress | None = None,
 ) -> Loaded:
-    """Load labeled texts from `sample:NAME`, a .csv, .tsv, .jsonl or .parquet path, or a DataFrame.
+    """Load labeled texts or images from `sample:NAME`, a .csv, .tsv, .jsonl or .parquet path, a DataFrame, or a folder
+    with a folder of images for each class. A column of image paths makes a table one of images.
 
     `text`, `label` and `split` name columns; without them they are found by name and content. `split="none"` ignores a
     split column. Labels become strings (1.0 becomes "1"). Rows without a text or a label are left out and reported in
-    `findings`. Raises DataProblem and NotFound.
+    `findings`. Images that cannot be read are refused by name, or left out with `broken="skip"`. Raises DataProblem and
+    NotFound.
     """
     if isinstance(source, str) and source.startswith(samples.PREFIX):
         if any((text, label, split)):
@@ -67,11 +74,40 @@ def load(
                 "A sample has its own columns: --text, --label and --split do not go with it.",
                 f"%sft_data NAME {source}",
             )
-        texts, labels, license_ = samples.read_sample(source.removeprefix(samples.PREFIX), progress)
-        return Loaded(source, texts, labels, [None] * len(texts), {}, license_)
+        return _sample(source, progress or _silent)
+    if image_sources.is_folder(source):
+        if any((text, label, split)):
+            raise errors.UsageProblem(
+                "A folder of images has no columns: --text, --label and --split do not go with it.",
+                f"%sft_data NAME {source}",
+            )
+        return image_sources.load_folder(source, broken, progress or _silent)
     table = read_columns(source)
-    roles = columns.assign(table, text, label, split)
-    return _clean(table, roles)
+    roles = columns.assign(table, text or _image_column(table, label), label, split)
+    found = _clean(table, roles)
+    if image_sources.paths_in(table.values[roles.text]):
+        return image_sources.resolve(found, source, broken, progress or _silent)
+    return found
+
+
+def _image_column(table: Columns, label: str | None) -> str | None:
+    """Return the only column that holds the names of image files, if there is one."""
+    found = [name for name, cells in table.values.items() if name != label and image_sources.paths_in(cells)]
+    return found[0] if len(found) == 1 else None
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Hear nothing."""
+
+
+def _sample(source: str, progress: Progress) -> Loaded:
+    name = source.removeprefix(samples.PREFIX)
+    if name in image_samples.SAMPLES:
+        folder = image_samples.folder_of(name, progress)
+        found = image_sources.load_folder(folder, "refuse", progress)
+        return replace(found, source=source, license=image_samples.SAMPLES[name][2])
+    texts, labels, license_ = samples.read_sample(name, progress)
+    return Loaded(source, texts, labels, [None] * len(texts), {}, license_)
 
 
 def read_columns(source: Any) -> Columns:
@@ -130,7 +166,7 @@ def _check_is_file(source: str) -> None:
     """Say what is meant when a source is neither a file nor has the look of one."""
     if Path(source).suffix or "/" in source or Path(source).expanduser().exists():
         return
-    known = f"Did you mean '{samples.PREFIX}{source}'?" if source in samples.SAMPLES else ""
+    known = f"Did you mean '{samples.PREFIX}{source}'?" if source in samples.every() else ""
     here = [p.name for p in Path().iterdir() if p.suffix in (".csv", ".tsv", ".jsonl", ".parquet")]
     hint = known or errors.did_you_mean(source, [Path(name).stem for name in here] + here).strip()
     raise errors.NotFound(

@@ -1,4 +1,7 @@
-"""The Parquet file of a data set: columns id, text, label, split, all strings, in the order of their ids."""
+"""The Parquet file of a data set: columns id, text, label, split, all strings, in the order of their ids.
+
+Of images `text` is the path of the file and a fifth column, sha256, what it held when it was loaded.
+"""
 
 import io
 from collections.abc import Sequence
@@ -13,16 +16,16 @@ from sft_magics.datasets.fingerprints import fingerprint
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-COLUMNS = ("id", "text", "label", "split")
+COLUMNS = ("id", "text", "label", "split", "sha256")
 NAME_DIGITS = 12
 
 
 def write(path: Path, columns: Sequence[Sequence[str]]) -> None:
-    """Replace `path` by a table of the four columns, durably; raises WorkspaceProblem."""
+    """Replace `path` by a table of the four columns, or five, durably; raises WorkspaceProblem."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.table(dict(zip(COLUMNS, (pa.array(c, pa.string()) for c in columns), strict=True)))
+    table = pa.table(dict(zip(COLUMNS, (pa.array(c, pa.string()) for c in columns), strict=False)))
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     try:
@@ -47,14 +50,17 @@ def read_rows(path: Path, split: str | None = None) -> "DataFrame":
 
     name = path.parent.name
     try:
-        table = pq.read_table(io.BytesIO(path.read_bytes()), columns=list(COLUMNS))
+        table = pq.read_table(io.BytesIO(path.read_bytes()))
     except FileNotFoundError as error:
         raise errors.DataProblem(
             f"The rows of dataset {name} are gone: there is no {path}.", f"%sft_data {name} SOURCE loads them again."
         ) from error
     except (pa.ArrowException, OSError) as error:
         raise _damaged(name, path) from error
-    columns = [table.column(c).to_pylist() for c in COLUMNS[1:]]
+    content = "sha256" if "sha256" in table.column_names else "text"
+    if not {content, *COLUMNS[:4]} <= set(table.column_names):
+        raise _damaged(name, path)
+    columns = [table.column(c).to_pylist() for c in (content, "label", "split")]
     if not fingerprint(zip(*columns, strict=True)).startswith(path.stem):
         raise _damaged(name, path)
     frame: DataFrame = table.to_pandas()

@@ -14,12 +14,12 @@ from sft_magics.engine import checkpoints, optimizers, scoring
 from sft_magics.engine.batching import epoch_batches, padding_waste
 from sft_magics.engine.checkpoints import Progressed
 from sft_magics.engine.hardware import Hardware
+from sft_magics.engine.loading import Loader
 from sft_magics.engine.tasks import Batch, Encoded, Measured, Task
 
 _TELL_SECONDS = 0.1
 _BAD_IN_A_ROW = 3
 _SMOOTHING = 0.9
-_CLIP = 1.0
 
 
 @dataclass
@@ -48,8 +48,9 @@ class Loop:
         self.plan = plan
         self.state = Progressed()
         self.task = plan.task
-        self.task.model.to(plan.hardware.device)
-        self.optimizer = optimizers.adamw(self.task.model, plan.options["lr"], plan.options["weight_decay"])
+        plan.hardware.place(self.task.model)
+        self.optimizer = optimizers.build(self.task.model, plan.options)
+        self.loader = Loader(self._batch_of, int(plan.options.get("workers", 0)), plan.steps)
         self.stopping = False
         self.best_measured: Measured | None = None  # of the weights in `best`, if this process measured them
         self._bad = 0
@@ -72,6 +73,12 @@ class Loop:
 
     def run(self) -> bool:
         """Train to the end of the plan; False when it was stopped before."""
+        try:
+            return self._run()
+        finally:
+            self.loader.close()
+
+    def _run(self) -> bool:
         self._resume("Going on")
         self._announce()
         self.task.model.train()
@@ -142,19 +149,30 @@ class Loop:
         )
 
     def _batches_of(self, epoch: int) -> list[list[int]]:
-        if self._order[0] != epoch:
+        order = self._order  # a thread of the loader may be an epoch ahead
+        if order[0] != epoch:
             options = self.plan.options
-            self._order = (epoch, epoch_batches(self.plan.train.lengths, options["batch"], options["seed"], epoch))
-        return self._order[1]
+            order = (epoch, epoch_batches(self.plan.train.lengths, options["batch"], options["seed"], epoch))
+            self._order = order
+        return order[1]
+
+    def _batch_of(self, step: int) -> Batch:
+        epoch, place = divmod(step, self.plan.batches)
+        return self.task.collate(self.plan.train, self._batches_of(epoch)[place], epoch)
 
     def _one_step(self) -> None:
-        epoch, place = divmod(self.state.step, self.plan.batches)
-        indices = self._batches_of(epoch)[place]
         options = self.plan.options
-        lr = optimizers.rate(self.state.step, self.plan.steps, options["lr"], options["warmup"]) * self.state.rate_scale
+        schedule = options.get("schedule", "linear")
+        lr = optimizers.rate(self.state.step, self.plan.steps, options["lr"], options["warmup"], schedule)
+        lr *= self.state.rate_scale
         optimizers.set_rate(self.optimizer, lr)
-        loss = self._gradients(indices)
-        norm = torch.nn.utils.clip_grad_norm_(self.task.model.parameters(), _CLIP, foreach=True)
+        batch = self.loader.take(self.state.step)
+        size = len(next(iter(batch.values())))
+        loss = self._gradients(batch, size)
+        clip = float(options.get("clip", 1.0)) or math.inf
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.task.model.parameters() if p.grad is not None])
+        if clip < math.inf:
+            torch.nn.utils.clip_grads_with_norm_(self.task.model.parameters(), clip, norm, foreach=True)
         sound = bool(torch.isfinite(loss) & torch.isfinite(norm))
         if sound:
             self.optimizer.step()
@@ -164,36 +182,35 @@ class Loop:
             self._bad_step("gradient" if bool(torch.isfinite(loss)) else "loss")
             return
         self._bad = 0
-        self._rows += len(indices)
+        self._rows += size
         self._pending.append(loss)
         if time.monotonic() - self._told_at >= _TELL_SECONDS or self.state.step == self.plan.steps:
             self._tell(lr)
 
-    def _gradients(self, indices: list[int]) -> torch.Tensor:
+    def _gradients(self, batch: Batch, size: int) -> torch.Tensor:
         """Return the batch's loss with its gradients in place; a GPU that runs out of memory takes it in more parts."""
         while True:
             try:
-                return self._in_parts(indices)
+                return self._in_parts(batch, size)
             except torch.cuda.OutOfMemoryError:
-                if self._parts >= len(indices):
+                if self._parts >= size:
                     raise
             # Outside the handler: the exception's traceback would hold the tensors that have to go.
             self.optimizer.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
             self._parts *= 2
-            size = -(-self.plan.options["batch"] // self._parts)
-            what = f"The GPU's memory is full: batches are taken in parts of {size} rows; the steps stay the same."
+            part = -(-self.plan.options["batch"] // self._parts)
+            what = f"The GPU's memory is full: batches are taken in parts of {part} rows; the steps stay the same."
             self._say(Remark("warning", what))
 
-    def _in_parts(self, indices: list[int]) -> torch.Tensor:
-        size = -(-len(indices) // self._parts)
+    def _in_parts(self, batch: Batch, rows: int) -> torch.Tensor:
+        size = -(-rows // self._parts)
         total = torch.zeros((), device=self.plan.hardware.device)
-        for start in range(0, len(indices), size):
-            part = indices[start : start + size]
-            batch = self._to_device(self.task.collate(self.plan.train, part))
+        for start in range(0, rows, size):
+            part = self._to_device({k: v[start : start + size] for k, v in batch.items()})
             with self.plan.hardware.autocast():
-                loss = self.task.loss(batch)
-            share = loss * (len(part) / len(indices))
+                loss = self.task.loss(part)
+            share = loss if size >= rows else loss * (min(size, rows - start) / rows)
             share.backward()
             total += share.detach()
         return total
@@ -218,6 +235,7 @@ class Loop:
             )
         self._bad = 0
         self._pending = []
+        self.loader.forget()
         if self._resume("Three steps in a row were not numbers: going back, at half the rate,"):
             self.state.rate_scale = 0.5
             self._announce()  # views drop the curve beyond the checkpoint

@@ -27,7 +27,8 @@ class Predictor:
                 f"The weights in {folder} are not whole: {', '.join(self._task.fresh[:4])} would start fresh.",
                 "%sft_versions lists versions that can answer.",
             )
-        self._task.model.to(self.hardware.device)
+        self.hardware = self.hardware.suited(self._task.model)
+        self.hardware.place(self._task.model)
         self._task.model.eval()
         if self.hardware.bf16:
             _cast_once(self._task.model)

@@ -61,7 +61,7 @@ def load(start: dict[str, Any], labels: list[str], seed: int) -> Pretrained:
     """
     path = str(start["path"])
     if start["kind"] == "folder":
-        _check_folder(Path(path))
+        check_folder(Path(path))
     local = start["kind"] == "folder" or not _hub_answers()
     tensors = weights.load(Path(path)) if start["kind"] == "folder" else None
     torch.manual_seed(seed)
@@ -75,7 +75,7 @@ def load(start: dict[str, Any], labels: list[str], seed: int) -> Pretrained:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local, trust_remote_code=False)
         model, info = _built(path, tensors, local, settings)
     fresh, left_out = _check_fit(path, info)
-    _check_finite(path, model)
+    check_finite(path, model.state_dict())
     fresh += _fit_head(model, stored.id2label, labels, fresh)
     return Pretrained(model, tokenizer, fresh, left_out)
 
@@ -135,7 +135,8 @@ def _hub_answers() -> bool:
     return True
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds no configuration or no weights."""
     if not (folder / "config.json").is_file():
         raise errors.ModelProblem(f"The folder {folder} holds no model: there is no config.json in it.", _OTHER_BASE)
     if not any(any(folder.glob(name)) for name in ("*.safetensors", "pytorch_model*.bin", core_weights.INDEX)):
@@ -188,8 +189,9 @@ def _of_a_head(name: str) -> bool:
     return any(f".{name}".startswith(f".{head}") or f".{head}" in name for head in _HEADS)
 
 
-def _check_finite(path: str, model: nn.Module) -> None:
-    bad = [n for n, t in model.state_dict().items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+def check_finite(path: str, tensors: dict[str, torch.Tensor]) -> None:
+    """Refuse weights that hold values which are not numbers."""
+    bad = [n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     if bad:
         raise errors.ModelProblem(
             f"The weights of {path} are damaged: {', '.join(bad[:4])} hold values that are not numbers.",

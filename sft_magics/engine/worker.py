@@ -85,7 +85,7 @@ def best_of(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
 
 
 def predict(spec: dict[str, Any], sink: Sink) -> list[list[float]]:
-    """Return the class probabilities of `spec["texts"]` by the weights in `spec["folder"]`."""
+    """Return the class probabilities of `spec["texts"]` (of images, their paths) by the weights in `spec["folder"]`."""
     with _out_of_memory(spec):
         predictor = Predictor(Path(spec["folder"]))
         told = 0.0
@@ -94,7 +94,7 @@ def predict(spec: dict[str, Any], sink: Sink) -> list[list[float]]:
             nonlocal told
             if time.monotonic() - told >= 0.2 or done == total:
                 told = time.monotonic()
-                sink(Progress("texts", done, total))
+                sink(Progress("answers", done, total))
 
         return predictor.scores(spec["texts"], progress)
 
@@ -104,9 +104,10 @@ def inspect(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
     sink(Progress("loading the weights", 0))
     task = tasks.find(spec["task"]).load(spec["start"], spec["labels"], {})
     return {
-        **task.facts(),
-        **pretrained.card(spec["start"]),
         "source": spec["start"].get("source", spec["start"]["path"]),
+        **pretrained.card(spec["start"]),
+        **task.facts(),
+        "recipe": task.recipe(spec["start"]),
     }
 
 
@@ -116,8 +117,9 @@ def _prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list
     chosen = hardware.choose(options["device"], options["precision"], options["threads"])
     sink(Progress("loading the weights", 0))
     task = tasks.find(spec["task"]).load(spec["start"], spec["labels"], options)
+    chosen = chosen.suited(task.model)
     torch.manual_seed(options["seed"])
-    sink(Progress("reading the texts", 0))
+    sink(Progress("reading the data", 0))
     rows = read_rows(Path(spec["data"]), None)
     learned, validation = rows[rows["split"] == "train"], rows[rows["split"] == "validation"]
     if learned.empty:
@@ -127,6 +129,10 @@ def _prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list
         sink(Remark("warning", "There are no validation rows: the training rows are measured instead, which flatters."))
         validation = learned
     encoded = [task.encode(list(part["text"]), list(part["label"])) for part in (learned, validation)]
+    if options.get("method", "full") == "head":
+        sink(Progress("computing the features", 0))
+        chosen.place(task.model)
+        encoded = [task.freeze(part, chosen.autocast(), chosen.device) for part in encoded]
     sink(Remark("info", f"Computing in {chosen.precision} on {chosen.name()}, {chosen.threads} threads: {chosen.why}."))
     for remark in task.remarks(encoded[0]):
         sink(Remark("info", remark))

@@ -6,18 +6,26 @@ from typing import Annotated, Any, Literal
 
 from sft_magics.core import errors, references
 from sft_magics.core import workspace as places
-from sft_magics.core.records import Model
+from sft_magics.core.records import IMAGE_TASKS, Dataset, Model
 from sft_magics.core.signatures import Names
 from sft_magics.lifecycle import work
 from sft_magics.lifecycle.data import WorkspaceOption
+
+_BASES = {"text-classification": "minilm", "image-classification": "lite0"}
+_PACKAGED = {"minilm": "text-classification", "lite0": "image-classification"}
 
 
 def create(
     model: Annotated[str, "the new model's name", Names("new")],
     *,
     data: Annotated[str, "the dataset it is for", Names("dataset")],
-    task: Annotated[Literal["text-classification"], "what it shall learn to do"] = "text-classification",
-    base: Annotated[str, "minilm, a hub id, or a folder", Names("base")] = "minilm",
+    task: Annotated[
+        Literal["text-classification", "image-classification"] | None, "what it shall learn; without it by the data"
+    ] = None,
+    base: Annotated[
+        str | None, "minilm, lite0, resnet50 or another name torchvision or timm has, a hub id, a folder", Names("base")
+    ] = None,
+    weights: Annotated[Literal["pretrained", "none"], "none: from scratch, of an image model"] = "pretrained",
     workspace: WorkspaceOption = None,
 ) -> Model:
     """Make a new model: a task, pretrained weights that are checked now, and the labels of a dataset.
@@ -31,29 +39,43 @@ def create(
     references.check_name(model, "model")
     registry = Registry(ws)
     dataset = registry.dataset(data)
-    start = resolve_base(base)
+    kind = _task_of(dataset, task)
+    base = base or _BASES[kind]
+    start = resolve_base(base, kind, weights)
     found = work.ask(
         ws,
         f"checking the weights of {base}",
-        {"kind": "inspect", "task": task, "start": start, "labels": list(dataset.labels)},
+        {"kind": "inspect", "task": kind, "start": start, "labels": list(dataset.labels)},
     )
-    record = Model(model, task, base, data, dataset.labels, {**found, "start": start}, time.time())
+    record = Model(model, kind, base, data, dataset.labels, {**found, "start": start}, time.time())
     return registry.add_model(record)
 
 
-def resolve_base(base: str) -> dict[str, Any]:
-    """Return where the weights of `base` lie: a packaged model, a folder here, or a hub id.
+def _task_of(dataset: Dataset, task: str | None) -> str:
+    if task is not None and task != dataset.task:
+        raise errors.DataProblem(
+            f"Dataset {dataset.name} is for {dataset.task}, not for {task}.",
+            "leave --task out, or name a dataset for it (%sft_data lists them).",
+        )
+    return dataset.task
+
+
+def resolve_base(base: str, task: str = "text-classification", weights: str = "pretrained") -> dict[str, Any]:
+    """Return where the weights of `base` lie: a packaged model, a folder here, a library's name, or a hub id.
 
     Raises ModelProblem when it is neither.
     """
     from sft_magics.core import fetching
 
+    _check_suits(base, task, weights)
     if base in fetching.CATALOG and fetching.CATALOG[base].kind == "model":
         with work.telling(f"fetching {base}") as say:
             return {"kind": "folder", "path": str(fetching.fetch(base, progress=say)), "source": f"package {base}"}
     folder = Path(base).expanduser()
     if folder.is_dir():
         return {"kind": "folder", "path": str(folder.resolve()), "source": f"folder {folder.resolve()}"}
+    if task in IMAGE_TASKS and not base.startswith((".", "/", "~")):
+        return {"kind": "name", "path": base, "weights": weights, "source": base}
     if base.count("/") == 1 and not base.startswith((".", "/", "~")):
         return {"kind": "hub", "path": base, "source": f"hub {base}"}
     if base.startswith((".", "/", "~")):
@@ -64,3 +86,16 @@ def resolve_base(base: str) -> dict[str, Any]:
         f"'{base}' is neither a packaged model ({', '.join(models)}), nor a folder here, nor a hub id.{hint}",
         "write --base minilm, --base ./folder, or --base organization/name.",
     )
+
+
+def _check_suits(base: str, task: str, weights: str) -> None:
+    if base in _PACKAGED and _PACKAGED[base] != task:
+        raise errors.ModelProblem(
+            f"{base} is a base for {_PACKAGED[base]}, and the data is for {task}.",
+            f"write --base {_BASES[task]}, or leave --base out.",
+        )
+    if weights == "none" and (task not in IMAGE_TASKS or base in _PACKAGED or Path(base).expanduser().is_dir()):
+        raise errors.UsageProblem(
+            "--weights none is for an image model that torchvision or timm knows by name.",
+            "leave --weights out, or write for example --base resnet18 --weights none.",
+        )

@@ -1,7 +1,8 @@
 """Material for models: load, check, split and fingerprint data; fetch packaged models and samples."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from sft_magics.core import errors, references, workspace
 from sft_magics.core.records import Dataset, Table
@@ -15,20 +16,25 @@ WorkspaceOption = Annotated[Workspace | str | Path | None, "the workspace folder
 def data(
     name: Annotated[str | None, "the dataset's name; without it all are listed", Names("dataset")] = None,
     source: Annotated[
-        Any, "sample:reviews, a CSV, Parquet or JSONL file, or a DataFrame", Names("source"), FromNamespace()
+        Any,
+        "sample:reviews, a CSV, Parquet or JSONL file, a DataFrame, or a folder of images",
+        Names("source"),
+        FromNamespace(),
     ] = None,
     *,
-    text: Annotated[str | None, "the column that holds the text"] = None,
+    text: Annotated[str | None, "the column that holds the text, or the path of the image"] = None,
     label: Annotated[str | None, "the column that holds the label"] = None,
     split: Annotated[str | None, "a column with train and validation, instead of our split"] = None,
     validation: Annotated[float, "the fraction kept for validation"] = 0.15,
     seed: Annotated[int, "another seed gives another split"] = 0,
+    broken: Annotated[Literal["refuse", "skip"], "what becomes of images that cannot be read"] = "refuse",
     workspace: WorkspaceOption = None,
 ) -> Dataset | Table:
     """Load a dataset, check it, split it by a hash of its content, fingerprint it, and show its profile.
 
     Without SOURCE it shows the dataset of this name again, without a name it lists them all. Samples: sample:reviews
-    (film), sample:amazon, sample:tweets, sample:nyt. Raises DataProblem for data that cannot be read or learned from.
+    (film), sample:amazon, sample:tweets, sample:nyt; of images sample:digits, sample:uci-digits. A folder of images has
+    a folder for each class. Raises DataProblem for data that cannot be read or learned from.
     """
     from sft_magics.datasets import build
     from sft_magics.registry import Registry
@@ -39,7 +45,7 @@ def data(
         return Table("datasets", found, "" if found else "%sft_data reviews sample:reviews")
     references.check_name(name, "dataset")
     if source is None:
-        return Registry(ws).dataset(name)
+        return with_pictures(Registry(ws).dataset(name))
     if not 0.0 < validation < 1.0:
         raise errors.UsageProblem(f"--validation cannot be {validation}: it is a fraction.", "write --validation 0.15.")
     with work.telling(f"loading {name}") as say:
@@ -52,14 +58,24 @@ def data(
             split=split,
             validation=validation,
             seed=seed,
+            broken=broken,
             progress=say,
         )
     Registry(ws).put_dataset(dataset)
-    return dataset
+    return with_pictures(dataset)
+
+
+def with_pictures(dataset: Dataset) -> Dataset:
+    """Return a dataset whose examples show their images; the registry does not keep those."""
+    if not dataset.of_images:
+        return dataset
+    from sft_magics.datasets import thumbnail
+
+    return replace(dataset, examples=tuple(replace(e, picture=thumbnail(e.text)) for e in dataset.examples))
 
 
 def fetch(
-    names: Annotated[str, "minilm, reviews, or all", Names("package")] = "all",
+    names: Annotated[str, "minilm, lite0, reviews, digits, or all", Names("package")] = "all",
     *,
     workspace: WorkspaceOption = None,  # noqa: ARG001 - every verb takes it; the cache is shared between workspaces
 ) -> Table:

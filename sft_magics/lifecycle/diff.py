@@ -130,7 +130,8 @@ def _with_answers(made: Diff, before: Version, after: Version, rows: _Rows, scor
 
     def flips(numbers: list[int]) -> tuple[Flip, ...]:
         surest = sorted(numbers, key=lambda i: -answers[1][i].confidence)[:_SHOWN]
-        return tuple(Flip(rows.texts[i], rows.truths[i], answers[0][i], answers[1][i]) for i in surest)
+        shown = evaluate.pictured([answers[0][i] for i in surest], before)
+        return tuple(Flip(rows.texts[i], rows.truths[i], b, answers[1][i]) for i, b in zip(surest, shown, strict=True))
 
     verdict, step = _verdict(before, after, len(fixed), len(broke), p_value)
     metrics = _metrics(before.labels, rows.truths, guesses, p_value)

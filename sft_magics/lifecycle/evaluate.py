@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from sft_magics.core import errors, measures
 from sft_magics.core import workspace as places
-from sft_magics.core.records import Dataset, Evaluation, Prediction, Predictions, Version
+from sft_magics.core.records import IMAGE_TASKS, Dataset, Evaluation, Prediction, Predictions, Version
 from sft_magics.core.signatures import FromNamespace, Names
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import work
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sft_magics.registry import Registry
 
 _WORST = 8
+_PICTURES = 50
 
 
 def evaluate(
@@ -74,7 +76,7 @@ def predict(
     rows = tuple(
         prediction(text, found.labels, s, truth=truth) for text, s, truth in zip(asked, scores, truths, strict=True)
     )
-    return Predictions(found.ref, rows, seconds=time.monotonic() - began)
+    return Predictions(found.ref, pictured(rows, found), seconds=time.monotonic() - began)
 
 
 def _through_endpoint(ws: Workspace, name: str, texts: list[str], truths: list[str | None]) -> Predictions:
@@ -110,6 +112,15 @@ def prediction(text: str, labels: Sequence[str], scores: Sequence[float], truth:
     """Return one answer from a row of scores."""
     best = max(range(len(scores)), key=scores.__getitem__)
     return Prediction(text, labels[best], scores[best], dict(zip(labels, scores, strict=True)), truth=truth)
+
+
+def pictured(answers: Sequence[Prediction], version: Version) -> tuple[Prediction, ...]:
+    """Return the answers with a small copy of their images, the first few of them."""
+    if version.task not in IMAGE_TASKS:
+        return tuple(answers)
+    from sft_magics.datasets import thumbnail
+
+    return tuple(replace(a, picture=thumbnail(a.text)) if i < _PICTURES else a for i, a in enumerate(answers))
 
 
 def rows_of(ws: Workspace, dataset: Dataset, split: str) -> "DataFrame":
@@ -159,7 +170,7 @@ def _evaluation(
     wrong = sorted((a for a in answers if a.label != a.truth), key=lambda a: -a.confidence)
     return Evaluation(
         version.ref, data, split, len(answers), version.labels, measures.classification(counts, version.labels), counts,
-        tuple(wrong[:_WORST]), seconds,
+        pictured(wrong[:_WORST], version), seconds,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from sft_magics.core import codec, errors, references
 from sft_magics.core import workspace as places
-from sft_magics.core.records import Exported, Model, Version
+from sft_magics.core.records import IMAGE_TASKS, Exported, Model, Version
 from sft_magics.core.signatures import Names
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import card, pages, work
@@ -67,7 +67,7 @@ def export(
             target.rmdir()
         staged.rename(target)
         places.sync_folder(target.parent)
-    step = f'transformers.AutoModelForSequenceClassification.from_pretrained("{to}") loads it in any Python.'
+    step = _loaded_by(found, to)
     return Exported(found.ref, str(target), "a folder", size, step)
 
 
@@ -104,6 +104,17 @@ def import_(
                 "unpack it yourself, and %sft_import the folder.",
             )
         return _take(ws, Path(t), name)
+
+
+def _loaded_by(version: Version, to: str) -> str:
+    """Return the line that loads an exported folder without us."""
+    if version.task in IMAGE_TASKS:
+        by = (
+            "torchvision.models.get_model" if version.preprocessing["library"] == "torchvision" else "timm.create_model"
+        )
+        made = f'{by}("{version.preprocessing["architecture"]}", num_classes={len(version.labels)})'
+        return f'{made}.load_state_dict(safetensors.torch.load_file("{to}/model.safetensors")) loads it in any Python.'
+    return f'transformers.AutoModelForSequenceClassification.from_pretrained("{to}") loads it in any Python.'
 
 
 def _check_free(target: Path) -> None:

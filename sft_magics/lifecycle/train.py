@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,13 +22,16 @@ from sft_magics.lifecycle.data import WorkspaceOption
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is fine-tuned: the options of `finetune` that reach the engine."""
+    """How a model is fine-tuned: the options of `finetune` that reach the engine.
+
+    What is None is as the model's base recommends, else as in `GENERAL`.
+    """
 
     epochs: float = 1.0
-    lr: float = 5e-5
-    batch: int = 32
-    weight_decay: float = 0.01
-    warmup: float = 0.1
+    lr: float | None = None
+    batch: int | None = None
+    weight_decay: float | None = None
+    warmup: float | None = None
     max_length: int = 256
     seed: int = 0
     precision: str = "auto"
@@ -35,23 +39,47 @@ class Recipe:
     threads: int | str = "auto"
     dropout: bool = True
     checkpoint_seconds: float = 60.0
+    optimizer: str | None = None
+    momentum: float | None = None
+    schedule: str | None = None
+    clip: float | None = None
+    method: str = "full"
+    augment: str | None = None
+    image_size: int | None = None
+    workers: int | None = None
 
-    def options(self) -> dict[str, Any]:
+    def options(self, recommended: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the options as the run's order records them; raises UsageProblem for values that cannot work."""
-        checks = (
-            ("epochs", self.epochs, 0 < self.epochs <= 10_000, "3"),
-            ("lr", self.lr, 0 < self.lr < 10, "5e-5"),
-            ("batch", self.batch, 1 <= self.batch <= 65_536, "32"),
-            ("warmup", self.warmup, 0 <= self.warmup < 1, "0.1"),
-            ("max-length", self.max_length, 8 <= self.max_length <= 100_000, "256"),
-            ("weight-decay", self.weight_decay, 0 <= self.weight_decay < 1, "0.01"),
-            ("threads", self.threads, self.threads == "auto" or 1 <= int(self.threads) <= 1024, "2"),
-            ("checkpoint-seconds", self.checkpoint_seconds, self.checkpoint_seconds > 0, "60"),
-        )
-        for name, value, fits, example in checks:
-            if not fits:
-                raise errors.UsageProblem(f"--{name} cannot be {value}.", f"write for example --{name} {example}.")
-        return dict(self.__dict__)
+        given = {name: value for name, value in self.__dict__.items() if value is not None}
+        found: dict[str, Any] = {**GENERAL, **(recommended or {}), **given}
+        for name, (low, high, example) in _RANGES.items():
+            value = found[name]
+            if value not in (None, "auto") and not low <= value <= high:
+                flag = name.replace("_", "-")
+                raise errors.UsageProblem(f"--{flag} cannot be {value}.", f"write for example --{flag} {example}.")
+        return found
+
+
+GENERAL: Mapping[str, Any] = {
+    "lr": 5e-5, "batch": 32, "weight_decay": 0.01, "warmup": 0.1, "optimizer": "adamw", "momentum": 0.9,
+    "schedule": "linear", "clip": 1.0, "augment": "none", "image_size": None, "workers": 0,
+}  # fmt: skip
+_TINY = 1e-12
+# option -> the least and the most that can work, and an example
+_RANGES: Mapping[str, tuple[float, float, str]] = {
+    "epochs": (_TINY, 10_000, "3"),
+    "lr": (_TINY, 10 - _TINY, "5e-5"),
+    "batch": (1, 65_536, "32"),
+    "warmup": (0, 1 - _TINY, "0.1"),
+    "max_length": (8, 100_000, "256"),
+    "weight_decay": (0, 1 - _TINY, "0.01"),
+    "threads": (1, 1024, "2"),
+    "checkpoint_seconds": (_TINY, float("inf"), "60"),
+    "momentum": (0, 1 - _TINY, "0.9"),
+    "clip": (0, float("inf"), "1.0"),
+    "image_size": (32, 2048, "224"),
+    "workers": (0, 64, "2"),
+}
 
 
 @dataclass(frozen=True)
@@ -80,7 +108,7 @@ class Order:
             "labels": list(self.model.labels),
             "parent": self.parent.ref if self.parent else None,
             "start": self._start(),
-            "options": self.recipe.options(),
+            "options": self.recipe.options(self.model.weights.get("recipe")),
             "given": self.given,
             "aliases": list(self.aliases),
             "note": self.note,
@@ -103,11 +131,19 @@ def finetune(
     *,
     data: Annotated[str | None, "another dataset than the model's own", Names("dataset")] = None,
     epochs: Annotated[float, "passes over the training rows"] = 1.0,
-    lr: Annotated[float, "peak learning rate"] = 5e-5,
-    batch: Annotated[int, "rows a step"] = 32,
-    weight_decay: Annotated[float, "AdamW's weight decay"] = 0.01,
-    warmup: Annotated[float, "fraction of the steps over which the rate rises"] = 0.1,
+    lr: Annotated[float | None, "peak learning rate; without it what suits the base, as all that follow"] = None,
+    batch: Annotated[int | None, "rows a step"] = None,
+    optimizer: Annotated[Literal["adamw", "sgd"] | None, "how the weights are moved"] = None,
+    momentum: Annotated[float | None, "SGD's momentum"] = None,
+    weight_decay: Annotated[float | None, "pull of the weights toward zero"] = None,
+    schedule: Annotated[Literal["linear", "cosine", "constant"] | None, "how the rate falls"] = None,
+    warmup: Annotated[float | None, "fraction of the steps over which the rate rises"] = None,
+    clip: Annotated[float | None, "the longest gradient that is followed; 0: any"] = None,
+    method: Annotated[Literal["full", "head"], "all weights, or the head alone on features computed once"] = "full",
     max_length: Annotated[int, "tokens of a text that are read"] = 256,
+    image_size: Annotated[int | None, "pixels at which pictures are seen"] = None,
+    augment: Annotated[Literal["none", "light", "flip", "strong"] | None, "chance changes of pictures"] = None,
+    workers: Annotated[int | None, "threads that prepare pictures ahead"] = None,
     seed: Annotated[int, "order of rows, dropout and the fresh head"] = 0,
     precision: Annotated[Literal["auto", "bf16", "fp32"], "number format; auto takes what gains here"] = "auto",
     device: Annotated[Literal["auto", "cpu", "cuda"], "where to compute"] = "auto",
@@ -134,7 +170,7 @@ def finetune(
     else:
         recipe = Recipe(
             epochs, lr, batch, weight_decay, warmup, max_length, seed, precision, device, threads, dropout,
-            checkpoint_seconds,
+            checkpoint_seconds, optimizer, momentum, schedule, clip, method, augment, image_size, workers,
         )  # fmt: skip
         job = _order(ws, model, data, from_, recipe).place()
     if in_process:
@@ -152,7 +188,7 @@ def _order(ws: Workspace, model: str | None, data: str | None, from_: str | None
         raise errors.UsageProblem("%sft_finetune needs the model to fine-tune.", "write %sft_finetune MODEL --epochs 1")
     registry = Registry(ws)
     record = registry.model(model)
-    recipe.options()
+    recipe.options(record.weights.get("recipe"))
     parent = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}") if from_ else None
     if parent is not None:
         check_parent(record, parent)
@@ -162,7 +198,12 @@ def _order(ws: Workspace, model: str | None, data: str | None, from_: str | None
 
 
 def check_fits(model: Model, dataset: Dataset) -> None:
-    """Refuse data whose labels the model's head does not know."""
+    """Refuse data of another task, or whose labels the model's head does not know."""
+    if dataset.task != model.task:
+        raise errors.DataProblem(
+            f"Dataset {dataset.name} is for {dataset.task}, and model {model.name} for {model.task}.",
+            f"%sft_create {model.name}-2 --data {dataset.name} makes a model for it.",
+        )
     unknown = [label for label in dataset.labels if label not in model.labels]
     if unknown:
         raise errors.DataProblem(

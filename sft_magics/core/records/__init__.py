@@ -32,11 +32,23 @@ from sft_magics.core.records.results import (
     Retirement,
     Table,
 )
-from sft_magics.core.records.stored import Alert, Dataset, Endpoint, Example, Finding, Metric, Model, Run, Version
+from sft_magics.core.records.stored import (
+    IMAGE_TASKS,
+    Alert,
+    Dataset,
+    Endpoint,
+    Example,
+    Finding,
+    Metric,
+    Model,
+    Run,
+    Version,
+)
 
 SCHEMA = 1
 
 __all__ = [
+    "IMAGE_TASKS",
     "SCHEMA",
     "Alert",
     "AliasThen",

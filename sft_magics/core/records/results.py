@@ -33,7 +33,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer: the text, the label predicted, its confidence, all scores, and the truth where it is known."""
+    """One answer: the text, the label predicted, its confidence, all scores, and the truth where it is known.
+
+    Of an image `text` is the path and `picture` a small copy, as a data: address.
+    """
 
     text: str
     label: str
@@ -41,6 +44,7 @@ class Prediction:
     scores: dict[str, float]
     id: str = ""
     truth: str | None = None
+    picture: str = ""
 
 
 @dataclass(frozen=True)

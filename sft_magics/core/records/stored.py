@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+IMAGE_TASKS = ("image-classification",)
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -39,11 +41,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Example:
-    """One row as a person would read it."""
+    """One row as a person would read it; of an image `text` is the path and `picture` a small copy (a data: URL)."""
 
     text: str
     label: str
     split: str = ""
+    picture: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ class Dataset:
 
     `file` is a Parquet file relative to the workspace with the columns id, text, label, split ("train",
     "validation", and "test" where the source has such rows). `lengths[i]` counts texts of at least `length_edges[i]`
-    and under `length_edges[i+1]` words. `fingerprint` is a hash of the sorted (text, label, split) rows: the same rows
-    give the same fingerprint on any machine.
+    and under `length_edges[i+1]` words; of images, shorter sides in pixels. `fingerprint` is a hash of the sorted
+    (text, label, split) rows, with an image's SHA-256 in the place of its path: the same rows give the same
+    fingerprint on any machine.
     """
 
     name: str
@@ -72,6 +76,11 @@ class Dataset:
     length_edges: tuple[int, ...] = ()
     license: str = ""
     parents: tuple[str, ...] = ()
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the rows are images; else they are texts."""
+        return self.task in IMAGE_TASKS
 
     def __str__(self) -> str:
         rows = ", ".join(f"{n:,} {split}" for split, n in self.counts.items())

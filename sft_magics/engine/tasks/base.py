@@ -1,8 +1,14 @@
-"""The task seam: what the loop needs of a task, and nothing more. A third party registers one with `@register`."""
+"""The task seam: what the loop needs of a task, and nothing more.
+
+A third party registers one with `@register(NAME)` and names its module in the entry point group `sft_magics.tasks`;
+ours are named in `_OURS`. A module is imported when its task is first asked for: torchvision takes a second.
+"""
 
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,13 +37,25 @@ class Task(abc.ABC):
     def load(cls, start: dict[str, Any], labels: list[str], options: dict[str, Any]) -> "Task":
         """Load pretrained weights for these labels; raises ModelProblem."""
 
+    @classmethod
+    def recipe(cls, start: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG003
+        """Return the options that suit this base, in the place of the general defaults."""
+        return {}
+
+    def freeze(self, rows: "Encoded", reading: torch.autocast, device: torch.device) -> "Encoded":  # noqa: ARG002
+        """Return rows whose features are computed once, and let only the head learn; raises ModelProblem."""
+        raise errors.ModelProblem(f"--method head is not there for {self.name} yet.", "leave --method out.")
+
     @abc.abstractmethod
     def encode(self, inputs: Sequence[str], labels: Sequence[str] | None) -> "Encoded":
         """Turn all rows into what batches are cut from, once."""
 
     @abc.abstractmethod
-    def collate(self, rows: "Encoded", indices: Sequence[int]) -> Batch:
-        """Return the tensors of one batch, on the CPU."""
+    def collate(self, rows: "Encoded", indices: Sequence[int], epoch: int | None = None) -> Batch:
+        """Return the tensors of one batch, on the CPU; those of an `epoch` may be changed by chance, others never.
+
+        Several threads may call it at once.
+        """
 
     @abc.abstractmethod
     def loss(self, batch: Batch) -> torch.Tensor:
@@ -90,6 +108,10 @@ class Measured:
     remarks: list[str]
 
 
+_OURS = {
+    "text-classification": "sft_magics.engine.tasks.text_classification",
+    "image-classification": "sft_magics.engine.tasks.image_classification",
+}
 _TASKS: dict[str, type[Task]] = {}
 T = TypeVar("T", bound=type[Task])
 
@@ -108,5 +130,8 @@ def register(name: str) -> Callable[[T], T]:
 def find(name: str) -> type[Task]:
     """Return the task class called `name`; raises ModelProblem."""
     if name not in _TASKS:
-        raise errors.ModelProblem(f"There is no task '{name}'.", f"choose one of {', '.join(sorted(_TASKS))}.")
+        modules = {point.name: point.value for point in entry_points(group="sft_magics.tasks")} | _OURS
+        if name not in modules:
+            raise errors.ModelProblem(f"There is no task '{name}'.", f"choose one of {', '.join(sorted(modules))}.")
+        import_module(modules[name])
     return _TASKS[name]

@@ -4,11 +4,22 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from sft_magics.core import measures
+from sft_magics.core import errors, measures
 from sft_magics.engine.tasks.base import Measured
 
 _TINY = 1e-12
 _NO_BETTER = 0.995
+
+
+def targets(labels: Sequence[str], known: Sequence[str]) -> list[int]:
+    """Return each label's index in `known`; raises DataProblem for one that is not there."""
+    index = {label: i for i, label in enumerate(known)}
+    if unknown := sorted(set(labels) - set(index)):
+        raise errors.DataProblem(
+            f"The data has labels that the model does not know: {', '.join(unknown[:5])}.",
+            "%sft_create makes a model for other labels.",
+        )
+    return [index[label] for label in labels]
 
 
 def classified(scores: list[list[float]], targets: Sequence[int], labels: Sequence[str]) -> Measured:

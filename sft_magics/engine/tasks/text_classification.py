@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from sft_magics.core import errors
 from sft_magics.engine import checkpoints, pretrained
 from sft_magics.engine.tasks import classification
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Task, register
@@ -58,20 +57,11 @@ class TextClassification(Task):
         for start in range(0, len(inputs), _BLOCK):
             block = list(inputs[start : start + _BLOCK])
             ids += self.loaded.tokenizer(block, truncation=True, max_length=self.limit)["input_ids"]
-        targets = None if labels is None else self._targets(labels)
+        targets = None if labels is None else classification.targets(labels, self.labels)
         lengths = [len(row) for row in ids]
         return Texts(ids, lengths, targets, sum(n >= self.limit for n in lengths))
 
-    def _targets(self, labels: Sequence[str]) -> list[int]:
-        index = {label: i for i, label in enumerate(self.labels)}
-        if unknown := sorted(set(labels) - set(index)):
-            raise errors.DataProblem(
-                f"The data has labels that the model does not know: {', '.join(unknown[:5])}.",
-                "%sft_create makes a model for other labels.",
-            )
-        return [index[label] for label in labels]
-
-    def collate(self, rows: Encoded, indices: Sequence[int]) -> Batch:
+    def collate(self, rows: Encoded, indices: Sequence[int], epoch: int | None = None) -> Batch:  # noqa: ARG002
         """Pad the rows of one batch to their longest, rounded up."""
         assert isinstance(rows, Texts)
         longest = max(rows.lengths[i] for i in indices)

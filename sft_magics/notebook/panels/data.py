@@ -21,6 +21,7 @@ from sft_magics.notebook.panels.markup import (
     shorten,
 )
 from sft_magics.notebook.panels.style import BLUE, GREEN, PURPLE
+from sft_magics.notebook.panels.subjects import subject
 from sft_magics.notebook.panels.tables import table
 
 HEADS = ("dataset", "train#", "validation#", "classes", "source", "fingerprint", "findings", "made")
@@ -102,20 +103,21 @@ def _classes(dataset: Dataset) -> Safe:
 def _lengths(dataset: Dataset) -> Safe | None:
     if not dataset.lengths or not dataset.length_edges:
         return None
-    return section("Words a text", histogram(dataset.lengths, dataset.length_edges, "words"))
+    title, unit = ("Pixels of the shorter side", "pixels") if dataset.of_images else ("Words a text", "words")
+    return section(title, histogram(dataset.lengths, dataset.length_edges, unit))
 
 
 def _examples(examples: Sequence[Example]) -> Safe | None:
     if not examples:
         return None
     rows: list[list[Child]] = [
-        [el("span", shorten(e.text), class_="sft-u"), shorten(e.label, 60), badges.tag(e.split) if e.split else None]
-        for e in examples
+        [subject(e.text, e.picture), shorten(e.label, 60), badges.tag(e.split) if e.split else None] for e in examples
     ]
-    return table("Examples", ("text", "label", "split"), rows)
+    what = "image" if any(e.picture for e in examples) else "text"
+    return table("Examples", (what, "label", "split"), rows)
 
 
 def example(found: Example) -> list[Child]:
     """Return the parts of a single example."""
     split = badges.tag(found.split) if found.split else None
-    return [head(shorten(found.label, 80), detail=split), el("p", shorten(found.text, 600), class_="sft-u")]
+    return [head(shorten(found.label, 80), detail=split), el("p", subject(found.text, found.picture, 600))]

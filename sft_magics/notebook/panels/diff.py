@@ -8,6 +8,7 @@ from sft_magics.notebook.panels.formats import count, number, percent
 from sft_magics.notebook.panels.marks import bar, measured
 from sft_magics.notebook.panels.markup import Child, Safe, code, el, head, join, muted, next_line, shorten
 from sft_magics.notebook.panels.style import BLUE, PURPLE
+from sft_magics.notebook.panels.subjects import subject
 from sft_magics.notebook.panels.tables import table
 
 _METRICS = ("metric", "before", "after", "difference#", "95 % interval", "p-value#", "test")
@@ -63,7 +64,7 @@ def _flips(title: str, flips: Sequence[Flip], total: int, *, opened: bool) -> Sa
 
 def _flip(found: Flip) -> list[Child]:
     return [
-        el("span", shorten(found.text), class_="sft-u"), shorten(found.truth, 60),
+        subject(found.text, found.before.picture), shorten(found.truth, 60),
         join(shorten(found.before.label, 60), muted(f" {percent(found.before.confidence)}")),
         join(shorten(found.after.label, 60), muted(f" {percent(found.after.confidence)}")),
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from sft_magics.notebook.panels.marks import measured
 from sft_magics.notebook.panels.markup import Child, Safe, columns, el, facts, head, muted, named, section, shorten
 from sft_magics.notebook.panels.predictions import confidence
 from sft_magics.notebook.panels.style import BLUE, GREEN, PURPLE
+from sft_magics.notebook.panels.subjects import subject
 from sft_magics.notebook.panels.tables import table
 
 _MATRIX = 16
@@ -89,7 +90,8 @@ def _worst(found: Evaluation) -> Safe | None:
     if not found.worst:
         return None
     rows: list[list[Child]] = [
-        [el("span", shorten(p.text), class_="sft-u"), shorten(p.truth or "", 80), shorten(p.label, 80), confidence(p)]
+        [subject(p.text, p.picture), shorten(p.truth or "", 80), shorten(p.label, 80), confidence(p)]
         for p in found.worst
     ]
-    return section("", table("Most confidently wrong", ("text", "truth", "predicted", "confidence"), rows))
+    what = "image" if any(p.picture for p in found.worst) else "text"
+    return section("", table("Most confidently wrong", (what, "truth", "predicted", "confidence"), rows))

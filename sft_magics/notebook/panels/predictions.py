@@ -6,6 +6,7 @@ from sft_magics.notebook.panels.formats import count, duration, number
 from sft_magics.notebook.panels.marks import bar
 from sft_magics.notebook.panels.markup import Child, Safe, code, el, head, join, muted, shorten
 from sft_magics.notebook.panels.style import BLUE, GREEN, VERMILLION
+from sft_magics.notebook.panels.subjects import subject
 from sft_magics.notebook.panels.tables import PAGE, table
 
 _SCORES = 10
@@ -47,18 +48,19 @@ def _one(answer: Prediction) -> list[Child]:
         else None
     )
     scores = table("Scores", ("label", "score"), rows, limit=_SCORES) if rows else None
-    asked = el("p", shorten(answer.text, 600), class_="sft-u")
+    asked = el("p", subject(answer.text, answer.picture, 600))
     return [asked, scores, truth, el("p", muted("request id "), code(answer.id)) if answer.id else None]
 
 
 def _rows(answers: Predictions) -> Safe:
     known = any(r.truth is not None for r in answers.rows)
     ids = any(r.id for r in answers.rows)
-    heads = ["text", "label", "confidence", *(["truth"] if known else []), *(["request id"] if ids else [])]
+    what = "image" if any(r.picture for r in answers.rows) else "text"
+    heads = [what, "label", "confidence", *(["truth"] if known else []), *(["request id"] if ids else [])]
     rows: list[list[Child]] = []
     for r in answers.rows[:PAGE]:
         row: list[Child] = [
-            el("span", shorten(r.text), class_="sft-u"),
+            subject(r.text, r.picture),
             el("strong", shorten(r.label, 80)),
             confidence(r),
         ]

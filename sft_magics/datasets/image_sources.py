@@ -1,0 +1,108 @@
+"""From a source of images to clean rows: a folder of classes, a table of paths, or a packaged sample."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sft_magics.core import errors
+from sft_magics.core.records import Finding
+from sft_magics.datasets import columns, pictures
+from sft_magics.datasets.pictures import Looked
+
+if TYPE_CHECKING:
+    from sft_magics.datasets.sources import Loaded, Progress
+
+BROKEN = ("refuse", "skip")
+_NAMED = 5
+_SIDE = 10_000  # rows of a table are judged by their first few
+
+
+def is_folder(source: Any) -> bool:
+    """Say whether a source is a folder that is there."""
+    return isinstance(source, str | Path) and Path(source).expanduser().is_dir()
+
+
+def paths_in(values: Sequence[Any]) -> bool:
+    """Say whether the cells of a column are the names of image files."""
+    known = [v for v in values[:_SIDE] if v is not None]
+    return bool(known) and all(isinstance(v, str) and pictures.is_picture(v.strip()) for v in known)
+
+
+def load_folder(source: str | Path, broken: str, progress: "Progress") -> "Loaded":
+    """Load `FOLDER/class/image.jpg`, or `FOLDER/train/class/image.jpg` with `val` and `test` beside it.
+
+    Raises DataProblem for a folder that is laid out otherwise, and for broken images unless they are to be skipped.
+    """
+    root = Path(source).expanduser().resolve()
+    folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    split = {entry: columns.SPLITS.get(entry.name.lower()) for entry in folders}
+    if folders and all(split.values()):
+        found = [(split[top], entry) for top in folders for entry in _classes_of(top)]
+    else:
+        found = [(None, entry) for entry in folders]
+    rows = [(str(path), entry.name, part) for part, entry in found for path in pictures.below(entry)]
+    if not rows:
+        raise errors.DataProblem(
+            f"{source} is a folder, and holds no images in folders of classes.",
+            f"lay them out as {source}/cat/1.jpg and {source}/dog/2.jpg, or name a file: .csv, .tsv, .jsonl, .parquet.",
+        )
+    return _looked_at(str(source), rows, broken, progress)
+
+
+def _classes_of(folder: Path) -> list[Path]:
+    return [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def resolve(loaded: "Loaded", source: Any, broken: str, progress: "Progress") -> "Loaded":
+    """Turn the rows of a table whose texts are paths into images; relative paths begin where the table lies."""
+    base = Path(source).expanduser().resolve().parent if isinstance(source, str | Path) else Path.cwd()
+    paths = [str(base / Path(text.strip()).expanduser()) for text in loaded.texts]
+    rows = list(zip(paths, loaded.labels, loaded.splits, strict=True))
+    found = _looked_at(loaded.source, rows, broken, progress)
+    return replace(
+        found, columns=loaded.columns, findings=(*loaded.findings, *found.findings), empty_classes=loaded.empty_classes
+    )
+
+
+def _looked_at(where: str, rows: Sequence[tuple[str, str, str | None]], broken: str, progress: "Progress") -> "Loaded":
+    from sft_magics.datasets.sources import Loaded
+
+    looks = pictures.look_at([path for path, _, _ in rows], progress)
+    wrong = [look for look in looks if look.wrong]
+    if wrong and broken != "skip":
+        raise _broken(where, wrong)
+    if len(wrong) == len(rows):
+        raise errors.DataProblem(f"None of the {len(rows):,} images of {where} can be read.", "look at the files.")
+    good = [(row, look) for row, look in zip(rows, looks, strict=True) if not look.wrong]
+    return Loaded(
+        source=where,
+        texts=[row[0] for row, _ in good],
+        labels=[row[1] for row, _ in good],
+        splits=[row[2] for row, _ in good],
+        columns={},
+        findings=_left_out(wrong),
+        hashes=[look.sha256 for _, look in good],
+        sides=[min(look.width, look.height) for _, look in good],
+        task="image-classification",
+    )
+
+
+def _listed(wrong: Sequence[Looked]) -> str:
+    shown = "; ".join(f"{Path(look.path).name} ({look.wrong})" for look in wrong[:_NAMED])
+    return shown + (f"; and {len(wrong) - _NAMED:,} more" if len(wrong) > _NAMED else "")
+
+
+def _broken(where: str, wrong: Sequence[Looked]) -> errors.DataProblem:
+    noun = "image" if len(wrong) == 1 else "images"
+    return errors.DataProblem(
+        f"{len(wrong):,} {noun} of {where} cannot be read: {_listed(wrong)}.",
+        "mend or remove them, or add --broken skip to leave them out.",
+    )
+
+
+def _left_out(wrong: Sequence[Looked]) -> tuple[Finding, ...]:
+    if not wrong:
+        return ()
+    verb = "image was" if len(wrong) == 1 else "images were"
+    return (Finding("warning", "broken_images", f"{len(wrong):,} broken {verb} left out: {_listed(wrong)}."),)

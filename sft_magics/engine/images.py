@@ -1,0 +1,141 @@
+"""Images on their way to tensors: read once, kept small in memory where they fit, changed by chance where asked.
+
+What chance does to an image is a function of (seed, epoch, index) alone, so a run that resumes sees what it would have
+seen. Resizing is Pillow's, with antialiasing, as torchvision's own presets do it.
+"""
+
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from sft_magics.core import errors
+
+AUGMENTS = ("none", "light", "flip", "strong")
+_KEPT_BYTES = 1 << 30
+_NAMED = 5
+# name -> (smallest share of the picture that is kept, how far from square, whether it may be mirrored)
+_CROPS = {"light": (0.7, 1.15, False), "flip": (0.7, 1.15, True), "strong": (0.2, 4 / 3, True)}
+
+
+@dataclass
+class Pictures:
+    """Image files and how they are prepared; those that fit in memory are kept there, resized and not yet cropped."""
+
+    paths: list[str]
+    size: int
+    resize: int
+    kept: dict[int, Image.Image] = field(default_factory=dict)
+
+    def get(self, index: int) -> Image.Image:
+        """Return one picture in RGB, its shorter side resized."""
+        found = self.kept.get(index)
+        return found if found is not None else opened(self.paths[index], self.resize)
+
+    def keep(self, threads: int) -> None:
+        """Read every file, and keep what was read if all of it fits; raises DataProblem that names broken files."""
+        fits = len(self.paths) * self.resize * self.resize * 4 * 1.4 <= _KEPT_BYTES
+        wrong: list[str] = []
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            for index, found in enumerate(pool.map(self._tried, range(len(self.paths)))):
+                if isinstance(found, str):
+                    wrong.append(found)
+                elif fits:
+                    self.kept[index] = found
+        if wrong:
+            more = f" and {len(wrong) - _NAMED:,} more" if len(wrong) > _NAMED else ""
+            raise errors.DataProblem(
+                f"{len(wrong):,} images cannot be read: {', '.join(wrong[:_NAMED])}{more}.",
+                "put them back, or load the data again with %sft_data NAME SOURCE --broken skip.",
+            )
+
+    def _tried(self, index: int) -> Image.Image | str:
+        try:
+            return opened(self.paths[index], self.resize)
+        except Exception:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
+            return self.paths[index]
+
+    def batch(self, indices: Sequence[int], chance: "Chance | None" = None) -> torch.Tensor:
+        """Return pictures as uint8, rows x 3 x size x size; with `chance` as they are changed, else their centers."""
+        made = [self._square(i, None if chance is None else chance.of(i)) for i in indices]
+        return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).contiguous()
+
+    def _square(self, index: int, change: "Change | None") -> Any:
+        image = self.get(index)
+        if change is None:
+            left, top = round((image.width - self.size) / 2), round((image.height - self.size) / 2)
+            return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
+        square = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=change.box(image.size))
+        return np.asarray(ImageOps.mirror(square) if change.mirrored else square)
+
+
+@dataclass(frozen=True)
+class Change:
+    """How one picture is cropped: the share of it that is kept, its ratio of sides, where it lies, and a mirroring."""
+
+    share: float
+    ratio: float
+    x: float
+    y: float
+    mirrored: bool
+
+    def box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return left, top, right, bottom within a picture of that size."""
+        side = float((min(size) ** 2 * self.share) ** 0.5)
+        width, height = min(side * self.ratio, float(size[0])), min(side / self.ratio, float(size[1]))
+        left, top = self.x * (size[0] - width), self.y * (size[1] - height)
+        return left, top, left + width, top + height
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What is drawn for each picture of an epoch."""
+
+    augment: str
+    seed: int
+    epoch: int
+
+    def of(self, index: int) -> Change:
+        """Return the change of one picture, always the same one."""
+        smallest, squareness, mirror = _CROPS[self.augment]
+        draw = random.Random(f"{self.seed}/{self.epoch}/{index}")
+        ratio = squareness ** draw.uniform(-0.5, 0.5)
+        share, x, y = draw.uniform(smallest, 1.0), draw.random(), draw.random()
+        return Change(share, ratio, x, y, mirror and draw.random() < 0.5)
+
+
+def opened(path: str, resize: int) -> Image.Image:
+    """Return a file's picture in RGB, upright, on white where it is transparent, its shorter side `resize` pixels."""
+    with Image.open(path) as image:
+        image.draft("RGB", (2 * resize, 2 * resize))
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in ("RGBA", "LA", "P", "PA"):
+            upright = upright.convert("RGBA")
+            paper = Image.new("RGB", upright.size, "white")
+            paper.paste(upright, mask=upright.getchannel("A"))
+            upright = paper
+        picture = upright.convert("RGB")
+    short = min(picture.size)
+    if short == resize:
+        return picture
+    # The longer side is cut short, not rounded: so does torchvision.
+    wide, high = (max(1, int(resize * side / short)) for side in picture.size)
+    return picture.resize((wide, high), Image.Resampling.BILINEAR)
+
+
+def auto_size(paths: Sequence[str], largest: int) -> int:
+    """Return how many pixels suit these files: the base's own size, or less for small pictures, a multiple of 32."""
+    sides = []
+    for path in list(paths)[:200]:
+        try:
+            with Image.open(path) as image:
+                sides.append(min(image.size))
+        except OSError:
+            continue  # `keep` names it
+    middle = sorted(sides)[len(sides) // 2] if sides else largest
+    return min(largest, max(64, -(-middle // 32) * 32))

@@ -1,0 +1,170 @@
+"""Image classification on any torchvision or timm backbone."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sft_magics.engine import backbones, checkpoints, images
+from sft_magics.engine.images import Chance, Pictures
+from sft_magics.engine.tasks import classification
+from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Task, register
+
+_COST = 64  # what a picture counts for in a batch that is only read: 64 at a time
+
+
+@dataclass
+class Images(Encoded):
+    """The pictures of each row, or with a frozen backbone its features (rows x width, float32)."""
+
+    pictures: Pictures
+    lengths: list[int]
+    targets: list[int] | None
+    features: torch.Tensor | None = None
+
+
+@register("image-classification")
+class ImageClassification(Task):
+    """One picture, one label: cross-entropy on a fresh linear head over the backbone."""
+
+    def __init__(self, loaded: backbones.Backbone, labels: list[str], options: dict[str, Any]) -> None:
+        self.loaded = loaded
+        self.model = loaded.model
+        self.labels = labels
+        self.fresh = loaded.fresh
+        self._augment = str(options.get("augment", "none"))
+        self._seed = int(options.get("seed", 0))
+        self._size = options.get("image_size")
+        self._threads = int(options.get("workers") or 1)
+        if self._size:
+            self.loaded = loaded.sized(int(self._size))
+        self._mean = torch.tensor(loaded.mean).view(3, 1, 1)
+        self._std = torch.tensor(loaded.std).view(3, 1, 1)
+        if not options.get("dropout", True):
+            for module in self.model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = 0.0
+
+    @classmethod
+    def load(cls, start: dict[str, Any], labels: list[str], options: dict[str, Any]) -> "ImageClassification":
+        """Load the base with a head for `labels`; `options` may hold seed, image_size, augment, workers, dropout."""
+        return cls(backbones.load(start, labels, int(options.get("seed", 0))), labels, options)
+
+    @classmethod
+    def recipe(cls, start: dict[str, Any]) -> dict[str, Any]:
+        """Return the classic recipe for a ResNet (SGD 0.001, momentum 0.9, nothing else), AdamW for other backbones."""
+        if start["kind"] == "name" and "resnet" in str(start["path"]):
+            classic = {"weight_decay": 0.0, "warmup": 0.0, "schedule": "constant", "clip": 0.0}
+            return {"optimizer": "sgd", "lr": 0.001, "momentum": 0.9, "augment": "light", "workers": 2, **classic}
+        return {"optimizer": "adamw", "lr": 0.001, "augment": "light", "workers": 2}
+
+    def encode(self, inputs: Sequence[str], labels: Sequence[str] | None) -> Images:
+        """Read every file once; the size of small pictures decides theirs, unless it was given or is fixed already."""
+        if not self._size:
+            self._size = images.auto_size(inputs, self.loaded.size)
+            self.loaded = self.loaded.sized(self._size)
+        pictures = Pictures(list(inputs), self.loaded.size, self.loaded.resize)
+        pictures.keep(self._threads)
+        targets = None if labels is None else classification.targets(labels, self.labels)
+        return Images(pictures, [_COST] * len(inputs), targets)
+
+    def freeze(self, rows: Encoded, reading: torch.autocast, device: torch.device) -> Images:
+        """Return rows whose features are computed once; from then on only the head learns."""
+        assert isinstance(rows, Images)
+        name, _ = backbones.head_of(self.model)
+        for key, parameter in self.model.named_parameters():
+            parameter.requires_grad = key.startswith(f"{name}.")
+        return Images(rows.pictures, rows.lengths, rows.targets, self._features(rows, reading, device))
+
+    @torch.no_grad()
+    def _features(self, rows: Images, reading: torch.autocast, device: torch.device) -> torch.Tensor:
+        _, head = backbones.head_of(self.model)
+        caught: list[torch.Tensor] = []
+        hook = head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].float()))
+        self.model.eval()
+        try:
+            with reading:
+                for start in range(0, len(rows.lengths), _COST):
+                    indices = range(start, min(start + _COST, len(rows.lengths)))
+                    self.model(self._prepared(rows.pictures.batch(indices).to(device)))
+        finally:
+            hook.remove()
+        return torch.cat(caught).cpu()
+
+    def collate(self, rows: Encoded, indices: Sequence[int], epoch: int | None = None) -> Batch:
+        """Return pictures as uint8 (rows x 3 x size x size), or features; those of an epoch are changed by chance."""
+        assert isinstance(rows, Images)
+        if rows.features is not None:
+            batch = {"features": rows.features[list(indices)]}
+        else:
+            changed = epoch is not None and self._augment != "none"
+            chance = Chance(self._augment, self._seed, epoch or 0) if changed else None
+            batch = {"pictures": rows.pictures.batch(indices, chance)}
+        if rows.targets is not None:
+            batch["labels"] = torch.tensor([rows.targets[i] for i in indices], dtype=torch.long)
+        return batch
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Return the cross-entropy, computed in fp32 from the logits."""
+        return nn.functional.cross_entropy(self._logits(batch), batch["labels"])
+
+    def scores(self, batch: Batch) -> torch.Tensor:
+        """Return the softmax of the logits."""
+        return self._logits(batch).softmax(-1)
+
+    def _logits(self, batch: Batch) -> torch.Tensor:
+        if "features" in batch:
+            logits: torch.Tensor = backbones.head_of(self.model)[1](batch["features"])
+        else:
+            logits = self.model(self._prepared(batch["pictures"]))
+        return logits.float()
+
+    def _prepared(self, pictures: torch.Tensor) -> torch.Tensor:
+        mean, std = self._mean.to(pictures.device), self._std.to(pictures.device)
+        return (pictures.float().div_(255) - mean).div_(std)
+
+    def save(self, folder: Path) -> None:
+        """Write config, weights (fp32 safetensors) and our own `sft.json`; timm and torchvision load the weights."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(self.loaded.config(self.labels), indent=1))
+        checkpoints.save_tensors(checkpoints.weights_of(self.model), folder / "model.safetensors")
+        card = {"task": self.name, "labels": self.labels, "preprocessing": self.preprocessing()}
+        (folder / "sft.json").write_text(json.dumps(card, indent=1))
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return the sides in pixels, and the mean and standard deviation of each channel."""
+        shown = self.loaded
+        return {
+            "library": shown.library, "architecture": shown.architecture,
+            "image_size": shown.size, "resize": shown.resize, "mean": list(shown.mean), "std": list(shown.std),
+        }  # fmt: skip
+
+    def facts(self) -> dict[str, Any]:
+        """Return the size of the weights, where they come from and what they see."""
+        return {
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "architecture": self.loaded.architecture,
+            "image_size": self.loaded.size,
+            "fresh": list(self.fresh) if len(self.fresh) < 10 else ["all of it"],
+            "source": self.loaded.source,
+        }
+
+    def measure(self, rows: Encoded, scores: list[list[float]]) -> Measured:
+        """Compare the scores of labeled rows with their targets; the quality is the accuracy."""
+        return classification.classified(scores, rows.targets or [], self.labels)
+
+    def doubts(self, rows: Encoded, loss: float) -> list[str]:
+        """Say when the training loss is no better than that of answering with the class shares."""
+        return classification.no_better_than_guessing(rows.targets or [], loss)
+
+    def remarks(self, rows: Encoded) -> list[str]:
+        """Say at what size the pictures are seen, and how they are changed."""
+        assert isinstance(rows, Images)
+        if rows.features is not None:
+            return ["The backbone is frozen: its features were computed once, and only the head learns."]
+        how = "as they are" if self._augment == "none" else f"cropped by chance ({self._augment})"
+        return [f"Pictures are seen at {rows.pictures.size} x {rows.pictures.size} pixels, {how}."]
