@@ -83,7 +83,7 @@ class Loop:
         self._announce()
         self.task.model.train()
         self._told_at = self._saved_at = time.monotonic()
-        while self.state.step < self.plan.steps:
+        while self.state.step < self.plan.steps and not self._no_better():
             if self.stopping:
                 self._checkpoint("stop")
                 return False
@@ -93,6 +93,18 @@ class Loop:
                 self._checkpoint("epoch")
             elif not self._bad and time.monotonic() - self._saved_at >= self.plan.options["checkpoint_seconds"]:
                 self._checkpoint("time")
+        return True
+
+    def _no_better(self) -> bool:
+        """Say whether the validation rows have been answered no better for as many epochs as patience allows."""
+        patience, state = int(self.plan.options.get("patience") or 0), self.state
+        if not patience or state.step % self.plan.batches or not state.step:
+            return False
+        since = (state.step - (state.best_step or 0)) // self.plan.batches
+        if since < patience:
+            return False
+        epochs = "an epoch" if since == 1 else f"{since} epochs"
+        self._say(Remark("info", f"No better for {epochs}: ended early, with the weights of step {state.best_step}."))
         return True
 
     def measure(self) -> Measured:

@@ -129,6 +129,8 @@ def _prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list
         sink(Remark("warning", "There are no validation rows: the training rows are measured instead, which flatters."))
         validation = learned
     encoded = [task.encode(list(part["text"]), list(part["label"])) for part in (learned, validation)]
+    if options.get("class_weights", "none") == "auto":
+        task.balance(encoded[0])
     if options.get("method", "full") == "head":
         sink(Progress("computing the features", 0))
         chosen.place(task.model)

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from sft_magics.core import errors, references
 from sft_magics.core import workspace as places
-from sft_magics.core.records import IMAGE_TASKS, Dataset, Model
+from sft_magics.core.records import Dataset, Model
 from sft_magics.core.signatures import Names
+from sft_magics.core.tasks import IMAGE_TASKS
 from sft_magics.lifecycle import work
 from sft_magics.lifecycle.data import WorkspaceOption
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from sft_magics.core import errors, measures
 from sft_magics.core import workspace as places
-from sft_magics.core.records import IMAGE_TASKS, Dataset, Evaluation, Prediction, Predictions, Version
+from sft_magics.core.records import Dataset, Evaluation, Prediction, Predictions, Version
 from sft_magics.core.signatures import FromNamespace, Names
+from sft_magics.core.tasks import IMAGE_TASKS
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import work
 from sft_magics.lifecycle.data import WorkspaceOption

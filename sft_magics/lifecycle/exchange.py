@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from sft_magics.core import codec, errors, references
 from sft_magics.core import workspace as places
-from sft_magics.core.records import IMAGE_TASKS, Exported, Model, Version
+from sft_magics.core.records import Exported, Model, Version
 from sft_magics.core.signatures import Names
+from sft_magics.core.tasks import IMAGE_TASKS
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import card, pages, work
 from sft_magics.lifecycle.data import WorkspaceOption

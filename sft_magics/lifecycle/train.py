@@ -47,6 +47,9 @@ class Recipe:
     augment: str | None = None
     image_size: int | None = None
     workers: int | None = None
+    label_smoothing: float = 0.0
+    class_weights: str = "none"
+    patience: int = 0
 
     def options(self, recommended: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the options as the run's order records them; raises UsageProblem for values that cannot work."""
@@ -79,6 +82,8 @@ _RANGES: Mapping[str, tuple[float, float, str]] = {
     "clip": (0, float("inf"), "1.0"),
     "image_size": (32, 2048, "224"),
     "workers": (0, 64, "2"),
+    "label_smoothing": (0, 1 - _TINY, "0.1"),
+    "patience": (0, 10_000, "3"),
 }
 
 
@@ -140,6 +145,9 @@ def finetune(
     warmup: Annotated[float | None, "fraction of the steps over which the rate rises"] = None,
     clip: Annotated[float | None, "the longest gradient that is followed; 0: any"] = None,
     method: Annotated[Literal["full", "head"], "all weights, or the head alone on features computed once"] = "full",
+    label_smoothing: Annotated[float, "share of every label that is spread over all classes"] = 0.0,
+    class_weights: Annotated[Literal["none", "auto"], "auto: rare classes weigh as much as common ones"] = "none",
+    patience: Annotated[int, "end early after so many epochs that are no better; 0: never"] = 0,
     max_length: Annotated[int, "tokens of a text that are read"] = 256,
     image_size: Annotated[int | None, "pixels at which pictures are seen"] = None,
     augment: Annotated[Literal["none", "light", "flip", "strong"] | None, "chance changes of pictures"] = None,
@@ -171,6 +179,7 @@ def finetune(
         recipe = Recipe(
             epochs, lr, batch, weight_decay, warmup, max_length, seed, precision, device, threads, dropout,
             checkpoint_seconds, optimizer, momentum, schedule, clip, method, augment, image_size, workers,
+            label_smoothing, class_weights, patience,
         )  # fmt: skip
         job = _order(ws, model, data, from_, recipe).place()
     if in_process:

@@ -33,7 +33,6 @@ from sft_magics.core.records.results import (
     Table,
 )
 from sft_magics.core.records.stored import (
-    IMAGE_TASKS,
     Alert,
     Dataset,
     Endpoint,
@@ -48,7 +47,6 @@ from sft_magics.core.records.stored import (
 SCHEMA = 1
 
 __all__ = [
-    "IMAGE_TASKS",
     "SCHEMA",
     "Alert",
     "AliasThen",

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-IMAGE_TASKS = ("image-classification",)
+from sft_magics.core.tasks import IMAGE_TASKS
 
 
 @dataclass(frozen=True)

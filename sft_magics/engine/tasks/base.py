@@ -46,6 +46,10 @@ class Task(abc.ABC):
         """Return rows whose features are computed once, and let only the head learn; raises ModelProblem."""
         raise errors.ModelProblem(f"--method head is not there for {self.name} yet.", "leave --method out.")
 
+    def balance(self, rows: "Encoded") -> None:  # noqa: ARG002
+        """Let every class weigh alike in the loss; raises ModelProblem."""
+        raise errors.ModelProblem(f"--class-weights is not there for {self.name}.", "leave --class-weights out.")
+
     @abc.abstractmethod
     def encode(self, inputs: Sequence[str], labels: Sequence[str] | None) -> "Encoded":
         """Turn all rows into what batches are cut from, once."""

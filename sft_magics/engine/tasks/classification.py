@@ -1,14 +1,56 @@
-"""Measuring a classifier: loss, accuracy, F1, and what looks wrong."""
+"""What all classifiers share: the loss and its variants, loss, accuracy and F1 of an evaluation, what looks wrong."""
 
+import abc
 import math
 from collections import Counter
 from collections.abc import Sequence
 
+import torch
+from torch import nn
+
 from sft_magics.core import errors, measures
-from sft_magics.engine.tasks.base import Measured
+from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Task
 
 _TINY = 1e-12
 _NO_BETTER = 0.995
+
+
+class Classifier(Task):
+    """One input, one label: cross-entropy on logits that a task computes."""
+
+    smoothing: float = 0.0
+    weights: torch.Tensor | None = None
+
+    @abc.abstractmethod
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """Return what the head says, rows x labels, float32."""
+
+    def balance(self, rows: Encoded) -> None:
+        """Let every class weigh alike: a row counts for the mean class size over that of its own."""
+        counts = Counter(rows.targets or [])
+        mean = sum(counts.values()) / max(1, len(counts))
+        self.weights = torch.tensor([mean / counts[i] if counts[i] else 0.0 for i in range(len(self.labels))])
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Return the cross-entropy, in fp32; labels may be smoothed (Szegedy et al. 2016) and classes weighted."""
+        weights = None if self.weights is None else self.weights.to(batch["labels"].device)
+        return nn.functional.cross_entropy(
+            self.logits(batch), batch["labels"], weight=weights, label_smoothing=self.smoothing
+        )
+
+    def scores(self, batch: Batch) -> torch.Tensor:
+        """Return the softmax of the logits."""
+        return self.logits(batch).softmax(-1)
+
+    def measure(self, rows: Encoded, scores: list[list[float]]) -> Measured:
+        """Compare the scores of labeled rows with their targets; the quality is the accuracy."""
+        return classified(scores, rows.targets or [], self.labels)
+
+    def doubts(self, rows: Encoded, loss: float) -> list[str]:
+        """Say when the training loss is no better than that of answering with the class shares."""
+        if self.smoothing or self.weights is not None:  # another loss, which that entropy says nothing of
+            return []
+        return no_better_than_guessing(rows.targets or [], loss)
 
 
 def targets(labels: Sequence[str], known: Sequence[str]) -> list[int]:

@@ -12,7 +12,8 @@ from torch import nn
 from sft_magics.engine import backbones, checkpoints, images
 from sft_magics.engine.images import Chance, Pictures
 from sft_magics.engine.tasks import classification
-from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Task, register
+from sft_magics.engine.tasks.base import Batch, Encoded, register
+from sft_magics.engine.tasks.classification import Classifier
 
 _COST = 64  # what a picture counts for in a batch that is only read: 64 at a time
 
@@ -28,7 +29,7 @@ class Images(Encoded):
 
 
 @register("image-classification")
-class ImageClassification(Task):
+class ImageClassification(Classifier):
     """One picture, one label: cross-entropy on a fresh linear head over the backbone."""
 
     def __init__(self, loaded: backbones.Backbone, labels: list[str], options: dict[str, Any]) -> None:
@@ -36,6 +37,7 @@ class ImageClassification(Task):
         self.model = loaded.model
         self.labels = labels
         self.fresh = loaded.fresh
+        self.smoothing = float(options.get("label_smoothing", 0.0))
         self._augment = str(options.get("augment", "none"))
         self._seed = int(options.get("seed", 0))
         self._size = options.get("image_size")
@@ -108,15 +110,8 @@ class ImageClassification(Task):
             batch["labels"] = torch.tensor([rows.targets[i] for i in indices], dtype=torch.long)
         return batch
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """Return the cross-entropy, computed in fp32 from the logits."""
-        return nn.functional.cross_entropy(self._logits(batch), batch["labels"])
-
-    def scores(self, batch: Batch) -> torch.Tensor:
-        """Return the softmax of the logits."""
-        return self._logits(batch).softmax(-1)
-
-    def _logits(self, batch: Batch) -> torch.Tensor:
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """Return what the head says, rows x labels, float32."""
         if "features" in batch:
             logits: torch.Tensor = backbones.head_of(self.model)[1](batch["features"])
         else:
@@ -152,14 +147,6 @@ class ImageClassification(Task):
             "fresh": list(self.fresh) if len(self.fresh) < 10 else ["all of it"],
             "source": self.loaded.source,
         }
-
-    def measure(self, rows: Encoded, scores: list[list[float]]) -> Measured:
-        """Compare the scores of labeled rows with their targets; the quality is the accuracy."""
-        return classification.classified(scores, rows.targets or [], self.labels)
-
-    def doubts(self, rows: Encoded, loss: float) -> list[str]:
-        """Say when the training loss is no better than that of answering with the class shares."""
-        return classification.no_better_than_guessing(rows.targets or [], loss)
 
     def remarks(self, rows: Encoded) -> list[str]:
         """Say at what size the pictures are seen, and how they are changed."""

@@ -11,7 +11,8 @@ from torch import nn
 
 from sft_magics.engine import checkpoints, pretrained
 from sft_magics.engine.tasks import classification
-from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Task, register
+from sft_magics.engine.tasks.base import Batch, Encoded, register
+from sft_magics.engine.tasks.classification import Classifier
 
 _ROUND = 8  # lengths are padded to a multiple: few shapes, and kernels that like them
 _BLOCK = 1000
@@ -28,10 +29,11 @@ class Texts(Encoded):
 
 
 @register("text-classification")
-class TextClassification(Task):
+class TextClassification(Classifier):
     """One text, one label: cross-entropy on a fresh linear head over the encoder."""
 
-    def __init__(self, loaded: pretrained.Pretrained, labels: list[str], limit: int) -> None:
+    def __init__(self, loaded: pretrained.Pretrained, labels: list[str], limit: int, smoothing: float = 0.0) -> None:
+        self.smoothing = smoothing
         self.loaded = loaded
         self.model = loaded.model
         self.labels = labels
@@ -49,7 +51,7 @@ class TextClassification(Task):
         if not options.get("dropout", True):
             _without_dropout(loaded.model)
         limit = min(int(options.get("max_length", 256)), pretrained.max_length(loaded))
-        return cls(loaded, labels, limit)
+        return cls(loaded, labels, limit, float(options.get("label_smoothing", 0.0)))
 
     def encode(self, inputs: Sequence[str], labels: Sequence[str] | None) -> Texts:
         """Tokenize all texts once, without padding."""
@@ -76,15 +78,8 @@ class TextClassification(Task):
             batch["labels"] = torch.tensor([rows.targets[i] for i in indices], dtype=torch.long)
         return batch
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """Return the cross-entropy, computed in fp32 from the logits."""
-        return nn.functional.cross_entropy(self._logits(batch), batch["labels"])
-
-    def scores(self, batch: Batch) -> torch.Tensor:
-        """Return the softmax of the logits."""
-        return self._logits(batch).softmax(-1)
-
-    def _logits(self, batch: Batch) -> torch.Tensor:
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """Return what the head says, rows x labels, float32."""
         output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         logits: torch.Tensor = output.logits.float()
         return logits
@@ -112,14 +107,6 @@ class TextClassification(Task):
             "fresh": list(self.fresh),
             "left_out": list(self.loaded.left_out),
         }
-
-    def measure(self, rows: Encoded, scores: list[list[float]]) -> Measured:
-        """Compare the scores of labeled rows with their targets; the quality is the accuracy."""
-        return classification.classified(scores, rows.targets or [], self.labels)
-
-    def doubts(self, rows: Encoded, loss: float) -> list[str]:
-        """Say when the training loss is no better than that of answering with the class shares."""
-        return classification.no_better_than_guessing(rows.targets or [], loss)
 
     def remarks(self, rows: Encoded) -> list[str]:
         """Say how many texts lose their end."""

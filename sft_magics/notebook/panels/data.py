@@ -101,7 +101,8 @@ def _classes(dataset: Dataset) -> Safe:
 
 
 def _lengths(dataset: Dataset) -> Safe | None:
-    if not dataset.lengths or not dataset.length_edges:
+    alike = dataset.of_images and dataset.lengths[-1:] == (sum(dataset.lengths),)
+    if not dataset.lengths or not dataset.length_edges or alike:
         return None
     title, unit = ("Pixels of the shorter side", "pixels") if dataset.of_images else ("Words a text", "words")
     return section(title, histogram(dataset.lengths, dataset.length_edges, unit))

@@ -58,7 +58,8 @@ def _flips(title: str, flips: Sequence[Flip], total: int, *, opened: bool) -> Sa
     if not flips:
         return None
     rows: list[list[Child]] = [_flip(f) for f in flips]
-    drawn = table(title, ("text", "truth", "before", "after"), rows, limit=len(rows), total=total)
+    what = "image" if any(f.before.picture for f in flips) else "text"
+    drawn = table(title, (what, "truth", "before", "after"), rows, limit=len(rows), total=total)
     return drawn if opened else el("details", el("summary", title), drawn)
 
 
