@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sft_magics.lifecycle.diff import diff
     from sft_magics.lifecycle.evaluate import evaluate, predict
     from sft_magics.lifecycle.exchange import export, import_
+    from sft_magics.lifecycle.gallery import errors_
     from sft_magics.lifecycle.monitor import alert, alerts, feedback, monitor
     from sft_magics.lifecycle.notes import note, tag
     from sft_magics.lifecycle.optimize import retrain
@@ -42,6 +43,7 @@ __all__ = [
     "diff",
     "doctor",
     "endpoints",
+    "errors_",
     "evaluate",
     "export",
     "feedback",

@@ -96,6 +96,7 @@ _ROWS = (
     ("stop", "runs", "Train", "Stop a run after its step (it checkpoints), or an endpoint."),
     ("keep", "runs", "Train", "Commit the best state of a run that did not end."),
     ("evaluate", "evaluate", "Train", "Measure a version on a dataset: per class, with intervals."),
+    ("errors_", "gallery", "Train", "What a version gets wrong and is surest of, as texts or pictures."),
     ("predict", "evaluate", "Deploy", "Ask a version or an endpoint for its answers."),
     ("versions", "versions", "Versions", "List a model's versions."),
     ("show", "card", "Versions", "The model card of a version; --to writes it as Markdown or HTML."),

@@ -43,13 +43,25 @@ def evaluate(
     ws = places.find(workspace)
     registry = Registry(ws)
     found = registry.version(version)
-    dataset = registry.dataset(data or found.data)
-    part = split if split != "auto" else ("validation" if dataset.name in learned_from(registry, found) else "all")
-    rows = rows_of(ws, dataset, part)
-    check_labels(found, dataset.name, list(rows["label"]))
     began = time.monotonic()
-    scores = score(ws, [found], list(rows["text"]), f"evaluating {found.ref} on {dataset.name}")[0]
-    return _evaluation(found, dataset.name, part, rows, scores, time.monotonic() - began)
+    name, part, answers = answered(ws, registry, found, data, split)
+    return _evaluation(found, name, part, answers, time.monotonic() - began)
+
+
+def answered(
+    ws: Workspace, registry: "Registry", version: Version, data: str | None, split: str = "auto"
+) -> tuple[str, str, list[Prediction]]:
+    """Return the dataset's name, the split that was taken, and the answers to its rows, with their truths."""
+    dataset = registry.dataset(data or version.data)
+    part = split if split != "auto" else ("validation" if dataset.name in learned_from(registry, version) else "all")
+    rows = rows_of(ws, dataset, part)
+    check_labels(version, dataset.name, list(rows["label"]))
+    scores = score(ws, [version], list(rows["text"]), f"evaluating {version.ref} on {dataset.name}")[0]
+    answers = [
+        prediction(text, version.labels, s, truth=label)
+        for text, label, s in zip(rows["text"], rows["label"], scores, strict=True)
+    ]
+    return dataset.name, part, answers
 
 
 def predict(
@@ -160,13 +172,7 @@ def learned_from(registry: "Registry", version: Version) -> set[str]:
     return names
 
 
-def _evaluation(
-    version: Version, data: str, split: str, rows: "DataFrame", scores: list[list[float]], seconds: float
-) -> Evaluation:
-    answers = [
-        prediction(text, version.labels, s, truth=label)
-        for text, label, s in zip(rows["text"], rows["label"], scores, strict=True)
-    ]
+def _evaluation(version: Version, data: str, split: str, answers: list[Prediction], seconds: float) -> Evaluation:
     counts = measures.confusion([str(a.truth) for a in answers], [a.label for a in answers], version.labels)
     wrong = sorted((a for a in answers if a.label != a.truth), key=lambda a: -a.confidence)
     return Evaluation(

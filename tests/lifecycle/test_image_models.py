@@ -71,6 +71,27 @@ def test_it_is_measured_and_asked(trained_once: Path, shelf: Path) -> None:
         sft.predict("digits:1", "nowhere.png", workspace=trained_once)
 
 
+def test_its_errors_are_shown_as_pictures(trained_once: Path) -> None:
+    found = sft.errors_("digits:2", workspace=trained_once)
+    evaluation = sft.evaluate("digits:2", workspace=trained_once)
+    assert (found.data, found.split, found.n) == ("digits", "validation", evaluation.n)
+    assert (
+        found.wrong == sum(m.n for m in found.mistakes) == round((1 - evaluation.metrics["accuracy"].value) * found.n)
+    )
+    assert all(r.picture.startswith("data:image/") and r.label != r.truth for r in found.rows)
+    confident = [r.confidence for r in found.rows]
+    assert confident == sorted(confident, reverse=True)
+    for label in ("0", "1", "7"):
+        some = sft.errors_("digits:2", truth=label, count=2, workspace=trained_once)
+        assert some.chosen == sum(m.n for m in found.mistakes if m.truth == label)
+        assert {r.truth for r in some.rows} <= {label}
+        assert len(some.rows) == min(2, some.chosen)
+    with pytest.raises(errors.NotFound, match="no class called 'cat'"):
+        sft.errors_("digits:2", truth="cat", workspace=trained_once)
+    with pytest.raises(errors.UsageProblem, match="--count cannot be 0"):
+        sft.errors_("digits:2", count=0, workspace=trained_once)
+
+
 def test_two_of_its_versions_are_compared(trained_once: Path) -> None:
     found = sft.diff("digits:1", "digits:2", workspace=trained_once)
     assert found.n > 10

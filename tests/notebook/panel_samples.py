@@ -144,6 +144,8 @@ def everything() -> list[Any]:
     pair = records.EvaluationPair("reviews", 1500, metrics["accuracy"], metrics["accuracy"], 31, 36, 0.62)
     check = records.Check("disk", "1.6 GB free", "warning", "free some space")
     evaluation = records.Evaluation("reviews:2", "tweets", "all", 1500, LABELS, metrics, counts, answers, 7.4)
+    mistake = records.Mistake("negative", "positive", 31)
+    gallery = records.ErrorGallery("reviews:2", "tweets", "all", 1500, 40, 31, answers, (mistake,))
     change = records.Change("epochs", "1", "3")
     metric_change = records.MetricChange(
         "accuracy", metrics["accuracy"], metrics["accuracy"], -0.01, 0.03, 0.04, "McNemar, exact"
@@ -171,7 +173,8 @@ def everything() -> list[Any]:
         "checks": check, "registry checks": check, "fetched": check, "things": {"name": "a", "size": 3},
     }  # fmt: skip
     return [
-        version, run, endpoint, alert, dataset, model, report, pair, check, evaluation, finding, example, answers[0],
+        version, run, endpoint, alert, dataset, model, report, pair, check, mistake, gallery, evaluation,
+        finding, example, answers[0],
         metrics["accuracy"], change, metric_change, layer, flip, difference, gate, then, promotion, moment,
         card, garbage,
         records.Collection((garbage,), (garbage,), 91_000_000, False, "%sft_gc --yes"),

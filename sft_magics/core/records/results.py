@@ -78,6 +78,41 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class Mistake:
+    """How many rows of the class `truth` were taken for `predicted`."""
+
+    truth: str
+    predicted: str
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.truth} taken for {self.predicted}: {self.n:,}"
+
+
+@dataclass(frozen=True)
+class ErrorGallery:
+    """What a version got wrong: `wrong` of `n` rows, `chosen` of them of the classes asked for, the surest `rows`.
+
+    `mistakes` are the most frequent confusions of all that is wrong.
+    """
+
+    version: str
+    data: str
+    split: str
+    n: int
+    wrong: int
+    chosen: int
+    rows: tuple[Prediction, ...]
+    mistakes: tuple[Mistake, ...]
+
+    def __str__(self) -> str:
+        head = f"{self.version} on {self.data} ({self.split}): {self.wrong:,} of {self.n:,} rows wrong"
+        lines = [f"  {m}" for m in self.mistakes]
+        lines += [f"  {r.truth} taken for {r.label} {r.confidence:.3f}  {r.text[:100]}" for r in self.rows]
+        return "\n".join([head, *lines])
+
+
+@dataclass(frozen=True)
 class Report:
     """What monitoring saw on one endpoint: traffic, latency, class mix, drift, quality from feedback, alerts.
 
