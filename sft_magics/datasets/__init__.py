@@ -1,7 +1,7 @@
 """What a model learns from: load, check, split and fingerprint labeled data, and read it back."""
 
 from sft_magics.datasets.building import build, combine
-from sft_magics.datasets.pictures import is_picture, thumbnail
+from sft_magics.datasets.pictures import pictures_below, thumbnail
 from sft_magics.datasets.samples import SAMPLES
 from sft_magics.datasets.sources import Loaded, frame_of, id_label_pairs, load, read_table, texts_of
 from sft_magics.datasets.tables import read_rows, rows
@@ -13,8 +13,8 @@ __all__ = [
     "combine",
     "frame_of",
     "id_label_pairs",
-    "is_picture",
     "load",
+    "pictures_below",
     "read_rows",
     "read_table",
     "rows",

@@ -40,6 +40,11 @@ def below(folder: Path) -> Iterator[Path]:
             yield entry
 
 
+def pictures_below(folder: str) -> list[str]:
+    """Return the paths of the image files below a folder."""
+    return [str(path) for path in below(Path(folder).expanduser())]
+
+
 def look(path: str) -> Looked:
     """Read and decode one file whole, a JPEG at a fraction of its size; whatever it holds, this raises nothing."""
     from PIL import Image

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,10 @@ KEEP = 2
 
 @dataclass
 class Progressed:
-    """Where a run is, besides its tensors: `summed_*` since the epoch began, `best_*` of the best evaluation so far."""
+    """Where a run is, besides its tensors: `summed_*` since the epoch began, `best_*` of the best evaluation so far.
+
+    `history` has the mean training loss and the validation loss of each epoch.
+    """
 
     step: int = 0
     rate_scale: float = 1.0
@@ -44,6 +47,7 @@ class Progressed:
     best_step: int | None = None
     best_quality: float = -1.0
     best_loss: float = float("inf")
+    history: list[list[float]] = field(default_factory=list)
 
 
 def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Progressed) -> Path:

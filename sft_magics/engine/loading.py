@@ -4,6 +4,7 @@ Which rows a batch has and how they are changed follows from (seed, epoch, index
 nothing but the time.
 """
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -21,9 +22,17 @@ class Loader:
         self._steps = steps
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="loader") if threads else None
         self._ahead: dict[int, Future[Batch]] = {}
+        self.waited = 0.0  # seconds that steps have waited for their batches
 
     def take(self, step: int) -> Batch:
         """Return the batch of `step`, and let those after it be made."""
+        began = time.monotonic()
+        try:
+            return self._taken(step)
+        finally:
+            self.waited += time.monotonic() - began
+
+    def _taken(self, step: int) -> Batch:
         if self._pool is None:
             return self._make(step)
         found = self._ahead.pop(step, None)

@@ -10,7 +10,7 @@ import torch
 
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone, Event, Progress, Remark, RunPlanned, Sink, StepDone
-from sft_magics.engine import checkpoints, optimizers, scoring
+from sft_magics.engine import checkpoints, doctor, optimizers, scoring
 from sft_magics.engine.batching import epoch_batches, padding_waste
 from sft_magics.engine.checkpoints import Progressed
 from sft_magics.engine.hardware import Hardware
@@ -57,7 +57,8 @@ class Loop:
         self._parts = 1
         self._order: tuple[int, list[list[int]]] = (-1, [])
         self._pending: list[torch.Tensor] = []
-        self._told_at = self._saved_at = time.monotonic()
+        self._told_at = self._saved_at = self._epoch_at = time.monotonic()
+        self._said_waiting = False
         self._rows = 0
         self._speed = 0.0
 
@@ -82,7 +83,7 @@ class Loop:
         self._resume("Going on")
         self._announce()
         self.task.model.train()
-        self._told_at = self._saved_at = time.monotonic()
+        self._told_at = self._saved_at = self._epoch_at = time.monotonic()
         while self.state.step < self.plan.steps and not self._no_better():
             if self.stopping:
                 self._checkpoint("stop")
@@ -294,9 +295,21 @@ class Loop:
         state.summed_loss, state.summed_steps = 0.0, 0
         epoch = state.step / self.plan.batches
         self._say(EpochDone(state.step, epoch, learned, found.loss, found.metrics, better))
-        for remark in (*found.remarks, *self.task.doubts(self.plan.train, learned)):
+        state.history.append([learned, found.loss])
+        seen = doctor.remarks(state.history, self.plan.options["lr"])
+        for remark in (*found.remarks, *self.task.doubts(self.plan.train, learned), *seen, *self._waited()):
             self._say(Remark("warning", remark))
         self._told_at = time.monotonic()
+
+    def _waited(self) -> list[str]:
+        """Say, once, that the epoch was spent waiting for batches."""
+        workers = int(self.plan.options.get("workers", 0))
+        said = doctor.waiting(self.loader.waited, time.monotonic() - self._epoch_at, workers)
+        self.loader.waited, self._epoch_at = 0.0, time.monotonic()
+        if not said or self._said_waiting:
+            return []
+        self._said_waiting = True
+        return [said]
 
     def _checkpoint(self, why: str) -> None:
         self._tell(self._rate_now())

@@ -66,7 +66,7 @@ def answered(
 
 def predict(
     version: Annotated[str, "a version, or an endpoint's name with --endpoint", Names("version")],
-    *texts: Annotated[Any, "texts in quotes, or the name of a DataFrame or list", FromNamespace()],
+    *texts: Annotated[Any, "texts in quotes, files or folders of images, a DataFrame or list by name", FromNamespace()],
     data: Annotated[
         Any, "a dataset, or a DataFrame, list or file with texts", Names("dataset"), FromNamespace()
     ] = None,
@@ -85,11 +85,27 @@ def predict(
     from sft_magics.registry import Registry
 
     found = Registry(ws).version(version)
+    if found.task in IMAGE_TASKS:
+        asked, truths = _files(asked, truths)
     scores = score(ws, [found], asked, f"predicting with {found.ref}")[0]
     rows = tuple(
         prediction(text, found.labels, s, truth=truth) for text, s, truth in zip(asked, scores, truths, strict=True)
     )
     return Predictions(found.ref, pictured(rows, found), seconds=time.monotonic() - began)
+
+
+def _files(asked: list[str], truths: list[str | None]) -> tuple[list[str], list[str | None]]:
+    """Return the files of images, those in a folder by name in the place of the folder."""
+    from sft_magics.datasets import pictures_below
+
+    found = [
+        (file, truth)
+        for path, truth in zip(asked, truths, strict=True)
+        for file in (pictures_below(path) if Path(path).expanduser().is_dir() else [path])
+    ]
+    if not found:
+        raise errors.DataProblem(f"There are no images in {', '.join(asked[:3])}.", "name a folder that has some.")
+    return [file for file, _ in found], [truth for _, truth in found]
 
 
 def _through_endpoint(ws: Workspace, name: str, texts: list[str], truths: list[str | None]) -> Predictions:

@@ -59,7 +59,7 @@ def test_its_versions_say_what_they_were_made_of(trained_once: Path) -> None:
     assert versions[2].options["method"] == "head"
 
 
-def test_it_is_measured_and_asked(trained_once: Path, shelf: Path) -> None:
+def test_it_is_measured_and_asked(trained_once: Path, shelf: Path, tmp_path: Path) -> None:
     found = sft.evaluate("digits:1", workspace=trained_once)
     assert found.metrics["accuracy"].value >= 0.85
     assert all(p.picture for p in found.worst)
@@ -67,6 +67,13 @@ def test_it_is_measured_and_asked(trained_once: Path, shelf: Path) -> None:
     answers = sft.predict("digits:1", *asked, workspace=trained_once)
     assert [a.label for a in answers.rows].count("7") >= 2
     assert [a.text for a in answers.rows] == asked
+    folder = sft.predict("digits:1", str(shelf / "7"), workspace=trained_once)
+    assert [a.text for a in folder.rows][:3] == asked
+    assert len(folder.rows) == 60
+    assert [bool(a.picture) for a in folder.rows] == [True] * 50 + [False] * 10, "a page holds the first fifty"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(errors.DataProblem, match="There are no images in"):
+        sft.predict("digits:1", str(tmp_path / "empty"), workspace=trained_once)
     with pytest.raises(errors.DataProblem, match="cannot be read: nowhere"):
         sft.predict("digits:1", "nowhere.png", workspace=trained_once)
 
