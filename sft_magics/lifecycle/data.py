@@ -33,8 +33,9 @@ def data(
     """Load a dataset, check it, split it by a hash of its content, fingerprint it, and show its profile.
 
     Without SOURCE it shows the dataset of this name again, without a name it lists them all. Samples: sample:reviews
-    (film), sample:amazon, sample:tweets, sample:nyt; of images sample:digits, sample:uci-digits. A folder of images has
-    a folder for each class. Raises DataProblem for data that cannot be read or learned from.
+    (film), sample:amazon, sample:tweets, sample:nyt; of images sample:digits, sample:uci-digits, sample:emoji,
+    sample:noto-emoji. A folder of images has a folder for each class. Raises DataProblem for data that cannot be read
+    or learned from.
     """
     from sft_magics.datasets import build
     from sft_magics.registry import Registry

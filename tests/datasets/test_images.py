@@ -9,7 +9,7 @@ from PIL import Image
 from sft_magics.core import errors
 from sft_magics.core.records import Dataset
 from sft_magics.core.workspace import Workspace
-from sft_magics.datasets import build, load, rows, thumbnail
+from sft_magics.datasets import build, image_samples, load, rows, thumbnail
 
 
 def draw(path: Path, color: tuple[int, int, int], side: int = 24) -> Path:
@@ -124,6 +124,25 @@ def test_the_samples_are_real_handwriting() -> None:
     assert sorted(set(digits.labels)) == sorted(set(uci.labels)) == [str(n) for n in range(10)]
     assert (set(digits.sides), set(uci.sides)) == ({28}, {8})
     assert "MNIST" in digits.license
+
+
+def test_emoji_are_drawn_in_color_each_but_once() -> None:
+    emoji = load("sample:emoji")
+    kinds = ["animals", "buildings", "clothing", "faces", "food", "hands", "people", "vehicles"]
+    assert sorted(set(emoji.labels)) == kinds
+    assert len(emoji) == len(set(emoji.hashes)) == image_samples.SAMPLES["emoji"][1]
+    assert min(emoji.labels.count(kind) for kind in kinds) >= 20
+    dull = [path for path in emoji.texts if len(Image.open(path).getcolors(96 * 96) or range(9)) < 5]
+    assert dull == []
+
+
+def test_a_font_that_is_not_there_is_said_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_samples, "_NOTO", ("nowhere.ttf",))
+    monkeypatch.setattr("sft_magics.core.workspace.cache", lambda: tmp_path)
+    with pytest.raises(errors.DataProblem, match="not on this machine") as refused:
+        load("sample:noto-emoji")
+    assert "fonts-noto-color-emoji" in refused.value.next_step
+    assert not (tmp_path / "images" / "noto-emoji").exists()
 
 
 def test_a_thumbnail_is_small_and_never_fails(pets: Path, tmp_path: Path) -> None:
