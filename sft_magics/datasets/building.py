@@ -9,26 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 from sft_magics.core import errors, references
 from sft_magics.core.records import Dataset, Example, Finding
+from sft_magics.core.tasks import CLASSIFIERS
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import checks, splits, tables
 from sft_magics.datasets.checks import Checked
 from sft_magics.datasets.fingerprints import fingerprint, ids
-from sft_magics.datasets.sources import Progress, load
+from sft_magics.datasets.sources import Loaded, Progress, load
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 EXAMPLES_PER_CLASS = 3
 MOST_EXAMPLES = 30
+FEW_EXAMPLES = 8
 _EXAMPLE_CHARACTERS = 300
 _BINS = 24
+Row = tuple[str, str, str, str, str, str]  # id, text, label, split, content, mask
 
 
 @dataclass
 class Rows:
     """Labeled texts on their way to a file; `splits` are those that were given, None where none was.
 
-    For images `texts` are paths, `hashes` the SHA-256 of each file and `sides` its shorter side.
+    For images `texts` are paths, `hashes` the SHA-256 of each file and `sides` its shorter side. `masks`, `classes` and
+    `names` are as in `Loaded`; `classes` is empty where each row has one class, its label.
     """
 
     texts: list[str]
@@ -39,6 +43,9 @@ class Rows:
     about: dict[str, Any] = field(default_factory=dict)
     hashes: list[str] = field(default_factory=list)
     sides: list[int] = field(default_factory=list)
+    masks: list[str] = field(default_factory=list)
+    classes: list[list[str]] = field(default_factory=list)
+    names: tuple[str, ...] = ()
 
 
 def build(
@@ -52,6 +59,7 @@ def build(
     validation: float = 0.15,
     seed: int = 0,
     broken: str = "refuse",
+    task: str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """Load `source` (see `sources.load`), check and split it, write its rows, and return the record; registers nothing.
@@ -60,13 +68,23 @@ def build(
     before it, and its test rows stay a third split. Raises DataProblem, NotFound, UsageProblem, WorkspaceProblem.
     """
     references.check_name(name, "dataset")
-    loaded = load(source, text=text, label=label, split=split, broken=broken, progress=progress)
+    loaded = load(source, text=text, label=label, split=split, broken=broken, task=task, progress=progress)
+    check_task(loaded, task)
     about = {"columns": loaded.columns, "license": loaded.license}
     rows = Rows(
         loaded.texts, loaded.labels, loaded.splits, loaded.findings, loaded.empty_classes, about, loaded.hashes,
-        loaded.sides,
+        loaded.sides, loaded.masks, loaded.classes, loaded.names,
     )  # fmt: skip
     return _settle(name, rows, loaded.source, workspace, validation, seed, task=loaded.task)
+
+
+def check_task(loaded: Loaded, task: str | None) -> None:
+    """Refuse a source that holds rows of another task than the one that was asked for."""
+    if task is not None and loaded.task != task:
+        raise errors.DataProblem(
+            f"{loaded.source} holds rows for {loaded.task}, not for {task}.",
+            "leave --task out, or name another source.",
+        )
 
 
 def combine(
@@ -139,22 +157,30 @@ def _settle(
     """Split, check and write the rows; return the record."""
     if not 0.0 < validation < 1.0:
         raise errors.UsageProblem(f"--validation cannot be {validation}: it is a fraction.", "write --validation 0.15.")
-    checks.check_classes(source, rows.labels)
+    single = task in CLASSIFIERS
+    kinds = rows.labels if single else [""] * len(rows.labels)
+    if single:
+        checks.check_classes(source, rows.labels)
     keys = rows.hashes or [splits.normalized(text) for text in rows.texts]
-    assigned = splits.assign(keys, rows.labels, rows.splits, validation, seed)
-    checked = Checked(keys, rows.texts, rows.labels, assigned, rows.empty_classes, "image" if rows.hashes else "text")
+    assigned = splits.assign(keys, kinds, rows.splits, validation, seed)
+    noun = "image" if rows.hashes else "text"
+    checked = Checked(keys, rows.texts, kinds, assigned, rows.empty_classes, noun, None if single else rows.classes)
     checks.check_trained(source, checked)
-    ordered = sorted(zip(rows.hashes or rows.texts, rows.labels, assigned, rows.texts, strict=True))
-    mark = fingerprint((content, label, split) for content, label, split, _ in ordered)
+    places = rows.masks or [""] * len(rows.texts)
+    ordered = sorted(zip(rows.hashes or rows.texts, rows.labels, assigned, rows.texts, places, strict=True))
+    mark = fingerprint((content, label, split) for content, label, split, _, _ in ordered)
     names = ids([content for content, *_ in ordered])
     table = sorted(
-        (key, text, label, split, content) for key, (content, label, split, text) in zip(names, ordered, strict=True)
+        (key, text, label, split, content, mask)
+        for key, (content, label, split, text, mask) in zip(names, ordered, strict=True)
     )
     file = Path("datasets") / name / f"{mark[: tables.NAME_DIGITS]}.parquet"
-    tables.write(ws.root / file, list(zip(*table, strict=True))[: 5 if rows.hashes else 4])
-    labels = _label_order(rows.labels, first)
+    width = 6 if rows.masks else 5 if rows.hashes else 4
+    tables.write(ws.root / file, list(zip(*table, strict=True))[:width])
+    labels = _label_order(rows.labels, first) if single else rows.names
     counts = Counter(assigned)
-    pairs = Counter(zip(assigned, rows.labels, strict=True))
+    met = [[label] for label in rows.labels] if single else rows.classes
+    pairs = Counter((split, label) for split, row in zip(assigned, met, strict=True) for label in row)
     present = [split for split in (splits.TRAIN, splits.VALIDATION, splits.TEST) if counts[split]]
     lengths, edges = histogram(rows.sides or [len(text.split()) for text in rows.texts])
     return Dataset(
@@ -168,11 +194,16 @@ def _settle(
         file=file.as_posix(),
         created_at=time.time(),
         findings=(*rows.findings, *checks.findings(checked)),
-        examples=_examples(table, labels),
+        examples=_examples(table, labels) if single else _first_rows(table),
         lengths=lengths,
         length_edges=edges,
         **rows.about,
     )
+
+
+def _first_rows(table: Sequence[Row]) -> tuple[Example, ...]:
+    """Return a few rows that have no single class, as they are in the table."""
+    return tuple(Example(text, label, split, mask=mask) for _, text, label, split, _, mask in table[:FEW_EXAMPLES])
 
 
 def _label_order(labels: Sequence[str], first: tuple[str, ...]) -> tuple[str, ...]:
@@ -184,11 +215,11 @@ def _label_order(labels: Sequence[str], first: tuple[str, ...]) -> tuple[str, ..
         return (*first, *sorted(rest))
 
 
-def _examples(table: Sequence[tuple[str, str, str, str, str]], labels: Sequence[str]) -> tuple[Example, ...]:
+def _examples(table: Sequence[Row], labels: Sequence[str]) -> tuple[Example, ...]:
     """Return the first few rows of each class in the order of ids, which is as good as drawn by lot."""
     most = max(1, min(EXAMPLES_PER_CLASS, MOST_EXAMPLES // len(labels)))
     found: dict[str, list[Example]] = {label: [] for label in labels[:MOST_EXAMPLES]}
-    for _, text, label, split, _ in table:
+    for _, text, label, split, _, _ in table:
         kept = found.get(label)
         if kept is not None and len(kept) < most:
             shown = text if len(text) <= _EXAMPLE_CHARACTERS else text[: _EXAMPLE_CHARACTERS - 3] + "..."

@@ -24,6 +24,7 @@ class Checked:
     splits: Sequence[str]
     empty_classes: Sequence[str] = ()
     noun: str = "text"
+    classes: Sequence[Sequence[str]] | None = None  # what is met in each row, where a row has not one class
 
 
 def check_classes(where: str, labels: Sequence[str]) -> None:
@@ -55,6 +56,16 @@ def check_trained(where: str, rows: Checked) -> None:
 
 def findings(rows: Checked) -> tuple[Finding, ...]:
     """Return all findings on split rows, the weightier first."""
+    if rows.classes is not None:
+        found = [
+            *_leaks(rows),
+            *_empty_classes(rows),
+            *_unlearned(rows),
+            *_tiny(rows),
+            *_duplicates(rows),
+            *_long(rows),
+        ]
+        return tuple(sorted(found, key=lambda f: ("error", "warning", "info").index(f.level)))
     found = [
         *_conflicts(rows), *_leaks(rows), *_empty_classes(rows), *_spellings(rows), *_rare(rows), *_imbalance(rows),
         *_tiny(rows), *_duplicates(rows), *_long(rows),
@@ -127,6 +138,17 @@ def _rare(rows: Checked) -> list[Finding]:
     more = f" and {len(few) - 5} more" if len(few) > 5 else ""
     message = f"Few validation rows for {named}{more}: scores of such a class say little."
     return [Finding("warning", "rare_class", message)]
+
+
+def _unlearned(rows: Checked) -> list[Finding]:
+    """Return classes that are met in validation rows and in no training row."""
+    pairs = list(zip(rows.classes or (), rows.splits, strict=True))
+    met = {split: {name for names, s in pairs if s == split for name in names} for split in (TRAIN, VALIDATION)}
+    lacking = sorted(met[VALIDATION] - met[TRAIN])
+    if not lacking:
+        return []
+    named = ", ".join(f"'{_short(label, 30)}'" for label in lacking[:5])
+    return [Finding("warning", "unlearned_class", f"No train row has the class {named}: it will not be learned.")]
 
 
 def _imbalance(rows: Checked) -> list[Finding]:

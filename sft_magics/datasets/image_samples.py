@@ -3,6 +3,7 @@
 `digits` are 5,000 of MNIST's (LeCun et al. 1998), `uci-digits` the 1,797 that scikit-learn carries (Alpaydin and Kaynak
 1998): the same ten classes from other hands, another scanner and a coarser grid, which is a real shift of the data.
 `emoji` are OpenMoji's drawings, `noto-emoji` the same signs as another designer drew them; that font is the system's.
+`planet` and `islands` are the Earth from space (see `planet`), the same places on other maps are the shift.
 """
 
 import csv
@@ -15,18 +16,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sft_magics.core import errors, fetching, workspace
+from sft_magics.datasets import planet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Progress = Callable[[str, int, int], None]
+_BASEMAP = "LGPL-3.0-or-later (package); NASA, NOAA, GSHHG"
 # name -> (what it is, images, license)
 SAMPLES: dict[str, tuple[str, int, str]] = {
     "digits": ("handwritten digits, 28 pixels wide (MNIST)", 5_000, "BSD-3-Clause (package); MNIST"),
     "uci-digits": ("handwritten digits, 8 pixels wide (UCI)", 1_797, "BSD-3-Clause (package); CC BY 4.0 (UCI)"),
     "emoji": ("emoji of eight kinds, drawn from OpenMoji's font", 460, "CC BY-SA 4.0 (OpenMoji)"),
     "noto-emoji": ("the same emoji, drawn from the system's Noto Color Emoji", 460, "OFL 1.1 (Noto)"),
+    "planet": ("tiles of the Earth from space with masks of ocean, land and lakes", 274, _BASEMAP),
+    "planet-topographic": ("the validation tiles of planet on a topographic map", 47, _BASEMAP),
+    "planet-relief": ("the validation tiles of planet as shaded relief", 47, _BASEMAP),
+    "islands": ("tiles of the Earth from space with boxes around islands", 320, _BASEMAP),
+    "islands-topographic": ("the validation tiles of islands on a topographic map", 80, _BASEMAP),
 }
+TILES = ("planet", "planet-topographic", "planet-relief")
+ISLANDS = ("islands", "islands-topographic")
 # Ranges of Unicode 12 that are of one kind; what a font lacks is left out.
 _KINDS = {
     "animals": ((0x1F400, 0x1F43E), (0x1F980, 0x1F9AE)),
@@ -43,20 +53,16 @@ _NOTO = ("noto/NotoColorEmoji.ttf", "truetype/noto/NotoColorEmoji.ttf", "noto-em
 
 
 def folder_of(name: str, progress: Progress) -> Path:
-    """Return the cache folder with the images of a sample, one folder a class; raises DataProblem, WorkspaceProblem."""
+    """Return the cache folder with the images of a sample; raises DataProblem, WorkspaceProblem."""
     final = workspace.cache() / "images" / name
     if final.is_dir():
         return final
-    drawn = _DRAWN[name](progress)
+    write = _writer(name, progress)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{name}-"))
         try:
-            for done, (label, number, image) in enumerate(drawn, 1):
-                (staging / label).mkdir(exist_ok=True)
-                image.save(staging / label / f"{number:05d}.png")
-                if done % 100 == 0:
-                    progress(f"drawing sample {name}", done, SAMPLES[name][1])
+            write(staging)
             staging.chmod(0o755)
             if not final.is_dir():
                 staging.rename(final)
@@ -66,6 +72,25 @@ def folder_of(name: str, progress: Progress) -> Path:
         if not final.is_dir():  # another process may have drawn it meanwhile
             raise errors.from_os_error(error, f"drawing sample {name}") from error
     return final
+
+
+def _writer(name: str, progress: Progress) -> Callable[[Path], None]:
+    """Return what writes the files of a sample into a folder."""
+    look = name.partition("-")[2] or "planet"
+    if name in TILES:
+        return lambda folder: planet.write_tiles(folder, look, progress)
+    if name in ISLANDS:
+        return lambda folder: planet.write_islands(folder, look, progress)
+    drawn = _DRAWN[name](progress)
+
+    def write(folder: Path) -> None:
+        for done, (label, number, image) in enumerate(drawn, 1):
+            (folder / label).mkdir(exist_ok=True)
+            image.save(folder / label / f"{number:05d}.png")
+            if done % 100 == 0:
+                progress(f"drawing sample {name}", done, SAMPLES[name][1])
+
+    return write
 
 
 def _digits(progress: Progress) -> Iterator[tuple[str, int, "Image"]]:

@@ -71,7 +71,7 @@ def _looked_at(where: str, rows: Sequence[tuple[str, str, str | None]], broken: 
     looks = pictures.look_at([path for path, _, _ in rows], progress)
     wrong = [look for look in looks if look.wrong]
     if wrong and broken != "skip":
-        raise _broken(where, wrong)
+        raise broken_images(where, wrong)
     if len(wrong) == len(rows):
         raise errors.DataProblem(f"None of the {len(rows):,} images of {where} can be read.", "look at the files.")
     good = [(row, look) for row, look in zip(rows, looks, strict=True) if not look.wrong]
@@ -81,7 +81,7 @@ def _looked_at(where: str, rows: Sequence[tuple[str, str, str | None]], broken: 
         labels=[row[1] for row, _ in good],
         splits=[row[2] for row, _ in good],
         columns={},
-        findings=_left_out(wrong),
+        findings=left_out(wrong),
         hashes=[look.sha256 for _, look in good],
         sides=[min(look.width, look.height) for _, look in good],
         task="image-classification",
@@ -93,15 +93,17 @@ def _listed(wrong: Sequence[Looked]) -> str:
     return shown + (f"; and {len(wrong) - _NAMED:,} more" if len(wrong) > _NAMED else "")
 
 
-def _broken(where: str, wrong: Sequence[Looked]) -> errors.DataProblem:
-    noun = "image" if len(wrong) == 1 else "images"
+def broken_images(where: str, wrong: Sequence[Looked]) -> errors.DataProblem:
+    """Return the error that names files which cannot be used."""
+    noun = "file" if len(wrong) == 1 else "files"
     return errors.DataProblem(
-        f"{len(wrong):,} {noun} of {where} cannot be read: {_listed(wrong)}.",
+        f"{len(wrong):,} {noun} of {where} cannot be used: {_listed(wrong)}.",
         "mend or remove them, or add --broken skip to leave them out.",
     )
 
 
-def _left_out(wrong: Sequence[Looked]) -> tuple[Finding, ...]:
+def left_out(wrong: Sequence[Looked]) -> tuple[Finding, ...]:
+    """Return a finding that names the files which were left out."""
     if not wrong:
         return ()
     verb = "image was" if len(wrong) == 1 else "images were"

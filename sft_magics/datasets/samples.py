@@ -6,8 +6,7 @@ and `positive`. The same labels in other places are a real shift of the data.
 
 from collections.abc import Callable
 
-from sft_magics.core import errors, fetching
-from sft_magics.datasets import image_samples
+from sft_magics.core import fetching
 
 CLEAR = 0.5  # a mean sentiment nearer to zero is no class
 # name -> (file in the package, what it is, rows that are kept)
@@ -20,17 +19,8 @@ SAMPLES: dict[str, tuple[str, str, int]] = {
 PREFIX = "sample:"
 
 
-def every() -> tuple[str, ...]:
-    """Return the names of all samples, of texts and of images."""
-    return (*SAMPLES, *image_samples.SAMPLES)
-
-
 def read_sample(name: str, progress: Callable[[str, int, int], None] | None = None) -> tuple[list[str], list[str], str]:
-    """Return texts, labels and license of the sample `name`; raises NotFound, DataProblem."""
-    if name not in SAMPLES:
-        raise errors.not_found(
-            "sample", name, every(), "type one of " + ", ".join(PREFIX + known for known in every()) + "."
-        )
+    """Return texts, labels and license of the sample `name`; raises DataProblem."""
     file, _, _ = SAMPLES[name]
     content = (fetching.fetch("reviews", progress) / file).read_text(encoding="utf-8")
     texts, labels = [], []

@@ -3,13 +3,14 @@
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.core import errors
 from sft_magics.core.records import Finding
-from sft_magics.datasets import columns, image_samples, image_sources, samples
+from sft_magics.core.tasks import CAUSAL_LM
+from sft_magics.datasets import columns, dialogues, image_sources, packaged, samples, scene_sources
 from sft_magics.datasets.files import Columns, read_file
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ class Loaded:
 
     `splits` holds train, validation, test or None (not said) a row. `columns` maps text, label and split to the names
     of the source's columns. `empty_classes` are declared by a categorical column and met in no row. For images `texts`
-    holds the path of each file, `hashes` its SHA-256 and `sides` its shorter side in pixels.
+    holds the path of each file, `hashes` its SHA-256 and `sides` its shorter side in pixels. `masks` holds the path of
+    each mask, `classes` what is met in each row (of boxes once for each), and `names` all classes in their order.
     """
 
     source: str
@@ -39,6 +41,9 @@ class Loaded:
     hashes: list[str] = field(default_factory=list)
     sides: list[int] = field(default_factory=list)
     task: str = "text-classification"
+    masks: list[str] = field(default_factory=list)
+    classes: list[list[str]] = field(default_factory=list)
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -58,36 +63,45 @@ def load(
     label: str | None = None,
     split: str | None = None,
     broken: str = "refuse",
+    task: str | None = None,
     progress: Progress | None = None,
 ) -> Loaded:
-    """Load labeled texts or images from `sample:NAME`, a .csv, .tsv, .jsonl or .parquet path, a DataFrame, or a folder
-    with a folder of images for each class. A column of image paths makes a table one of images.
+    """Load rows to learn from: `sample:NAME`; a .csv, .tsv, .jsonl or .parquet path or a DataFrame of labeled texts, of
+    image paths and labels, or of prompts and responses or chats; a folder with a folder of images for each class, with
+    images and masks, or in the VOC layout; a COCO .json.
 
     `text`, `label` and `split` name columns; without them they are found by name and content. `split="none"` ignores a
-    split column. Labels become strings (1.0 becomes "1"). Rows without a text or a label are left out and reported in
-    `findings`. Images that cannot be read are refused by name, or left out with `broken="skip"`. Raises DataProblem and
-    NotFound.
+    split column. `task` says which reading is meant where a table allows two. Labels become strings (1.0 becomes "1").
+    Rows without a text or a label are left out and reported in `findings`. Images that cannot be read, boxes and masks
+    that do not fit theirs are refused by name, or left out with `broken="skip"`. Raises DataProblem and NotFound.
     """
+    say = progress or _silent
     if isinstance(source, str) and source.startswith(samples.PREFIX):
-        if any((text, label, split)):
-            raise errors.UsageProblem(
-                "A sample has its own columns: --text, --label and --split do not go with it.",
-                f"%sft_data NAME {source}",
-            )
-        return _sample(source, progress or _silent)
+        _no_columns("A sample", source, text, label, split)
+        return packaged.load(source, say)
+    marked = scene_sources.reader(source)
+    if marked is not None:
+        _no_columns("Images with marks in them", source, text, label, split)
+        return marked(str(source), broken, say)
     if image_sources.is_folder(source):
-        if any((text, label, split)):
-            raise errors.UsageProblem(
-                "A folder of images has no columns: --text, --label and --split do not go with it.",
-                f"%sft_data NAME {source}",
-            )
-        return image_sources.load_folder(source, broken, progress or _silent)
+        _no_columns("A folder of images", source, text, label, split)
+        return image_sources.load_folder(source, broken, say)
     table = read_columns(source)
+    if task == CAUSAL_LM or (task is None and not text and not label and dialogues.found_in(table)):
+        return dialogues.load(table, text, label, split)
     roles = columns.assign(table, text or _image_column(table, label), label, split)
     found = _clean(table, roles)
     if image_sources.paths_in(table.values[roles.text]):
-        return image_sources.resolve(found, source, broken, progress or _silent)
+        return image_sources.resolve(found, source, broken, say)
     return found
+
+
+def _no_columns(what: str, source: Any, *given: str | None) -> None:
+    if any(given):
+        raise errors.UsageProblem(
+            f"{what} has no columns to choose: --text, --label and --split do not go with it.",
+            f"%sft_data NAME {source}",
+        )
 
 
 def _image_column(table: Columns, label: str | None) -> str | None:
@@ -98,16 +112,6 @@ def _image_column(table: Columns, label: str | None) -> str | None:
 
 def _silent(what: str, done: int, total: int) -> None:
     """Hear nothing."""
-
-
-def _sample(source: str, progress: Progress) -> Loaded:
-    name = source.removeprefix(samples.PREFIX)
-    if name in image_samples.SAMPLES:
-        folder = image_samples.folder_of(name, progress)
-        found = image_sources.load_folder(folder, "refuse", progress)
-        return replace(found, source=source, license=image_samples.SAMPLES[name][2])
-    texts, labels, license_ = samples.read_sample(name, progress)
-    return Loaded(source, texts, labels, [None] * len(texts), {}, license_)
 
 
 def read_columns(source: Any) -> Columns:
@@ -151,8 +155,8 @@ def texts_of(source: Any, *, text: str | None = None, label: str | None = None) 
     DataProblem and NotFound.
     """
     if isinstance(source, str) and source.startswith(samples.PREFIX):
-        texts, labels, _ = samples.read_sample(source.removeprefix(samples.PREFIX))
-        return texts, list(labels)
+        found = packaged.load(source, _silent)
+        return found.texts, list(found.labels)
     table = read_columns(source)
     for flag, given in (("text", text), ("label", label)):
         columns.check_exists(table, flag, given)
@@ -166,7 +170,7 @@ def _check_is_file(source: str) -> None:
     """Say what is meant when a source is neither a file nor has the look of one."""
     if Path(source).suffix or "/" in source or Path(source).expanduser().exists():
         return
-    known = f"Did you mean '{samples.PREFIX}{source}'?" if source in samples.every() else ""
+    known = f"Did you mean '{samples.PREFIX}{source}'?" if source in packaged.every() else ""
     here = [p.name for p in Path().iterdir() if p.suffix in (".csv", ".tsv", ".jsonl", ".parquet")]
     hint = known or errors.did_you_mean(source, [Path(name).stem for name in here] + here).strip()
     raise errors.NotFound(

@@ -1,6 +1,8 @@
 """The Parquet file of a data set: columns id, text, label, split, all strings, in the order of their ids.
 
-Of images `text` is the path of the file and a fifth column, sha256, what it held when it was loaded.
+Of images `text` is the path of the file and a fifth column, sha256, what it held when it was loaded. `label` is a
+class; of boxes their JSON (see `boxes`); of a mask the classes in it, with the mask's path in a sixth column; of a
+dialogue the answer, and `text` what comes before it.
 """
 
 import io
@@ -16,12 +18,12 @@ from sft_magics.datasets.fingerprints import fingerprint
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-COLUMNS = ("id", "text", "label", "split", "sha256")
+COLUMNS = ("id", "text", "label", "split", "sha256", "mask")
 NAME_DIGITS = 12
 
 
 def write(path: Path, columns: Sequence[Sequence[str]]) -> None:
-    """Replace `path` by a table of the four columns, or five, durably; raises WorkspaceProblem."""
+    """Replace `path` by a table of the first four columns, or five, or six, durably; raises WorkspaceProblem."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -83,7 +83,7 @@ def test_broken_images_are_named_and_refused_or_left_out(pets: Path, tmp_path: P
     (pets / "dog" / "04.jpg").write_bytes(b"<html>404</html>")
     with pytest.raises(errors.DataProblem) as refused:
         made(str(pets), tmp_path)
-    assert "2 images of" in refused.value.what
+    assert "2 files of" in refused.value.what
     assert "03.png (" in refused.value.what
     assert "04.jpg (it is no image that can be read)" in refused.value.what
     assert "--broken skip" in refused.value.next_step

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from sft_magics.core.tasks import IMAGE_TASKS
+from sft_magics.core.tasks import IMAGE_TASKS, headlines
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Example:
-    """One row as a person would read it; of an image `text` is the path and `picture` a small copy (a data: URL)."""
+    """One row as a person would read it; of an image `text` is the path and `picture` a small copy (a data: URL).
+
+    `mask` is the path of a mask; boxes stand in `label` as JSON.
+    """
 
     text: str
     label: str
     split: str = ""
     picture: str = ""
+    mask: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ class Dataset:
     def __str__(self) -> str:
         rows = ", ".join(f"{n:,} {split}" for split, n in self.counts.items())
         notes = [f"  {f.level}: {f.message}" for f in self.findings]
-        head = f"dataset {self.name}: {rows}; labels {', '.join(self.labels)}; fingerprint {self.fingerprint[:12]}"
+        known = f"; labels {', '.join(self.labels)}" if self.labels else ""
+        head = f"dataset {self.name}: {self.task}, {rows}{known}; fingerprint {self.fingerprint[:12]}"
         return "\n".join([head, *notes])
 
 
@@ -109,7 +114,8 @@ class Model:
         fresh = ", ".join(self.weights.get("fresh", ())) or "none"
         size = self.weights.get("parameters")
         count = f", {size / 1e6:.1f} M parameters" if size else ""
-        return f"model {self.name}: {self.task} on {self.base}{count}; labels {', '.join(self.labels)}; fresh: {fresh}"
+        known = f"; labels {', '.join(self.labels)}" if self.labels else ""
+        return f"model {self.name}: {self.task} on {self.base}{count}{known}; fresh: {fresh}"
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,7 @@ class Version:
         return f"{self.model}:{self.number}"
 
     def __str__(self) -> str:
-        shown = [f"{k} {self.metrics[k]}" for k in ("accuracy", "f1") if k in self.metrics]
+        shown = [f"{k} {self.metrics[k]}" for k in headlines(self.task) if k in self.metrics]
         tail = f" (aliases: {', '.join(self.aliases)})" if self.aliases else ""
         return f"version {self.ref}: {'; '.join(shown) or self.status}; run {self.run}{tail}"
 

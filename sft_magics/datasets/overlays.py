@@ -1,0 +1,75 @@
+"""Pictures with what is marked in them, small, as `data:` addresses: boxes with their classes, masks as a tint."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sft_magics.datasets import masks
+from sft_magics.datasets.boxes import Box
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SIDE = 144
+# Okabe and Ito's colors without black, which pass on white and on dark.
+COLORS = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (240, 228, 66))
+TRUTH = (0, 158, 115)
+
+
+def boxed(path: str, found: Sequence[Box], truth: Sequence[Box] = ()) -> str:
+    """Return a picture with the boxes that were found, and those of the truth in green; "" where it cannot be read."""
+    from PIL import ImageDraw
+
+    image = _opened(path)
+    if image is None:
+        return ""
+    small, scale = _small(image)
+    pen = ImageDraw.Draw(small)
+    for box in truth:
+        pen.rectangle([x * scale for x in box.corners], outline=TRUTH, width=1)
+    for box in found:
+        corners = [x * scale for x in box.corners]
+        pen.rectangle(corners, outline=COLORS[0], width=2 if truth else 1)
+    return _encoded(small)
+
+
+def tinted(path: str, mask: Any) -> str:
+    """Return a picture under the colors of its mask (a path, or numbers height x width); "" where it cannot be read."""
+    import numpy as np
+    from PIL import Image
+
+    image = _opened(path)
+    if image is None:
+        return ""
+    try:
+        numbers = masks.read(mask) if isinstance(mask, str) else np.asarray(mask, dtype=np.uint8)
+    except Exception:  # noqa: BLE001 - a mask that has gone is left out of the picture
+        return _encoded(_small(image)[0])
+    small, _ = _small(image)
+    shrunk = np.asarray(Image.fromarray(numbers).resize(small.size, Image.Resampling.NEAREST))
+    palette = np.array([COLORS[i % len(COLORS)] for i in range(255)] + [(128, 128, 128)], dtype=np.float32)
+    mixed = 0.5 * np.asarray(small, dtype=np.float32) + 0.5 * palette[shrunk]
+    return _encoded(Image.fromarray(mixed.astype(np.uint8)))
+
+
+def _opened(path: str) -> "Image | None":
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:  # as it lies in the file: that is what the marks speak of
+            return image.convert("RGB")
+    except Exception:  # noqa: BLE001 - a picture that has gone is shown by its name alone
+        return None
+
+
+def _small(image: "Image") -> "tuple[Image, float]":
+    scale = min(1.0, SIDE / max(image.size))
+    wide, high = (max(1, round(side * scale)) for side in image.size)
+    return (image.resize((wide, high)) if scale < 1 else image.copy()), scale
+
+
+def _encoded(image: "Image") -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
