@@ -68,6 +68,12 @@ def _of_class(label: str, hits: int, truths: int, guesses: int) -> list[Metric]:
     ]
 
 
+def mix(guesses: Sequence[str], labels: Sequence[str]) -> dict[str, Metric]:
+    """Return the share of each predicted class, which monitoring takes as its reference."""
+    shares = (proportion("share", guesses.count(label), len(guesses), label) for label in labels)
+    return {m.key: m for m in shares}
+
+
 def mcnemar(fixed: int, broke: int) -> float:
     """Return the two-sided exact p-value that `fixed` and `broke` differ by chance; 1.0 when both are 0."""
     n = fixed + broke

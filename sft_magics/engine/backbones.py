@@ -23,7 +23,7 @@ from sft_magics.engine import pretrained, weights
 
 _LITE0 = "efficientnet-lite0.pth"
 _CLASSES = 1000
-_OFFERS = "write --base lite0, which is packaged; or --weights none to begin from scratch."
+OFFERS = "write --base lite0, which is packaged; or --weights none to begin from scratch."
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,30 @@ class Backbone:
 
 def load(start: dict[str, Any], labels: list[str], seed: int) -> Backbone:
     """Load a backbone with a head for `labels`; the fresh head follows from `seed`. Raises ModelProblem."""
+    path = Path(str(start["path"]))
+    if start["kind"] != "name" and not (path / _LITE0).is_file():
+        return _own(path, labels, seed)
+    bare = whole(start)
+    scratch = bare.fresh
+    torch.manual_seed(seed)
+    fresh = _fresh_head(bare.model, len(labels))
+    return replace(bare, fresh=tuple(bare.model.state_dict()) if scratch else fresh)
+
+
+def whole(start: dict[str, Any]) -> Backbone:
+    """Load a backbone with the head it was pretrained with; `fresh` names all of it where it begins from scratch."""
     path = str(start["path"])
     if start["kind"] == "name":
         bare, tensors, source = _named(path.removeprefix("timm/"), start.get("weights", "pretrained"))
     elif (Path(path) / _LITE0).is_file():
         bare, tensors, source = _lite0(Path(path))
     else:
-        return _own(Path(path), labels, seed)
-    if tensors is not None:
-        _fill(bare.model, tensors, source)
-    torch.manual_seed(seed)
-    fresh = _fresh_head(bare.model, len(labels))
-    return replace(bare, fresh=tuple(bare.model.state_dict()) if tensors is None else fresh, source=source)
+        labels = list((_config(Path(path))["pretrained_cfg"].get("label_names")) or [])
+        return _own(Path(path), labels, 0)
+    if tensors is None:
+        return replace(bare, fresh=tuple(bare.model.state_dict()), source=source)
+    fill(bare.model, tensors, source)
+    return replace(bare, source=source)
 
 
 # Where weights come from
@@ -129,7 +141,7 @@ def _of_torchvision(name: str, wanted: str) -> tuple[Backbone, dict[str, torch.T
     except OSError as error:
         raise errors.ModelProblem(
             f"The weights of {name} are not on this machine, and cannot be downloaded from here ({error}).",
-            f"connect to the internet, or copy {file.name} to {file.parent}; or {_OFFERS}",
+            f"connect to the internet, or copy {file.name} to {file.parent}; or {OFFERS}",
         ) from error
     return bare, tensors, f"torchvision {name} {best.name}"
 
@@ -147,29 +159,40 @@ def _of_timm(name: str, wanted: str) -> tuple[Backbone, dict[str, torch.Tensor] 
     except Exception as error:  # the hub's client can fail in many ways without a network
         raise errors.ModelProblem(
             f"The weights of {name} are not on this machine, and the hub cannot be reached from here.",
-            f"connect to the internet; or {_OFFERS}",
+            f"connect to the internet; or {OFFERS}",
         ) from error
     return bare, tensors, f"timm {name}"
 
 
-def _own(folder: Path, labels: list[str], seed: int) -> Backbone:
-    """Load a folder that `Backbone.config` and our weights were written to; another head starts fresh."""
+def _config(folder: Path) -> dict[str, Any]:
+    """Return what `Backbone.config` wrote; raises ModelProblem."""
     pretrained.check_folder(folder)
     try:
-        config = json.loads((folder / "config.json").read_text())
+        found: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    except ValueError as error:
+        raise errors.ModelProblem(f"The config.json of {folder} cannot be read: {error}.", OFFERS) from error
+    if "architecture" not in found or "pretrained_cfg" not in found:
+        raise errors.ModelProblem(f"The folder {folder} holds no image model: its config.json names none.", OFFERS)
+    return found
+
+
+def _own(folder: Path, labels: list[str], seed: int) -> Backbone:
+    """Load a folder that `Backbone.config` and our weights were written to; another head starts fresh."""
+    config = _config(folder)
+    try:
         library, name, shown = config.get("library", "timm"), config["architecture"], config["pretrained_cfg"]
         stored = list(shown.get("label_names") or [])
         size = int(shown["input_size"][-1])
     except (ValueError, KeyError, TypeError) as error:
         raise errors.ModelProblem(
-            f"The folder {folder} holds no image model: its config.json has no {error}.", _OFFERS
+            f"The folder {folder} holds no image model: its config.json has no {error}.", OFFERS
         ) from error
     bare = (_of_torchvision if library == "torchvision" else _of_timm)(name, "none")[0]
     resize = round(size / float(shown.get("crop_pct") or size / bare.resize))
     tensors = weights.load(folder)
     torch.manual_seed(seed)
     _fresh_head(bare.model, int(config["num_classes"]))
-    _fill(bare.model, tensors if tensors is not None else load_file(folder / "model.safetensors"), str(folder))
+    fill(bare.model, tensors if tensors is not None else load_file(folder / "model.safetensors"), str(folder))
     fresh: tuple[str, ...] = ()
     if stored != labels:
         fresh = _reordered(bare.model, stored, labels, seed)
@@ -186,7 +209,7 @@ def head_of(model: nn.Module) -> tuple[str, nn.Linear]:
     """Return the last linear layer and its name; raises ModelProblem for a model without one."""
     found = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not found:
-        raise errors.ModelProblem(f"{type(model).__name__} has no linear head to replace.", _OFFERS)
+        raise errors.ModelProblem(f"{type(model).__name__} has no linear head to replace.", OFFERS)
     return found[-1]
 
 
@@ -210,8 +233,8 @@ def _reordered(model: nn.Module, stored: list[str], labels: list[str], seed: int
     return ()
 
 
-def _fill(model: nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:
-    """Copy the tensors in; every one must have its place and every place its tensor."""
+def fill(model: nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:
+    """Copy the tensors in; every one must have its place and every place its tensor. Raises ModelProblem."""
     places = model.state_dict()
     missing = [n for n in places if n not in tensors and not n.endswith("num_batches_tracked")]
     left = [n for n in tensors if n not in places]
@@ -219,6 +242,6 @@ def _fill(model: nn.Module, tensors: dict[str, torch.Tensor], source: str) -> No
     for kind, names in (("are missing", missing), ("belong to no layer", left), ("have another shape", other)):
         if names:
             shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-            raise errors.ModelProblem(f"The weights of {source} fit only in part; {kind}: {shown}.", _OFFERS)
+            raise errors.ModelProblem(f"The weights of {source} fit only in part; {kind}: {shown}.", OFFERS)
     pretrained.check_finite(source, tensors)
     model.load_state_dict(tensors, strict=False)

@@ -169,6 +169,11 @@ class Loop:
             self._order = order
         return order[1]
 
+    def _rows_of(self, step: int) -> int:
+        """Return how many rows a step learns from; a task may pack them into fewer."""
+        size = int(self.plan.options["batch"])
+        return min(size, len(self.plan.train.lengths) - step % self.plan.batches * size)
+
     def _batch_of(self, step: int) -> Batch:
         epoch, place = divmod(step, self.plan.batches)
         return self.task.collate(self.plan.train, self._batches_of(epoch)[place], epoch)
@@ -180,6 +185,7 @@ class Loop:
         lr *= self.state.rate_scale
         optimizers.set_rate(self.optimizer, lr)
         batch = self.loader.take(self.state.step)
+        rows = self._rows_of(self.state.step)
         size = len(next(iter(batch.values())))
         loss = self._gradients(batch, size)
         clip = float(options.get("clip", 1.0)) or math.inf
@@ -195,7 +201,7 @@ class Loop:
             self._bad_step("gradient" if bool(torch.isfinite(loss)) else "loss")
             return
         self._bad = 0
-        self._rows += size
+        self._rows += rows
         self._pending.append(loss)
         if time.monotonic() - self._told_at >= _TELL_SECONDS or self.state.step == self.plan.steps:
             self._tell(lr)
@@ -218,12 +224,13 @@ class Loop:
 
     def _in_parts(self, batch: Batch, rows: int) -> torch.Tensor:
         size = -(-rows // self._parts)
+        whole = self.task.weight(batch)
         total = torch.zeros((), device=self.plan.hardware.device)
         for start in range(0, rows, size):
             part = self._to_device({k: v[start : start + size] for k, v in batch.items()})
             with self.plan.hardware.autocast():
                 loss = self.task.loss(part)
-            share = loss if size >= rows else loss * (min(size, rows - start) / rows)
+            share = loss if size >= rows else loss * (self.task.weight(part) / whole)
             share.backward()
             total += share.detach()
         return total

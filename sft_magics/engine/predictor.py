@@ -10,6 +10,7 @@ from torch import nn
 
 from sft_magics.core import errors
 from sft_magics.engine import hardware, scoring, tasks
+from sft_magics.engine.tasks import Report
 
 
 class Predictor:
@@ -33,11 +34,26 @@ class Predictor:
         if self.hardware.bf16:
             _cast_once(self._task.model)
 
-    def scores(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[list[float]]:
-        """Return the class probabilities of each text, in the order given; a row's floats follow `labels`."""
+    def scores(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[Any]:
+        """Return the answer to each text (of images: the path), in the order given.
+
+        A classifier's are probabilities, as floats that follow `labels`; other tasks say theirs in a dictionary.
+        """
         if not texts:
             return []
         return scoring.score(self._task, self._task.encode(texts, None), self.hardware, progress)
+
+    def report(
+        self, texts: Sequence[str], targets: Sequence[str], progress: Callable[[int, int], None] | None = None
+    ) -> Report:
+        """Measure the answers to labeled texts; `targets` are the cells of the data set's column `column`."""
+        rows = self._task.encode(texts, targets)
+        return self._task.report(rows, scoring.score(self._task, rows, self.hardware, progress))
+
+    @property
+    def column(self) -> str:
+        """The column of a data set's file that holds what is to be answered."""
+        return self._task.column
 
 
 def _cast_once(model: nn.Module) -> None:

@@ -1,6 +1,7 @@
-"""Reading without learning: class scores and the mean loss of encoded rows."""
+"""Reading without learning: the answers to encoded rows, or what measuring them needs."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -13,15 +14,15 @@ _TOKENS = 4096
 
 def score(
     task: Task, rows: Encoded, hardware: Hardware, progress: Callable[[int, int], None] | None = None
-) -> list[list[float]]:
-    """Return each row's class probabilities, in the order given; `progress(done, total)` is told after each batch."""
+) -> list[Any]:
+    """Return what `task.scores` says of each row, in the order given; `progress(done, total)` hears of each batch."""
     task.model.eval()
-    found: list[list[float]] = [[] for _ in rows.lengths]
+    found: list[Any] = [None] * len(rows.lengths)
     done = 0
     with torch.inference_mode(), hardware.autocast():
         for indices in scoring_batches(rows.lengths, _TOKENS):
             batch = {k: v.to(hardware.device, non_blocking=True) for k, v in task.collate(rows, indices).items()}
-            for i, row in zip(indices, task.scores(batch).cpu().tolist(), strict=True):
+            for i, row in zip(indices, task.scores(batch), strict=True):
                 found[i] = row
             done += len(indices)
             if progress is not None:

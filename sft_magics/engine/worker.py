@@ -7,7 +7,7 @@ import contextlib
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ import torch
 import transformers
 
 from sft_magics.core import errors
+from sft_magics.core.codec import plain
 from sft_magics.core.events import Progress, Remark, Sink
+from sft_magics.core.records import Metric
 from sft_magics.datasets import read_rows
 from sft_magics.engine import checkpoints, hardware, pretrained, tasks
 from sft_magics.engine.hardware import Hardware
@@ -44,7 +46,8 @@ class Trained:
     step: int
     steps: int
     validation_ids: list[str]  # none where the data has no validation rows
-    validation_scores: list[list[float]]
+    validation_scores: list[Any]
+    metrics: dict[str, Metric]  # of the validation rows, in full
     environment: dict[str, Any]
     preprocessing: dict[str, Any]
     fresh: tuple[str, ...]
@@ -84,19 +87,41 @@ def best_of(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
         return _trained(loop, ids, _best_scores(loop), loop.state.best_step, stopped=True)
 
 
-def predict(spec: dict[str, Any], sink: Sink) -> list[list[float]]:
-    """Return the class probabilities of `spec["texts"]` (of images, their paths) by the weights in `spec["folder"]`."""
+def predict(spec: dict[str, Any], sink: Sink) -> list[Any]:
+    """Return the answers to `spec["texts"]` (of images, their paths) by the weights in `spec["folder"]`."""
+    with _out_of_memory(spec):
+        return Predictor(Path(spec["folder"])).scores(spec["texts"], _telling(sink))
+
+
+def evaluate(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
+    """Measure the weights in `spec["folder"]` on the rows of the file `spec["data"]` in `spec["split"]` (None: all).
+
+    Returns metrics, confusion, n, and the `spec["worst"]` rows that are answered worst, with their answers.
+    """
     with _out_of_memory(spec):
         predictor = Predictor(Path(spec["folder"]))
-        told = 0.0
+        rows = read_rows(Path(spec["data"]), spec["split"])
+        texts, targets = list(rows["text"]), list(rows[predictor.column])
+        found = predictor.report(texts, targets, _telling(sink))
+        worst = sorted(range(len(texts)), key=lambda i: -found.badness[i])[: spec["worst"]]
+        answers = predictor.scores([texts[i] for i in worst])
+        shown = [
+            {"text": texts[i], "target": targets[i], "badness": found.badness[i], "answer": answer}
+            for i, answer in zip(worst, answers, strict=True)
+        ]
+        return {"metrics": plain(found.metrics), "confusion": found.confusion, "n": len(texts), "worst": shown}
 
-        def progress(done: int, total: int) -> None:
-            nonlocal told
-            if time.monotonic() - told >= 0.2 or done == total:
-                told = time.monotonic()
-                sink(Progress("answers", done, total))
 
-        return predictor.scores(spec["texts"], progress)
+def _telling(sink: Sink) -> Callable[[int, int], None]:
+    told = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= 0.2 or done == total:
+            told = time.monotonic()
+            sink(Progress("answers", done, total))
+
+    return progress
 
 
 def inspect(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
@@ -128,7 +153,7 @@ def _prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list
     if validation.empty:
         sink(Remark("warning", "There are no validation rows: the training rows are measured instead, which flatters."))
         validation = learned
-    encoded = [task.encode(list(part["text"]), list(part["label"])) for part in (learned, validation)]
+    encoded = [task.encode(list(part["text"]), list(part[task.column])) for part in (learned, validation)]
     if options.get("class_weights", "none") == "auto":
         task.balance(encoded[0])
     if options.get("method", "full") == "head":
@@ -141,14 +166,14 @@ def _prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list
     return Loop(Plan(task, encoded[0], encoded[1], options, folder, chosen, sink)), ids
 
 
-def _best_scores(loop: Loop) -> list[list[float]]:
+def _best_scores(loop: Loop) -> list[Any]:
     if loop.best_measured is not None:
         return loop.best_measured.scores
-    checkpoints.load_weights(loop.task.model, loop.best)
+    loop.task.restore(loop.best)
     return loop.measure().scores
 
 
-def _trained(loop: Loop, ids: list[str], scores: list[list[float]], step: int | None, *, stopped: bool) -> Trained:
+def _trained(loop: Loop, ids: list[str], scores: list[Any], step: int | None, *, stopped: bool) -> Trained:
     return Trained(
         folder=loop.best,
         stopped=stopped,
@@ -156,6 +181,7 @@ def _trained(loop: Loop, ids: list[str], scores: list[list[float]], step: int | 
         steps=loop.plan.steps,
         validation_ids=ids,
         validation_scores=scores if ids else [],
+        metrics=loop.task.report(loop.plan.validation, scores).metrics if ids and scores else {},
         environment=environment(loop.plan.hardware),
         preprocessing=loop.task.preprocessing(),
         fresh=loop.task.fresh,

@@ -4,12 +4,11 @@ import platform
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sft_magics.core import measures
 from sft_magics.core.events import Committed, Ended, Progress, Sink
 from sft_magics.core.jobs import JobFolder
-from sft_magics.core.records import Metric, Version
+from sft_magics.core.records import Version
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import work
 
@@ -35,7 +34,7 @@ def commit(job: JobFolder, sink: Sink, trained: "Trained", note: str = "") -> En
         options=spec["options"],
         labels=tuple(spec["labels"]),
         preprocessing=trained.preprocessing,
-        metrics=metrics(spec, trained),
+        metrics=trained.metrics,
         environment={
             **trained.environment,
             "host": platform.node(),
@@ -66,28 +65,3 @@ def keep(job: JobFolder, sink: Sink) -> Ended:
     sink(work.started("measuring the best state"))
     trained = worker.best_of({**spec, "data": spec["data_file"]}, sink, job.path)
     return commit(job, sink, trained, note=f"kept from {job.id} at step {trained.step} of {trained.steps}")
-
-
-def metrics(spec: dict[str, Any], trained: "Trained") -> dict[str, Metric]:
-    """Measure the best weights on the validation rows, with intervals; nothing where there are none."""
-    if not trained.validation_ids:
-        return {}
-    from sft_magics.datasets import read_rows
-
-    labels: list[str] = spec["labels"]
-    rows = read_rows(Path(spec["data_file"]), "validation")
-    truth = dict(zip(rows["id"], rows["label"], strict=True))
-    truths = [truth[i] for i in trained.validation_ids]
-    guesses = [labels[max(range(len(s)), key=s.__getitem__)] for s in trained.validation_scores]
-    found = measures.classification(measures.confusion(truths, guesses, labels), labels)
-    found.update(mix(guesses, labels))
-    confidence = [max(s) for s in trained.validation_scores]
-    found["confidence"] = Metric("confidence", sum(confidence) / len(confidence), n=len(confidence))
-    return found
-
-
-def mix(guesses: list[str], labels: list[str]) -> dict[str, Metric]:
-    """Return the share of each predicted class, which monitoring takes as its reference."""
-    return {
-        m.key: m for m in (measures.proportion("share", guesses.count(label), len(guesses), label) for label in labels)
-    }

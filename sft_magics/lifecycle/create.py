@@ -8,23 +8,23 @@ from sft_magics.core import errors, references
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Dataset, Model
 from sft_magics.core.signatures import Names
-from sft_magics.core.tasks import IMAGE_TASKS
+from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS, TEXT_CLASSIFICATION
 from sft_magics.lifecycle import work
-from sft_magics.lifecycle.data import WorkspaceOption
+from sft_magics.lifecycle.data import TaskName, WorkspaceOption
 
-_BASES = {"text-classification": "minilm", "image-classification": "lite0"}
-_PACKAGED = {"minilm": "text-classification", "lite0": "image-classification"}
+_BASES = {TEXT_CLASSIFICATION: "minilm", CAUSAL_LM: "smollm2", **dict.fromkeys(IMAGE_TASKS, "lite0")}
+_PACKAGED = {"minilm": (TEXT_CLASSIFICATION,), "smollm2": (CAUSAL_LM,), "lite0": IMAGE_TASKS}
 
 
 def create(
     model: Annotated[str, "the new model's name", Names("new")],
     *,
     data: Annotated[str, "the dataset it is for", Names("dataset")],
-    task: Annotated[
-        Literal["text-classification", "image-classification"] | None, "what it shall learn; without it by the data"
-    ] = None,
+    task: Annotated[TaskName | None, "what it shall learn; without it by the data"] = None,
     base: Annotated[
-        str | None, "minilm, lite0, resnet50 or another name torchvision or timm has, a hub id, a folder", Names("base")
+        str | None,
+        "minilm, lite0, smollm2, resnet50 or another name of torchvision's or timm's, a hub id, a folder",
+        Names("base"),
     ] = None,
     weights: Annotated[Literal["pretrained", "none"], "none: from scratch, of an image model"] = "pretrained",
     workspace: WorkspaceOption = None,
@@ -90,9 +90,9 @@ def resolve_base(base: str, task: str = "text-classification", weights: str = "p
 
 
 def _check_suits(base: str, task: str, weights: str) -> None:
-    if base in _PACKAGED and _PACKAGED[base] != task:
+    if base in _PACKAGED and task not in _PACKAGED[base]:
         raise errors.ModelProblem(
-            f"{base} is a base for {_PACKAGED[base]}, and the data is for {task}.",
+            f"{base} is a base for {_PACKAGED[base][0]}, and the data is for {task}.",
             f"write --base {_BASES[task]}, or leave --base out.",
         )
     if weights == "none" and (task not in IMAGE_TASKS or base in _PACKAGED or Path(base).expanduser().is_dir()):

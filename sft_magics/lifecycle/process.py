@@ -206,6 +206,14 @@ def _predict(job: JobFolder, mouth: Mouth) -> Ended:
     return Ended("done")
 
 
+def _evaluate(job: JobFolder, mouth: Mouth) -> Ended:
+    from sft_magics.engine import worker
+
+    mouth(work.started("loading the model"))
+    job.finish(worker.evaluate(job.spec(), mouth))
+    return Ended("done")
+
+
 def _compare(job: JobFolder, mouth: Mouth) -> Ended:
     from sft_magics.engine import layers, worker
 
@@ -239,8 +247,8 @@ def _reproduce(job: JobFolder, mouth: Mouth) -> Ended:
     if trained.stopped:
         return Ended("interrupted", "It was stopped; nothing was changed.", "type the same line again.", "RunProblem")
     same, largest = layers.largest_difference(Path(spec["stored"]), trained.folder)
-    metrics = committing.metrics(spec, trained)
-    job.finish({"same": same, "largest": largest, "metrics": plain(metrics), "environment": trained.environment})
+    metrics = plain(trained.metrics)
+    job.finish({"same": same, "largest": largest, "metrics": metrics, "environment": trained.environment})
     return Ended("done")
 
 
@@ -255,6 +263,7 @@ def _inspect(job: JobFolder, mouth: Mouth) -> Ended:
 _WORK: dict[str, Callable[[JobFolder, Mouth], Ended]] = {
     "finetune": _finetune,
     "predict": _predict,
+    "evaluate": _evaluate,
     "compare": _compare,
     "reproduce": _reproduce,
     "inspect": _inspect,

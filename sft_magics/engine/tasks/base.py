@@ -6,7 +6,7 @@ ours are named in `_OURS`. A module is imported when its task is first asked for
 
 import abc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from sft_magics.core import errors
+from sft_magics.core.records import Metric
+from sft_magics.engine import checkpoints
 
 Batch = dict[str, torch.Tensor]
 
@@ -31,6 +33,7 @@ class Task(abc.ABC):
     model: nn.Module
     labels: list[str]
     fresh: tuple[str, ...]
+    column = "label"  # of the data set's file, which holds what is to be learned
 
     @classmethod
     @abc.abstractmethod
@@ -51,8 +54,8 @@ class Task(abc.ABC):
         raise errors.ModelProblem(f"--class-weights is not there for {self.name}.", "leave --class-weights out.")
 
     @abc.abstractmethod
-    def encode(self, inputs: Sequence[str], labels: Sequence[str] | None) -> "Encoded":
-        """Turn all rows into what batches are cut from, once."""
+    def encode(self, inputs: Sequence[str], targets: Sequence[str] | None) -> "Encoded":
+        """Turn all rows into what batches are cut from, once; `targets` are the cells of `column`."""
 
     @abc.abstractmethod
     def collate(self, rows: "Encoded", indices: Sequence[int], epoch: int | None = None) -> Batch:
@@ -65,9 +68,13 @@ class Task(abc.ABC):
     def loss(self, batch: Batch) -> torch.Tensor:
         """Return the mean loss of a batch, a scalar."""
 
+    def weight(self, batch: Batch) -> float:
+        """Return what a part of a batch counts for in the mean that the loss of the whole is: its rows."""
+        return float(len(next(iter(batch.values()))))
+
     @abc.abstractmethod
-    def scores(self, batch: Batch) -> torch.Tensor:
-        """Return class probabilities, rows x labels, float32."""
+    def scores(self, batch: Batch) -> list[Any]:
+        """Return for each row, as plain JSON, its answer; of labeled rows what measuring needs, if that is less."""
 
     @abc.abstractmethod
     def save(self, folder: Path) -> None:
@@ -81,9 +88,17 @@ class Task(abc.ABC):
     def facts(self) -> dict[str, Any]:
         """Return what a model card says of the weights: parameters, license, limits."""
 
+    def restore(self, folder: Path) -> None:
+        """Put the weights of a folder that `save` wrote back into the model."""
+        checkpoints.load_weights(self.model, folder)
+
     @abc.abstractmethod
-    def measure(self, rows: "Encoded", scores: list[list[float]]) -> "Measured":
-        """Compare the scores of labeled rows with their targets."""
+    def measure(self, rows: "Encoded", scores: list[Any]) -> "Measured":
+        """Compare the scores of labeled rows with their targets, as at the end of every epoch."""
+
+    @abc.abstractmethod
+    def report(self, rows: "Encoded", scores: list[Any]) -> "Report":
+        """Compare them in full, as a version's record and an evaluation show it."""
 
     @abc.abstractmethod
     def doubts(self, rows: "Encoded", loss: float) -> list[str]:
@@ -95,26 +110,41 @@ class Task(abc.ABC):
 
 
 class Encoded(abc.ABC):
-    """Encoded rows: `lengths` in units of cost (tokens), and `targets` as label indices, if known."""
+    """Encoded rows: `lengths` in units of cost (tokens)."""
 
     lengths: list[int]
-    targets: list[int] | None
 
 
 @dataclass(frozen=True)
 class Measured:
     """What an evaluation found: each row's scores, mean loss, metrics by name; the highest `quality` is the best."""
 
-    scores: list[list[float]]
+    scores: list[Any]
     loss: float
     quality: float
     metrics: dict[str, float]
     remarks: list[str]
 
 
+@dataclass(frozen=True)
+class Report:
+    """An evaluation in full: metrics keyed as `Metric.key`, with 95 % intervals where there are such.
+
+    `confusion[i][j]` counts what is of class i and was answered with class j, in rows or pixels; none where classes are
+    not told apart so. `badness` has a number for each row, the higher the worse its answer.
+    """
+
+    metrics: dict[str, Metric]
+    badness: list[float]
+    confusion: list[list[int]] = field(default_factory=list)
+
+
 _OURS = {
     "text-classification": "sft_magics.engine.tasks.text_classification",
     "image-classification": "sft_magics.engine.tasks.image_classification",
+    "object-detection": "sft_magics.engine.tasks.object_detection",
+    "semantic-segmentation": "sft_magics.engine.tasks.semantic_segmentation",
+    "causal-lm": "sft_magics.engine.tasks.causal_lm",
 }
 _TASKS: dict[str, type[Task]] = {}
 T = TypeVar("T", bound=type[Task])

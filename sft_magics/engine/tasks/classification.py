@@ -4,15 +4,26 @@ import abc
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from sft_magics.core import errors, measures
-from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Task
+from sft_magics.core.records import Metric
+from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, Task
 
 _TINY = 1e-12
 _NO_BETTER = 0.995
+
+
+@dataclass
+class Labeled(Encoded):
+    """Rows whose `targets` are indices of labels, if they are known."""
+
+    lengths: list[int]
+    targets: list[int] | None
 
 
 class Classifier(Task):
@@ -27,6 +38,7 @@ class Classifier(Task):
 
     def balance(self, rows: Encoded) -> None:
         """Let every class weigh alike: a row counts for the mean class size over that of its own."""
+        assert isinstance(rows, Labeled)
         counts = Counter(rows.targets or [])
         mean = sum(counts.values()) / max(1, len(counts))
         self.weights = torch.tensor([mean / counts[i] if counts[i] else 0.0 for i in range(len(self.labels))])
@@ -38,16 +50,35 @@ class Classifier(Task):
             self.logits(batch), batch["labels"], weight=weights, label_smoothing=self.smoothing
         )
 
-    def scores(self, batch: Batch) -> torch.Tensor:
-        """Return the softmax of the logits."""
-        return self.logits(batch).softmax(-1)
+    def scores(self, batch: Batch) -> list[Any]:
+        """Return the class probabilities of each row: the softmax of the logits, float32."""
+        found: list[Any] = self.logits(batch).softmax(-1).cpu().tolist()
+        return found
 
-    def measure(self, rows: Encoded, scores: list[list[float]]) -> Measured:
+    def measure(self, rows: Encoded, scores: list[Any]) -> Measured:
         """Compare the scores of labeled rows with their targets; the quality is the accuracy."""
+        assert isinstance(rows, Labeled)
         return classified(scores, rows.targets or [], self.labels)
+
+    def report(self, rows: Encoded, scores: list[Any]) -> Report:
+        """Return accuracy, and per class and as their mean precision, recall and F1; shares of the answers, confidence.
+
+        The worst answers are those it was surest of and that are wrong.
+        """
+        assert isinstance(rows, Labeled)
+        guesses = [max(range(len(row)), key=row.__getitem__) for row in scores]
+        truths = rows.targets or []
+        counts = measures.confusion([self.labels[t] for t in truths], [self.labels[g] for g in guesses], self.labels)
+        found = measures.classification(counts, self.labels)
+        found.update(measures.mix([self.labels[g] for g in guesses], self.labels))
+        sure = [max(row) for row in scores]
+        found["confidence"] = Metric("confidence", sum(sure) / len(sure) if sure else math.nan, n=len(sure))
+        badness = [s if g != t else -s for s, g, t in zip(sure, guesses, truths, strict=True)]
+        return Report(found, badness, counts)
 
     def doubts(self, rows: Encoded, loss: float) -> list[str]:
         """Say when the training loss is no better than that of answering with the class shares."""
+        assert isinstance(rows, Labeled)
         if self.smoothing or self.weights is not None:  # another loss, which that entropy says nothing of
             return []
         return no_better_than_guessing(rows.targets or [], loss)

@@ -13,18 +13,16 @@ from sft_magics.engine import backbones, checkpoints, images
 from sft_magics.engine.images import Chance, Pictures
 from sft_magics.engine.tasks import classification
 from sft_magics.engine.tasks.base import Batch, Encoded, register
-from sft_magics.engine.tasks.classification import Classifier
+from sft_magics.engine.tasks.classification import Classifier, Labeled
 
 _COST = 64  # what a picture counts for in a batch that is only read: 64 at a time
 
 
 @dataclass
-class Images(Encoded):
+class Images(Labeled):
     """The pictures of each row, or with a frozen backbone its features (rows x width, float32)."""
 
     pictures: Pictures
-    lengths: list[int]
-    targets: list[int] | None
     features: torch.Tensor | None = None
 
 
@@ -64,15 +62,15 @@ class ImageClassification(Classifier):
             return {"optimizer": "sgd", "lr": 0.001, "momentum": 0.9, "augment": "light", "workers": 2, **classic}
         return {"optimizer": "adamw", "lr": 0.001, "augment": "light", "workers": 2}
 
-    def encode(self, inputs: Sequence[str], labels: Sequence[str] | None) -> Images:
+    def encode(self, inputs: Sequence[str], targets: Sequence[str] | None) -> Images:
         """Read every file once; the size of small pictures decides theirs, unless it was given or is fixed already."""
         if not self._size:
             self._size = images.auto_size(inputs, self.loaded.size)
             self.loaded = self.loaded.sized(self._size)
         pictures = Pictures(list(inputs), self.loaded.size, self.loaded.resize)
         pictures.keep(self._threads)
-        targets = None if labels is None else classification.targets(labels, self.labels)
-        return Images(pictures, [_COST] * len(inputs), targets)
+        known = None if targets is None else classification.targets(targets, self.labels)
+        return Images([_COST] * len(inputs), known, pictures)
 
     def freeze(self, rows: Encoded, reading: torch.autocast, device: torch.device) -> Images:
         """Return rows whose features are computed once; from then on only the head learns."""
@@ -80,7 +78,7 @@ class ImageClassification(Classifier):
         name, _ = backbones.head_of(self.model)
         for key, parameter in self.model.named_parameters():
             parameter.requires_grad = key.startswith(f"{name}.")
-        return Images(rows.pictures, rows.lengths, rows.targets, self._features(rows, reading, device))
+        return Images(rows.lengths, rows.targets, rows.pictures, self._features(rows, reading, device))
 
     @torch.no_grad()
     def _features(self, rows: Images, reading: torch.autocast, device: torch.device) -> torch.Tensor:

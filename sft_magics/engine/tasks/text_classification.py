@@ -12,19 +12,17 @@ from torch import nn
 from sft_magics.engine import checkpoints, pretrained
 from sft_magics.engine.tasks import classification
 from sft_magics.engine.tasks.base import Batch, Encoded, register
-from sft_magics.engine.tasks.classification import Classifier
+from sft_magics.engine.tasks.classification import Classifier, Labeled
 
 _ROUND = 8  # lengths are padded to a multiple: few shapes, and kernels that like them
 _BLOCK = 1000
 
 
 @dataclass
-class Texts(Encoded):
+class Texts(Labeled):
     """Token ids of each row, cut to the length limit; `cut` counts rows that lost their end."""
 
     ids: list[list[int]]
-    lengths: list[int]
-    targets: list[int] | None
     cut: int
 
 
@@ -53,15 +51,15 @@ class TextClassification(Classifier):
         limit = min(int(options.get("max_length", 256)), pretrained.max_length(loaded))
         return cls(loaded, labels, limit, float(options.get("label_smoothing", 0.0)))
 
-    def encode(self, inputs: Sequence[str], labels: Sequence[str] | None) -> Texts:
+    def encode(self, inputs: Sequence[str], targets: Sequence[str] | None) -> Texts:
         """Tokenize all texts once, without padding."""
         ids: list[list[int]] = []
         for start in range(0, len(inputs), _BLOCK):
             block = list(inputs[start : start + _BLOCK])
             ids += self.loaded.tokenizer(block, truncation=True, max_length=self.limit)["input_ids"]
-        targets = None if labels is None else classification.targets(labels, self.labels)
+        known = None if targets is None else classification.targets(targets, self.labels)
         lengths = [len(row) for row in ids]
-        return Texts(ids, lengths, targets, sum(n >= self.limit for n in lengths))
+        return Texts(lengths, known, ids, sum(n >= self.limit for n in lengths))
 
     def collate(self, rows: Encoded, indices: Sequence[int], epoch: int | None = None) -> Batch:  # noqa: ARG002
         """Pad the rows of one batch to their longest, rounded up."""

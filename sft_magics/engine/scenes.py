@@ -1,0 +1,166 @@
+"""Pictures with marks in them on their way to tensors: masks and boxes are cropped and mirrored as their pictures are.
+
+For training a picture is a square, for measuring and answering it keeps its sides' ratio: its shorter side has `size`
+pixels, and pictures of a batch share a canvas. As everywhere, chance is a function of (seed, epoch, index).
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from sft_magics.core import errors
+from sft_magics.datasets import masks
+from sft_magics.datasets.boxes import Box
+from sft_magics.engine.images import Chance, Change
+
+_KEPT_BYTES = 1 << 30
+_NAMED = 5
+_ROUND = 32
+_LONGEST = 2  # times the shorter side; what is longer is seen smaller
+_GRAY = 128
+_MEASURED = 1024  # pixels of a mask's longer side at which it is measured
+_WHOLE = Change(1.0, 1.0, 0.5, 0.5, False)
+
+
+@dataclass
+class Scenes:
+    """Image files, and the masks' files or the boxes that belong to them; those that fit in memory are kept there."""
+
+    paths: list[str]
+    size: int
+    masks: list[str] | None = None
+    boxes: list[list[Box]] | None = None
+    kept: dict[int, Image.Image] = field(default_factory=dict)
+    kept_masks: dict[int, Image.Image] = field(default_factory=dict)
+
+    def keep(self, threads: int) -> None:
+        """Read every file, and keep what was read if all of it fits; raises DataProblem that names broken files."""
+        fits = len(self.paths) * self.size * self.size * 8 <= _KEPT_BYTES
+        wrong: list[str] = []
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            for index, found in enumerate(pool.map(self._tried, range(len(self.paths)))):
+                if isinstance(found, str):
+                    wrong.append(found)
+                elif fits:
+                    self.kept[index] = found[0]
+                    if found[1] is not None:
+                        self.kept_masks[index] = found[1]
+        if wrong:
+            more = f" and {len(wrong) - _NAMED:,} more" if len(wrong) > _NAMED else ""
+            raise errors.DataProblem(
+                f"{len(wrong):,} images cannot be read: {', '.join(wrong[:_NAMED])}{more}.",
+                "put them back, or load the data again with %sft_data NAME SOURCE --broken skip.",
+            )
+
+    def _tried(self, index: int) -> "tuple[Image.Image, Image.Image | None] | str":
+        try:
+            picture = self._read(index)
+            return picture, None if self.masks is None else self._read_mask(index)
+        except Exception:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
+            return self.paths[index]
+
+    def _read(self, index: int) -> Image.Image:
+        """Return a picture as it lies in the file, in RGB."""
+        with Image.open(self.paths[index]) as image:
+            picture = image.convert("RGB")
+        picture.info["size"] = picture.size
+        scale = 2 * self.size / min(picture.size)
+        if scale < 1:  # a larger one costs memory and shows no more
+            small = picture.resize((round(picture.width * scale), round(picture.height * scale)))
+            small.info["size"] = picture.size
+            return small
+        return picture
+
+    def _read_mask(self, index: int) -> Image.Image:
+        assert self.masks is not None
+        return Image.fromarray(masks.read(self.masks[index]))
+
+    def picture(self, index: int) -> Image.Image:
+        """Return one picture, at up to twice the size that is seen; `info["size"]` are the sides of the file's."""
+        found = self.kept.get(index)
+        return found if found is not None else self._read(index)
+
+    def mask(self, index: int) -> Image.Image:
+        """Return one mask, as large as its file."""
+        found = self.kept_masks.get(index)
+        return found if found is not None else self._read_mask(index)
+
+    # What batches are made of
+
+    def learned(self, indices: Sequence[int], chance: Chance | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return squares as uint8 (rows x 3 x size x size), and their masks (rows x size x size) if there are any."""
+        pictures, marks = [], []
+        for i in indices:
+            change = _WHOLE if chance is None else chance.of(i)
+            pictures.append(self._square(self.picture(i), change, Image.Resampling.BILINEAR))
+            if self.masks is not None:
+                marks.append(self._square(self.mask(i), change, Image.Resampling.NEAREST))
+        seen = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+        return seen, torch.from_numpy(np.stack(marks)) if marks else None
+
+    def _square(self, image: Image.Image, change: Change, how: Image.Resampling) -> Any:
+        box = (0.0, 0.0, float(image.width), float(image.height)) if change is _WHOLE else change.box(image.size)
+        square = image.resize((self.size, self.size), how, box=box)
+        return np.asarray(ImageOps.mirror(square) if change.mirrored else square)
+
+    def placed(self, index: int, chance: Chance | None) -> list[Box]:
+        """Return a picture's boxes where they lie in its square; those whose middle was cropped away are left out."""
+        assert self.boxes is not None
+        wide, high = self.picture(index).info["size"]
+        change = _WHOLE if chance is None else chance.of(index)
+        left, top, right, bottom = (0.0, 0.0, wide, high) if change is _WHOLE else change.box((wide, high))
+        found = []
+        for box in self.boxes[index]:
+            x, y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
+            if not (left <= x <= right and top <= y <= bottom):
+                continue
+            across, down = self.size / (right - left), self.size / (bottom - top)
+            moved = Box(
+                box.label, (box.left - left) * across, (box.top - top) * down, (box.right - left) * across,
+                (box.bottom - top) * down,
+            ).cut(self.size, self.size)  # fmt: skip
+            if change.mirrored:
+                moved = Box(box.label, self.size - moved.right, moved.top, self.size - moved.left, moved.bottom)
+            found.append(moved)
+        return found
+
+    def whole(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Return pictures on one canvas (rows x 3 x height x width), and for each row the width and height it takes of
+        it (`inner`) and those of its file (`outer`).
+        """
+        images = [self._fitted(self.picture(i)) for i in indices]
+        wide, high = (-(-max(side) // _ROUND) * _ROUND for side in zip(*(im.size for im in images), strict=True))
+        canvas = np.full((len(images), high, wide, 3), _GRAY, dtype=np.uint8)
+        for row, image in enumerate(images):
+            canvas[row, : image.height, : image.width] = np.asarray(image)
+        return {
+            "pictures": torch.from_numpy(canvas).permute(0, 3, 1, 2).contiguous(),
+            "inner": torch.tensor([image.size for image in images]),
+            "outer": torch.tensor([self.picture(i).info["size"] for i in indices]),
+        }
+
+    def _fitted(self, image: Image.Image) -> Image.Image:
+        scale = min(self.size / min(image.size), _LONGEST * self.size / max(image.size))
+        sides = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        return image if sides == image.size else image.resize(sides, Image.Resampling.BILINEAR)
+
+    def truths(self, indices: Sequence[int]) -> torch.Tensor:
+        """Return masks as large as their files, or smaller (see `measured_size`), filled up with 255."""
+        found = [self.mask(i) for i in indices]
+        found = [m.resize(measured_size(m.size), Image.Resampling.NEAREST) for m in found]
+        wide, high = (max(side) for side in zip(*(m.size for m in found), strict=True))
+        block = np.full((len(found), high, wide), masks.NOTHING, dtype=np.uint8)
+        for row, mask in enumerate(found):
+            block[row, : mask.height, : mask.width] = np.asarray(mask)
+        return torch.from_numpy(block)
+
+
+def measured_size(outer: tuple[int, int]) -> tuple[int, int]:
+    """Return width and height at which a mask of a file of that size is measured: 1,024 pixels at most."""
+    scale = min(1.0, _MEASURED / max(outer))
+    return max(1, round(outer[0] * scale)), max(1, round(outer[1] * scale))
