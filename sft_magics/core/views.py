@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from sft_magics.core import events as ev
+from sft_magics.core.tasks import HEADLINES
 
 ACTIVE = ("waiting", "queued", "running")
 Point = tuple[float, float]
@@ -168,6 +169,11 @@ class LossView(JobView):
         """Return the newest value of `metric`, or None."""
         points = self.metrics.get(metric)
         return points[-1][1] if points else None
+
+    def best_quality(self) -> float | None:
+        """Return the value at the best epoch so far of the metric that speaks for the task."""
+        first = next((names[0] for names in HEADLINES.values() if names[0] in self.metrics), "")
+        return self.best(first)
 
     def best(self, metric: str) -> float | None:
         """Return the value of `metric` at the best epoch so far, or None."""

@@ -27,7 +27,7 @@ _LATITUDES = (-60.0, 72.0)  # without the ice
 _MOST = 0.95  # of a tile may be of one class
 _STEPS = {"train": 96, "validation": 128}  # training tiles overlap
 _ISLAND_STEPS = {"train": 72, "validation": 64}
-_BOX_SIDES = (4, 60)  # of an island, in pixels of the map
+_BOX_SIDES = (6, 60)  # of an island, in pixels of the map
 _BOX_SCALE = 2
 _FILES = {"planet": "bmng.jpg", "topographic": "etopo1.jpg", "relief": "shadedrelief.jpg"}
 

@@ -81,7 +81,7 @@ def load(
         return packaged.load(source, say)
     marked = scene_sources.reader(source)
     if marked is not None:
-        _no_columns("Images with marks in them", source, text, label, split)
+        _no_columns("A source of marked images", source, text, label, split)
         return marked(str(source), broken, say)
     if image_sources.is_folder(source):
         _no_columns("A folder of images", source, text, label, split)

@@ -1,7 +1,7 @@
 """Checkpoints that are whole or not there: staged, hashed, synced, renamed; the newest whose hashes match is used.
 
     checkpoints/step-00000123/
-        model.safetensors       the weights, fp32
+        model.safetensors       the weights that learn, and what is counted beside them
         optimizer.safetensors   AdamW's moments and step counts
         random.safetensors      the states of the random generators
         state.json              step, best so far, rate scale, ...
@@ -59,7 +59,7 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
     staged.mkdir()
     try:
         names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-        save_tensors(weights_of(model), staged / "model.safetensors")
+        save_tensors(_moving(model), staged / "model.safetensors")
         save_tensors(optimizers.memory_of(optimizer, names), staged / "optimizer.safetensors")
         save_tensors(_random_states(), staged / "random.safetensors")
         write_durably(staged / "state.json", codec.dumps(asdict(state)).encode())
@@ -151,6 +151,12 @@ def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
             seen.add(tensor.data_ptr())
             found[name] = tensor.detach().cpu().contiguous()
     return found
+
+
+def _moving(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors that training changes: all but the frozen weights, which come from where the run starts."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    return {name: tensor for name, tensor in weights_of(model).items() if name not in frozen}
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:

@@ -29,6 +29,7 @@ class Predictor:
                 "%sft_versions lists versions that can answer.",
             )
         self.hardware = self.hardware.suited(self._task.model)
+        self._task.suit(bf16=self.hardware.bf16)
         self.hardware.place(self._task.model)
         self._task.model.eval()
         if self.hardware.bf16:

@@ -62,7 +62,7 @@ def load(start: dict[str, Any], labels: list[str], seed: int) -> Pretrained:
     path = str(start["path"])
     if start["kind"] == "folder":
         check_folder(Path(path))
-    local = start["kind"] == "folder" or not _hub_answers()
+    local = start["kind"] == "folder" or not hub_answers()
     tensors = weights.load(Path(path)) if start["kind"] == "folder" else None
     torch.manual_seed(seed)
     settings = {
@@ -70,7 +70,7 @@ def load(start: dict[str, Any], labels: list[str], seed: int) -> Pretrained:
         "id2label": dict(enumerate(labels)),
         "label2id": {label: i for i, label in enumerate(labels)},
     }
-    with _said_plainly(path):
+    with said_plainly(path):
         stored = AutoConfig.from_pretrained(path, local_files_only=local, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local, trust_remote_code=False)
         model, info = _built(path, tensors, local, settings)
@@ -120,7 +120,7 @@ def card(start: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def _hub_answers() -> bool:
+def hub_answers() -> bool:
     """Say whether the hub can be reached; the library's own five retries take most of a minute to find that out."""
     if constants.HF_HUB_OFFLINE:
         return False
@@ -144,14 +144,15 @@ def check_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _said_plainly(path: str) -> Iterator[None]:
+def said_plainly(path: str, what: str = "a text classifier", other: str = _OTHER_BASE) -> Iterator[None]:
+    """Say in one sentence why a stranger's files cannot be loaded as `what`; `other` is what to do then."""
     try:
         yield
     except SafetensorError as error:
         raise errors.ModelProblem(
             f"The weights file of {path} is damaged ({error}).", "download or copy it again, then type the same line."
         ) from error
-    except MemoryError:
+    except (MemoryError, errors.SftError):
         raise
     except Exception as error:  # a stranger's files can fail in any way the libraries have
         if type(error).__name__ == "UnpicklingError":
@@ -166,7 +167,7 @@ def _said_plainly(path: str) -> Iterator[None]:
                 "connect to the internet, or write --base minilm, or --base ./folder with its files.",
             ) from error
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise errors.ModelProblem(f"'{path}' cannot be loaded as a text classifier: {first}.", _OTHER_BASE) from error
+        raise errors.ModelProblem(f"'{path}' cannot be loaded as {what}: {first}.", other) from error
 
 
 def _check_fit(path: str, info: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -96,7 +96,8 @@ def predict(spec: dict[str, Any], sink: Sink) -> list[Any]:
 def evaluate(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
     """Measure the weights in `spec["folder"]` on the rows of the file `spec["data"]` in `spec["split"]` (None: all).
 
-    Returns metrics, confusion, n, and the `spec["worst"]` rows that are answered worst, with their answers.
+    Returns metrics, confusion, n, how many are `wrong` (their badness above `spec["wrong"]`), and the `spec["worst"]`
+    rows that are answered worst, with their answers.
     """
     with _out_of_memory(spec):
         predictor = Predictor(Path(spec["folder"]))
@@ -109,7 +110,9 @@ def evaluate(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
             {"text": texts[i], "target": targets[i], "badness": found.badness[i], "answer": answer}
             for i, answer in zip(worst, answers, strict=True)
         ]
-        return {"metrics": plain(found.metrics), "confusion": found.confusion, "n": len(texts), "worst": shown}
+        wrong = sum(bad > spec["wrong"] for bad in found.badness)
+        sums = {"n": len(texts), "wrong": wrong, "confusion": found.confusion}
+        return {"metrics": plain(found.metrics), **sums, "worst": shown}
 
 
 def _telling(sink: Sink) -> Callable[[int, int], None]:
@@ -141,8 +144,11 @@ def _prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list
     options = spec["options"]
     chosen = hardware.choose(options["device"], options["precision"], options["threads"])
     sink(Progress("loading the weights", 0))
-    task = tasks.find(spec["task"]).load(spec["start"], spec["labels"], options)
+    kind = tasks.find(spec["task"])
+    kind.check_method(str(options.get("method", "full")))
+    task = kind.load(spec["start"], spec["labels"], options)
     chosen = chosen.suited(task.model)
+    task.suit(bf16=chosen.bf16)
     torch.manual_seed(options["seed"])
     sink(Progress("reading the data", 0))
     rows = read_rows(Path(spec["data"]), None)
@@ -209,5 +215,9 @@ def _out_of_memory(spec: dict[str, Any]) -> Iterator[None]:
         if isinstance(error, RuntimeError) and not any(sign in told for sign in _MEMORY):
             raise
         batch = spec.get("options", {}).get("batch")
-        step = f"use --batch {max(1, batch // 2)}, or a smaller --max-length." if batch else "give fewer texts at once."
+        step = (
+            f"use --batch {max(1, batch // 2)}, or a smaller --max-length or --image-size."
+            if batch
+            else "give fewer texts at once."
+        )
         raise errors.RunProblem("The memory of this machine is not enough for this job.", step) from error

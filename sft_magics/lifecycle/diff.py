@@ -9,8 +9,9 @@ from sft_magics.core import workspace as places
 from sft_magics.core.codec import plain
 from sft_magics.core.records import Change, Dataset, Diff, Flip, LayerChange, MetricChange, Version
 from sft_magics.core.signatures import Names
+from sft_magics.core.tasks import CLASSIFIERS
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import evaluate, work
+from sft_magics.lifecycle import answers, evaluate, work
 from sft_magics.lifecycle.data import WorkspaceOption
 
 if TYPE_CHECKING:
@@ -52,9 +53,16 @@ def compare(ws: Workspace, registry: "Registry", before: Version, after: Version
         changes(_environment(before), _environment(after)), tuple(LayerChange(**layer) for layer in found["layers"]),
     )  # fmt: skip
     if rows is None:
-        other = "their answers are not comparable" if before.labels != after.labels else "there are no rows to ask"
-        return replace(made, verdict=f"only the making and the weights are compared; {other}.")
+        return replace(made, verdict=f"only the making and the weights are compared; {_why_not(before, after)}.")
     return _with_answers(made, before, after, rows, found["scores"])
+
+
+def _why_not(before: Version, after: Version) -> str:
+    if before.labels != after.labels or before.task != after.task:
+        return "their answers are not comparable"
+    if before.task not in CLASSIFIERS:
+        return f"row by row is for classifiers, and %sft_evaluate measures each of the two for {before.task}"
+    return "there are no rows to ask"
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> tuple[Change, ...]:
@@ -94,7 +102,7 @@ class _Rows:
 
 
 def _rows(ws: Workspace, registry: "Registry", before: Version, after: Version, data: str | None) -> _Rows | None:
-    if before.labels != after.labels or before.task != after.task:
+    if before.labels != after.labels or before.task != after.task or before.task not in CLASSIFIERS:
         return None
     dataset: Dataset = registry.dataset(data or before.data)
     learned = {*evaluate.learned_from(registry, before), *evaluate.learned_from(registry, after)}
@@ -120,18 +128,18 @@ def _ask(ws: Workspace, before: Version, after: Version, rows: _Rows | None) -> 
 
 
 def _with_answers(made: Diff, before: Version, after: Version, rows: _Rows, scores: list[list[list[float]]]) -> Diff:
-    answers = [
-        [evaluate.prediction(text, v.labels, s, t) for text, s, t in zip(rows.texts, of, rows.truths, strict=True)]
+    said = [
+        [answers.prediction(text, v.labels, s, t) for text, s, t in zip(rows.texts, of, rows.truths, strict=True)]
         for v, of in zip((before, after), scores, strict=True)
     ]
-    guesses = [[answer.label for answer in of] for of in answers]
+    guesses = [[one.label for one in of] for of in said]
     fixed, broke = pairs.flipped(rows.truths, guesses[0], guesses[1])
     p_value = measures.mcnemar(len(fixed), len(broke))
 
     def flips(numbers: list[int]) -> tuple[Flip, ...]:
-        surest = sorted(numbers, key=lambda i: -answers[1][i].confidence)[:_SHOWN]
-        shown = evaluate.pictured([answers[0][i] for i in surest], before)
-        return tuple(Flip(rows.texts[i], rows.truths[i], b, answers[1][i]) for i, b in zip(surest, shown, strict=True))
+        surest = sorted(numbers, key=lambda i: -said[1][i].confidence)[:_SHOWN]
+        shown = answers.pictured([said[0][i] for i in surest], before)
+        return tuple(Flip(rows.texts[i], rows.truths[i], b, said[1][i]) for i, b in zip(surest, shown, strict=True))
 
     verdict, step = _verdict(before, after, len(fixed), len(broke), p_value)
     metrics = _metrics(before.labels, rows.truths, guesses, p_value)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,9 +9,9 @@ from sft_magics.core import errors, measures
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Dataset, Evaluation, Prediction, Predictions, Version
 from sft_magics.core.signatures import FromNamespace, Names
-from sft_magics.core.tasks import IMAGE_TASKS
+from sft_magics.core.tasks import CLASSIFIERS, IMAGE_TASKS
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import work
+from sft_magics.lifecycle import answers, measuring, work
 from sft_magics.lifecycle.data import WorkspaceOption
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from sft_magics.registry import Registry
 
 _WORST = 8
-_PICTURES = 50
 
 
 def evaluate(
@@ -33,7 +31,10 @@ def evaluate(
     ] = "auto",
     workspace: WorkspaceOption = None,
 ) -> Evaluation:
-    """Measure a version: accuracy, recall, precision and F1 per class with 95 % intervals, and the confusion matrix.
+    """Measure a version: its task's metrics with 95 % intervals, per class, and the confusion matrix if there is one.
+
+    Classifiers: accuracy, precision, recall, F1. Masks: IoU, precision and recall of pixels. Boxes: AP at an overlap of
+    one half, COCO's AP, precision and recall. Language models: perplexity and the share of tokens that come first.
 
     With --split auto it takes the validation rows of data that it, or a version it came from, was trained on, and all
     rows of any other dataset.
@@ -44,24 +45,40 @@ def evaluate(
     registry = Registry(ws)
     found = registry.version(version)
     began = time.monotonic()
-    name, part, answers = answered(ws, registry, found, data, split)
-    return _evaluation(found, name, part, answers, time.monotonic() - began)
+    if found.task not in CLASSIFIERS:
+        dataset, part = rows_for(registry, found, data, split)
+        seen = measuring.measure(ws, found, dataset, part, _WORST)
+        return Evaluation(
+            found.ref, dataset.name, part, seen.n, found.labels, seen.metrics, seen.confusion, seen.worst,
+            time.monotonic() - began, found.task,
+        )  # fmt: skip
+    name, part, said = answered(ws, registry, found, data, split)
+    return _evaluation(found, name, part, said, time.monotonic() - began)
+
+
+def rows_for(registry: "Registry", version: Version, data: str | None, split: str = "auto") -> tuple[Dataset, str]:
+    """Return the data set that is meant, and the split of it to take: never rows it learned from, unless asked."""
+    dataset = registry.dataset(data or version.data)
+    if split != "auto":
+        return dataset, split
+    return dataset, "validation" if dataset.name in learned_from(registry, version) else "all"
 
 
 def answered(
     ws: Workspace, registry: "Registry", version: Version, data: str | None, split: str = "auto"
 ) -> tuple[str, str, list[Prediction]]:
     """Return the dataset's name, the split that was taken, and the answers to its rows, with their truths."""
-    dataset = registry.dataset(data or version.data)
-    part = split if split != "auto" else ("validation" if dataset.name in learned_from(registry, version) else "all")
+    dataset, part = rows_for(registry, version, data, split)
+    if dataset.task != version.task:
+        measuring.check_same_task(version, dataset)
     rows = rows_of(ws, dataset, part)
     check_labels(version, dataset.name, list(rows["label"]))
     scores = score(ws, [version], list(rows["text"]), f"evaluating {version.ref} on {dataset.name}")[0]
-    answers = [
-        prediction(text, version.labels, s, truth=label)
+    said = [
+        answers.prediction(text, version.labels, s, truth=label)
         for text, label, s in zip(rows["text"], rows["label"], scores, strict=True)
     ]
-    return dataset.name, part, answers
+    return dataset.name, part, said
 
 
 def predict(
@@ -88,10 +105,8 @@ def predict(
     if found.task in IMAGE_TASKS:
         asked, truths = _files(asked, truths)
     scores = score(ws, [found], asked, f"predicting with {found.ref}")[0]
-    rows = tuple(
-        prediction(text, found.labels, s, truth=truth) for text, s, truth in zip(asked, scores, truths, strict=True)
-    )
-    return Predictions(found.ref, pictured(rows, found), seconds=time.monotonic() - began)
+    shown = tuple(answers.answer(found, text, s, truth) for text, s, truth in zip(asked, scores, truths, strict=True))
+    return Predictions(found.ref, answers.pictured(shown, found, truths), seconds=time.monotonic() - began)
 
 
 def _files(asked: list[str], truths: list[str | None]) -> tuple[list[str], list[str | None]]:
@@ -122,8 +137,8 @@ def _through_endpoint(ws: Workspace, name: str, texts: list[str], truths: list[s
     return Predictions(client.version, known, endpoint=name, seconds=time.monotonic() - began)
 
 
-def score(ws: Workspace, versions: Sequence[Version], texts: list[str], title: str) -> list[list[list[float]]]:
-    """Return each version's class scores for each text, from one process that loads the versions in turn."""
+def score(ws: Workspace, versions: Sequence[Version], texts: list[str], title: str) -> list[list[Any]]:
+    """Return what each version says of each text, from one process that loads the versions in turn."""
     from sft_magics.registry import ArtifactStore
 
     store = ArtifactStore(ws.artifacts)
@@ -133,23 +148,8 @@ def score(ws: Workspace, versions: Sequence[Version], texts: list[str], title: s
         "folders": [str(store.checkout(v.artifact)) for v in versions],
         "texts": texts,
     }
-    scores: list[list[list[float]]] = work.ask(ws, title, spec)["scores"]
+    scores: list[list[Any]] = work.ask(ws, title, spec)["scores"]
     return scores
-
-
-def prediction(text: str, labels: Sequence[str], scores: Sequence[float], truth: str | None = None) -> Prediction:
-    """Return one answer from a row of scores."""
-    best = max(range(len(scores)), key=scores.__getitem__)
-    return Prediction(text, labels[best], scores[best], dict(zip(labels, scores, strict=True)), truth=truth)
-
-
-def pictured(answers: Sequence[Prediction], version: Version) -> tuple[Prediction, ...]:
-    """Return the answers with a small copy of their images, the first few of them."""
-    if version.task not in IMAGE_TASKS:
-        return tuple(answers)
-    from sft_magics.datasets import thumbnail
-
-    return tuple(replace(a, picture=thumbnail(a.text)) if i < _PICTURES else a for i, a in enumerate(answers))
 
 
 def rows_of(ws: Workspace, dataset: Dataset, split: str) -> "DataFrame":
@@ -188,12 +188,12 @@ def learned_from(registry: "Registry", version: Version) -> set[str]:
     return names
 
 
-def _evaluation(version: Version, data: str, split: str, answers: list[Prediction], seconds: float) -> Evaluation:
-    counts = measures.confusion([str(a.truth) for a in answers], [a.label for a in answers], version.labels)
-    wrong = sorted((a for a in answers if a.label != a.truth), key=lambda a: -a.confidence)
+def _evaluation(version: Version, data: str, split: str, said: list[Prediction], seconds: float) -> Evaluation:
+    counts = measures.confusion([str(a.truth) for a in said], [a.label for a in said], version.labels)
+    wrong = sorted((a for a in said if a.label != a.truth), key=lambda a: -a.confidence)
     return Evaluation(
-        version.ref, data, split, len(answers), version.labels, measures.classification(counts, version.labels), counts,
-        pictured(wrong[:_WORST], version), seconds,
+        version.ref, data, split, len(said), version.labels, measures.classification(counts, version.labels), counts,
+        answers.pictured(wrong[:_WORST], version), seconds, version.task,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from sft_magics.core import codec, errors, references
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Exported, Model, Version
 from sft_magics.core.signatures import Names
-from sft_magics.core.tasks import IMAGE_TASKS
+from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS, OBJECT_DETECTION, SEMANTIC_SEGMENTATION
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import card, pages, work
 from sft_magics.lifecycle.data import WorkspaceOption
@@ -109,6 +109,14 @@ def import_(
 
 def _loaded_by(version: Version, to: str) -> str:
     """Return the line that loads an exported folder without us."""
+    if version.task == CAUSAL_LM:
+        made = f'transformers.AutoModelForCausalLM.from_pretrained("{to}")'
+        adapter = str(version.preprocessing.get("adapter") or "")
+        return (
+            f'peft.PeftModel.from_pretrained({made}, "{to}/{adapter}")' if adapter else made
+        ) + " loads it in any Python."
+    if version.task in (OBJECT_DETECTION, SEMANTIC_SEGMENTATION):
+        return f'safetensors.torch.load_file("{to}/model.safetensors") has its weights.'
     if version.task in IMAGE_TASKS:
         by = (
             "torchvision.models.get_model" if version.preprocessing["library"] == "torchvision" else "timm.create_model"

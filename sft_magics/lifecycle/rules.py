@@ -2,7 +2,7 @@
 
 rule   = metric ["[" class "]"] ("<" | "<=" | ">" | ">=") number
 metric = accuracy | precision | recall | f1 | share | confidence | drift | requests | labeled | errors
-       | p50_ms | p95_ms | p99_ms
+       | p50_ms | p95_ms | p99_ms | iou | miou | pixel_accuracy | ap50 | map | perplexity | token_accuracy
 """
 
 import math
@@ -13,8 +13,11 @@ from dataclasses import dataclass
 
 from sft_magics.core import errors
 
-PER_CLASS = ("precision", "recall", "f1", "share")
-WHOLE = ("accuracy", "confidence", "drift", "requests", "labeled", "errors", "p50_ms", "p95_ms", "p99_ms")
+PER_CLASS = ("precision", "recall", "f1", "share", "iou", "ap50")
+WHOLE = (
+    "accuracy", "confidence", "drift", "requests", "labeled", "errors", "p50_ms", "p95_ms", "p99_ms", "miou",
+    "pixel_accuracy", "map", "perplexity", "token_accuracy",
+)  # fmt: skip
 _COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _RULE = re.compile(r"\s*([A-Za-z0-9_]+)\s*(?:\[(.+)\])?\s*(<=|>=|<|>)\s*([-+0-9.eE]+)\s*")
 

@@ -151,7 +151,7 @@ def summary(view: LossView) -> dict[str, Any]:
         "next_step": view.next_step,
         "step": view.step,
         "steps": view.steps,
-        "metric": view.best("accuracy"),
+        "metric": view.best_quality(),
     }
 
 

@@ -32,7 +32,7 @@ class Recipe:
     batch: int | None = None
     weight_decay: float | None = None
     warmup: float | None = None
-    max_length: int = 256
+    max_length: int | None = None
     seed: int = 0
     precision: str = "auto"
     device: str = "auto"
@@ -43,13 +43,14 @@ class Recipe:
     momentum: float | None = None
     schedule: str | None = None
     clip: float | None = None
-    method: str = "full"
+    method: str | None = None
     augment: str | None = None
     image_size: int | None = None
     workers: int | None = None
     label_smoothing: float = 0.0
     class_weights: str = "none"
     patience: int = 0
+    lora_rank: int = 16
 
     def options(self, recommended: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the options as the run's order records them; raises UsageProblem for values that cannot work."""
@@ -66,6 +67,7 @@ class Recipe:
 GENERAL: Mapping[str, Any] = {
     "lr": 5e-5, "batch": 32, "weight_decay": 0.01, "warmup": 0.1, "optimizer": "adamw", "momentum": 0.9,
     "schedule": "linear", "clip": 1.0, "augment": "none", "image_size": None, "workers": 0,
+    "max_length": 256, "method": "full",
 }  # fmt: skip
 _TINY = 1e-12
 # option -> the least and the most that can work, and an example
@@ -84,6 +86,7 @@ _RANGES: Mapping[str, tuple[float, float, str]] = {
     "workers": (0, 64, "2"),
     "label_smoothing": (0, 1 - _TINY, "0.1"),
     "patience": (0, 10_000, "3"),
+    "lora_rank": (1, 1024, "16"),
 }
 
 
@@ -144,11 +147,15 @@ def finetune(
     schedule: Annotated[Literal["linear", "cosine", "constant"] | None, "how the rate falls"] = None,
     warmup: Annotated[float | None, "fraction of the steps over which the rate rises"] = None,
     clip: Annotated[float | None, "the longest gradient that is followed; 0: any"] = None,
-    method: Annotated[Literal["full", "head"], "all weights, or the head alone on features computed once"] = "full",
+    method: Annotated[
+        Literal["full", "head", "lora"] | None,
+        "all weights, the head alone, or low-rank changes",
+    ] = None,
+    lora_rank: Annotated[int, "rank of the changes that --method lora learns"] = 16,
     label_smoothing: Annotated[float, "share of every label that is spread over all classes"] = 0.0,
     class_weights: Annotated[Literal["none", "auto"], "auto: rare classes weigh as much as common ones"] = "none",
     patience: Annotated[int, "end early after so many epochs that are no better; 0: never"] = 0,
-    max_length: Annotated[int, "tokens of a text that are read"] = 256,
+    max_length: Annotated[int | None, "tokens of a text that are read"] = None,
     image_size: Annotated[int | None, "pixels at which pictures are seen"] = None,
     augment: Annotated[Literal["none", "light", "flip", "strong"] | None, "chance changes of pictures"] = None,
     workers: Annotated[int | None, "threads that prepare pictures ahead"] = None,
@@ -179,7 +186,7 @@ def finetune(
         recipe = Recipe(
             epochs, lr, batch, weight_decay, warmup, max_length, seed, precision, device, threads, dropout,
             checkpoint_seconds, optimizer, momentum, schedule, clip, method, augment, image_size, workers,
-            label_smoothing, class_weights, patience,
+            label_smoothing, class_weights, patience, lora_rank,
         )  # fmt: skip
         job = _order(ws, model, data, from_, recipe).place()
     if in_process:

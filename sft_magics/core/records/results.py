@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft_magics.core.records.stored import Alert, Dataset, Endpoint, Metric, Model, Run, Version
+from sft_magics.core.tasks import headlines, per_class
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Metrics of one version on one dataset split: per class with 95 % Wilson intervals, and the confusion matrix.
 
-    `confusion[i][j]` counts rows whose label is `labels[i]` and whose prediction is `labels[j]`.
+    `confusion[i][j]` counts rows whose label is `labels[i]` and whose prediction is `labels[j]`; of masks pixels, and
+    nothing of other tasks.
     """
 
     version: str
@@ -22,12 +24,14 @@ class Evaluation:
     confusion: list[list[int]]
     worst: tuple["Prediction", ...] = ()
     seconds: float = 0.0
+    task: str = "text-classification"
 
     def __str__(self) -> str:
-        lines = [f"{self.version} on {self.data} ({self.split}, n = {self.n:,}): accuracy {self.metrics['accuracy']}"]
+        first = ", ".join(f"{m} {self.metrics[m]}" for m in headlines(self.task)[:1] if m in self.metrics)
+        lines = [f"{self.version} on {self.data} ({self.split}, n = {self.n:,}): {first}"]
         for label in self.labels:
-            parts = [f"{m} {self.metrics[f'{m}[{label}]']}" for m in ("precision", "recall", "f1")]
-            lines.append(f"  {label}: " + ", ".join(parts))
+            known = [(m, self.metrics.get(f"{m}[{label}]")) for m in per_class(self.task)]
+            lines.append(f"  {label}: " + ", ".join(f"{m} {metric}" for m, metric in known if metric is not None))
         return "\n".join(lines)
 
 
@@ -35,7 +39,10 @@ class Evaluation:
 class Prediction:
     """One answer: the text, the label predicted, its confidence, all scores, and the truth where it is known.
 
-    Of an image `text` is the path and `picture` a small copy, as a data: address.
+    Of an image `text` is the path and `picture` a small copy, as a data: address. A detector's `boxes` have label,
+    confidence, left, top, right, bottom in pixels, and its `label` is their count. A `mask` is a PNG with the number of
+    a class at each pixel, as a data: address; `scores` are then the shares of the classes. A language model's answer is
+    the `label`.
     """
 
     text: str
@@ -45,6 +52,8 @@ class Prediction:
     id: str = ""
     truth: str | None = None
     picture: str = ""
+    boxes: tuple[dict[str, Any], ...] = ()
+    mask: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Predictions:
         return len(self.rows)
 
     def columns(self) -> dict[str, list[Any]]:
-        """Return the columns id, text, label, confidence and, where it is known, truth."""
+        """Return the columns id, text, label, confidence and, where there are such, truth and boxes."""
         table: dict[str, list[Any]] = {
             "id": [r.id for r in self.rows],
             "text": [r.text for r in self.rows],
@@ -69,6 +78,8 @@ class Predictions:
         }
         if any(r.truth is not None for r in self.rows):
             table["truth"] = [r.truth for r in self.rows]
+        if any(r.boxes for r in self.rows):
+            table["boxes"] = [list(r.boxes) for r in self.rows]
         return table
 
     def __str__(self) -> str:
@@ -93,7 +104,8 @@ class Mistake:
 class ErrorGallery:
     """What a version got wrong: `wrong` of `n` rows, `chosen` of them of the classes asked for, the surest `rows`.
 
-    `mistakes` are the most frequent confusions of all that is wrong.
+    `mistakes` are the most frequent confusions of all that is wrong. Of other tasks than classification `rows` are
+    those that are answered worst.
     """
 
     version: str
@@ -104,6 +116,7 @@ class ErrorGallery:
     chosen: int
     rows: tuple[Prediction, ...]
     mistakes: tuple[Mistake, ...]
+    task: str = "text-classification"
 
     def __str__(self) -> str:
         head = f"{self.version} on {self.data} ({self.split}): {self.wrong:,} of {self.n:,} rows wrong"

@@ -34,6 +34,7 @@ class Task(abc.ABC):
     labels: list[str]
     fresh: tuple[str, ...]
     column = "label"  # of the data set's file, which holds what is to be learned
+    methods: tuple[str, ...] = ("full",)
 
     @classmethod
     @abc.abstractmethod
@@ -45,9 +46,19 @@ class Task(abc.ABC):
         """Return the options that suit this base, in the place of the general defaults."""
         return {}
 
-    def freeze(self, rows: "Encoded", reading: torch.autocast, device: torch.device) -> "Encoded":  # noqa: ARG002
-        """Return rows whose features are computed once, and let only the head learn; raises ModelProblem."""
-        raise errors.ModelProblem(f"--method head is not there for {self.name} yet.", "leave --method out.")
+    @classmethod
+    def check_method(cls, method: str) -> None:
+        """Refuse a method of fine-tuning that this task has not; raises ModelProblem."""
+        if method not in cls.methods:
+            known = " or ".join(f"--method {m}" for m in cls.methods)
+            raise errors.ModelProblem(f"--method {method} is not there for {cls.name}.", f"write {known}.")
+
+    def suit(self, *, bf16: bool) -> None:  # noqa: B027 - most tasks have nothing to change
+        """Learn whether forward and backward will run in bfloat16, before the model is placed."""
+
+    def freeze(self, rows: "Encoded", reading: torch.autocast, device: torch.device) -> "Encoded":
+        """Return rows whose features are computed once, and let only the head learn: for tasks with the method head."""
+        raise NotImplementedError
 
     def balance(self, rows: "Encoded") -> None:  # noqa: ARG002
         """Let every class weigh alike in the loss; raises ModelProblem."""

@@ -30,6 +30,8 @@ class Images(Labeled):
 class ImageClassification(Classifier):
     """One picture, one label: cross-entropy on a fresh linear head over the backbone."""
 
+    methods = ("full", "head")
+
     def __init__(self, loaded: backbones.Backbone, labels: list[str], options: dict[str, Any]) -> None:
         self.loaded = loaded
         self.model = loaded.model

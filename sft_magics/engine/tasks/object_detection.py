@@ -77,6 +77,11 @@ class ObjectDetection(Dense):
         )
         return cls(model, body.shown if body else named, labels, (), options)
 
+    @classmethod
+    def recipe(cls, start: dict[str, Any]) -> dict[str, Any]:
+        """Return AdamW at 0.0005 in batches of 4: a fresh head needs many steps, and its loss is steep."""
+        return {**super().recipe(start), "lr": 0.0005, "batch": 4}
+
     def encode(self, inputs: Sequence[str], targets: Sequence[str] | None) -> Boxed:
         """Read every picture once; its transform, in the model, then leaves its size alone."""
         paths = list(inputs)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from sft_magics.core.records import Dataset, Example, Finding
+from sft_magics.core.tasks import CAUSAL_LM, OBJECT_DETECTION, SEMANTIC_SEGMENTATION
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import count, percent, when
 from sft_magics.notebook.panels.marks import bar, histogram
@@ -33,7 +34,8 @@ def rows(datasets: Sequence[Dataset]) -> list[list[Child]]:
     return [
         [
             el("strong", d.name), count(d.counts.get("train", 0)), count(d.counts.get("validation", 0)),
-            shorten(", ".join(d.labels), 60), shorten(d.source, 60), code(d.fingerprint[:12]), _worst(d.findings),
+            shorten(", ".join(d.labels) or d.task, 60), shorten(d.source, 60), code(d.fingerprint[:12]),
+            _worst(d.findings),
             el("span", when(d.created_at), class_="sft-k"),
         ]
         for d in datasets
@@ -54,7 +56,7 @@ def card(dataset: Dataset) -> list[Child]:
         head(dataset.name, detail=muted(dataset.task), right=muted(when(dataset.created_at))),
         facts(
             *splits,
-            ("classes", count(len(dataset.labels))),
+            ("classes", count(len(dataset.labels)) if dataset.labels else None),
             ("fingerprint", code(dataset.fingerprint[:12])),
             ("source", shorten(dataset.source, 120)),
             *((f"{role} column", column) for role, column in dataset.columns.items()),
@@ -62,8 +64,8 @@ def card(dataset: Dataset) -> list[Child]:
             ("license", dataset.license),
         ),
         _findings(dataset.findings),
-        columns(_classes(dataset), _lengths(dataset)),
-        _examples(dataset.examples),
+        columns(_classes(dataset) if dataset.labels else None, _lengths(dataset)),
+        _examples(dataset.examples, dataset.task),
     ]
 
 
@@ -108,14 +110,25 @@ def _lengths(dataset: Dataset) -> Safe | None:
     return section(title, histogram(dataset.lengths, dataset.length_edges, unit))
 
 
-def _examples(examples: Sequence[Example]) -> Safe | None:
+def _examples(examples: Sequence[Example], task: str) -> Safe | None:
     if not examples:
         return None
+    if task in (OBJECT_DETECTION, SEMANTIC_SEGMENTATION):
+        return section("Examples", el("div", *map(_marked, examples), class_="sft-g"))
+    most = 200 if task == CAUSAL_LM else 60
     rows: list[list[Child]] = [
-        [subject(e.text, e.picture), shorten(e.label, 60), badges.tag(e.split) if e.split else None] for e in examples
+        [subject(e.text, e.picture), shorten(e.label, most), badges.tag(e.split) if e.split else None] for e in examples
     ]
     what = "image" if any(e.picture for e in examples) else "text"
-    return table("Examples", (what, "label", "split"), rows)
+    heads = ("prompt", "answer", "split") if task == CAUSAL_LM else (what, "label", "split")
+    return table("Examples", heads, rows)
+
+
+def _marked(found: Example) -> Safe:
+    """Return a picture with what is marked in it, and in words."""
+    split = badges.tag(found.split) if found.split else None
+    said = el("div", shorten(found.label, 60), " ", split)
+    return el("div", subject(found.text, found.picture), said, style="min-width:120px;max-width:200px")
 
 
 def example(found: Example) -> list[Child]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from sft_magics.core.records import Evaluation, Metric
+from sft_magics.core.tasks import CLASSIFIERS, SEMANTIC_SEGMENTATION, TEXT_CLASSIFICATION, headlines, per_class
+from sft_magics.notebook.panels import gallery
 from sft_magics.notebook.panels.formats import count, duration, percent
 from sft_magics.notebook.panels.marks import measured
 from sft_magics.notebook.panels.markup import Child, Safe, columns, el, facts, head, muted, named, section, shorten
@@ -12,30 +14,31 @@ from sft_magics.notebook.panels.subjects import subject
 from sft_magics.notebook.panels.tables import table
 
 _MATRIX = 16
+_INKS = {"precision": PURPLE, "recall": BLUE}
 _RIGHT, _WRONG = "0,114,178", "213,94,0"
 
 
 def card(found: Evaluation) -> list[Child]:
     """Return the parts of an evaluation."""
     support = [sum(row) for row in found.confusion]
-    overall = [
-        (name, measured(found.metrics[name], wide=False))
-        for name in ("accuracy", "precision", "recall", "f1")
-        if name in found.metrics
-    ]
+    unit = "pixels" if found.task == SEMANTIC_SEGMENTATION else "rows"
+    names = dict.fromkeys((*headlines(found.task)[:1], "precision", "recall", *headlines(found.task)))
+    overall = [(name, measured(found.metrics[name], wide=False)) for name in names if name in found.metrics]
     where = muted(f"on {found.data}, {found.split} rows, n = {count(found.n)}")
     return [
         head(found.version, detail=where, right=muted(f"took {duration(found.seconds)}") if found.seconds else None),
         facts(*overall),
-        classes(found.metrics, found.labels, support),
-        columns(matrix(found.labels, found.confusion)),
+        classes(found.metrics, found.labels, support, found.task) if found.labels else None,
+        columns(matrix(found.labels, found.confusion, unit)) if found.confusion else None,
         _worst(found),
     ]
 
 
-def classes(metrics: Mapping[str, Metric], labels: Sequence[str], support: Sequence[int] = ()) -> Safe:
-    """Return the table of classes: precision, recall and F1 with their 95 % intervals."""
-    inks = {"precision": PURPLE, "recall": BLUE, "f1": GREEN}
+def classes(
+    metrics: Mapping[str, Metric], labels: Sequence[str], support: Sequence[int] = (), task: str = TEXT_CLASSIFICATION
+) -> Safe:
+    """Return the table of classes: the task's metrics of each, with their 95 % intervals where there are such."""
+    inks = {name: _INKS.get(name, GREEN) for name in per_class(task)}
     rows = [
         [
             named(label),
@@ -44,11 +47,11 @@ def classes(metrics: Mapping[str, Metric], labels: Sequence[str], support: Seque
         ]
         for i, label in enumerate(labels)
     ]
-    heads = ["class", *(["rows#"] if support else []), *inks]
+    heads = ["class", *(["pixels#" if task == SEMANTIC_SEGMENTATION else "rows#"] if support else []), *inks]
     return table("Per class, with 95 % intervals", heads, rows)
 
 
-def matrix(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Safe:
+def matrix(labels: Sequence[str], counts: Sequence[Sequence[int]], unit: str = "rows") -> Safe:
     """Return the confusion matrix as a shaded table, or its largest mistakes where there are many classes."""
     if len(labels) > _MATRIX:
         return _mistakes(labels, counts)
@@ -60,7 +63,7 @@ def matrix(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Safe:
         total = sum(counts[i])
         cells = [_shaded(n, total, i == j, short[j]) for j, n in enumerate(counts[i])]
         body.append(el("tr", el("th", name, scope="row", class_="sft-u"), *cells))
-    inner = [el("caption", "Confusion matrix"), el("thead", top), el("tbody", *body)]
+    inner = [el("caption", f"Confusion matrix, in {unit}"), el("thead", top), el("tbody", *body)]
     return el("div", el("table", *inner, class_="sft-q"), class_="sft-x")
 
 
@@ -89,6 +92,8 @@ def _mistakes(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Safe:
 def _worst(found: Evaluation) -> Safe | None:
     if not found.worst:
         return None
+    if found.task not in CLASSIFIERS:
+        return gallery.shown(found.worst, "Answered worst")
     rows: list[list[Child]] = [
         [subject(p.text, p.picture), shorten(p.truth or "", 80), shorten(p.label, 80), confidence(p)]
         for p in found.worst

@@ -1,7 +1,10 @@
 """The error gallery: pictures or texts that were answered wrongly, and which classes were taken for which."""
 
+from collections.abc import Sequence
+
 from sft_magics.core.records import ErrorGallery, Mistake, Prediction
-from sft_magics.notebook.panels.formats import count, percent
+from sft_magics.core.tasks import CLASSIFIERS, OBJECT_DETECTION, SEMANTIC_SEGMENTATION
+from sft_magics.notebook.panels.formats import count, number, percent
 from sft_magics.notebook.panels.markup import Child, Safe, el, facts, head, join, muted, next_line, section, shorten
 from sft_magics.notebook.panels.predictions import confidence
 from sft_magics.notebook.panels.subjects import subject
@@ -12,6 +15,8 @@ def card(found: ErrorGallery) -> list[Child]:
     """Return the parts of an error gallery."""
     where = muted(f"on {found.data}, {found.split} rows")
     share = percent(found.wrong / found.n) if found.n else "-"
+    if found.task not in CLASSIFIERS:
+        return _worst(found)
     if not found.wrong:
         return [head(found.version, detail=where), el("p", f"None of the {count(found.n)} rows is answered wrongly.")]
     asked = ("of the classes asked for", count(found.chosen)) if found.chosen != found.wrong else ("", None)
@@ -42,14 +47,43 @@ def _shown(found: ErrorGallery) -> Safe | None:
         return el("p", muted("No row of these classes is answered wrongly."))
     title = f"The {count(len(found.rows))} it was surest of"
     if any(r.picture for r in found.rows):
-        return section(title, el("div", *map(_picture, found.rows), class_="sft-g"))
+        return pictures(found.rows, title)
     rows: list[list[Child]] = [
         [subject(r.text), shorten(r.truth or "", 60), shorten(r.label, 60), confidence(r)] for r in found.rows
     ]
     return table(title, ("text", "truth", "taken for", "confidence"), rows)
 
 
+def _worst(found: ErrorGallery) -> list[Child]:
+    """Return the parts for a task whose answers are better or worse, not right or wrong."""
+    where = muted(f"on {found.data}, {found.split} rows")
+    count_ = f"{count(found.wrong)} of {count(found.n)}, {percent(found.wrong / found.n)}" if found.n else "-"
+    said = {OBJECT_DETECTION: "with a box too many or too few", SEMANTIC_SEGMENTATION: "less than half overlaps"}
+    rows: list[list[Child]] = [[shorten(m.truth, 60), shorten(m.predicted, 60), count(m.n)] for m in found.mistakes]
+    return [
+        head(found.version, detail=where),
+        facts((said.get(found.task, ""), count_ if found.task in said else None)),
+        table("Most often", ("truth", "taken for", "pixels#"), rows) if rows else None,
+        shown(found.rows, "Answered worst"),
+    ]
+
+
+def shown(rows: Sequence[Prediction], title: str) -> Safe | None:
+    """Return answers beside their truths: pictures in which both are drawn, or texts."""
+    if any(r.picture for r in rows):
+        return pictures(rows, title)
+    cells: list[list[Child]] = [
+        [subject(r.text), shorten(r.truth or "", 400), shorten(r.label, 400), number(r.confidence)] for r in rows
+    ]
+    return table(title, ("prompt", "truth", "answer", "confidence#"), cells) if cells else None
+
+
+def pictures(rows: Sequence[Prediction], title: str) -> Safe:
+    """Return pictures side by side, each with what it was taken for."""
+    return section(title, el("div", *map(_picture, rows), class_="sft-g"))
+
+
 def _picture(row: Prediction) -> Safe:
-    said = join(el("strong", shorten(row.truth or "", 24)), " → ", shorten(row.label, 24))
-    return el("div", subject(row.text, row.picture), el("div", said, muted(f" {percent(row.confidence)}")),
-              style="min-width:120px")  # fmt: skip
+    said = join(el("strong", shorten(row.truth, 24)), " → ", shorten(row.label, 40)) if row.truth else row.label
+    sure = muted(f" {percent(row.confidence)}") if row.confidence else None
+    return el("div", subject(row.text, row.picture), el("div", said, sure), style="min-width:120px;max-width:200px")

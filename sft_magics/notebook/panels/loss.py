@@ -129,7 +129,7 @@ def _charts(view: LossView) -> Safe:
         empty="the curve begins with the first step",
         y_limits=(0.0, math.inf),
     )  # fmt: skip
-    shown = _metrics(view)
+    shown = [(name, points) for name, points in _metrics(view) if name != "perplexity"]  # which no bound holds
     curves = [
         Curve(name, points, ink, dash=dash, dots=True, ring=view.best_step)
         for (name, points), ink, dash in zip(shown, _INK, (None, "4 3"), strict=False)

@@ -2,7 +2,7 @@
 
 from sft_magics.notebook.panels.markup import Safe, el, muted, shorten, spaced
 
-_STYLE = "min-height:28px;max-width:72px;max-height:56px;vertical-align:middle"
+_STYLE = "min-height:28px;max-width:144px;max-height:144px;vertical-align:middle"
 
 
 def subject(text: str, picture: str = "", limit: int = 280) -> Safe:

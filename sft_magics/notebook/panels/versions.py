@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from sft_magics.core.codec import plain
 from sft_magics.core.records import Metric, Version
+from sft_magics.core.tasks import headlines
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.evaluation import classes
 from sft_magics.notebook.panels.formats import count, size, when
@@ -12,7 +13,7 @@ from sft_magics.notebook.panels.marks import measured
 from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, section, shorten
 from sft_magics.notebook.panels.tables import table
 
-HEADS = ("version", "accuracy", "f1#", "data", "from", "made", "size, added#", "state", "note")
+HEADS = ("version", "quality", "also#", "data", "from", "made", "size, added#", "state", "note")
 
 
 def rows(versions: Sequence[Version]) -> list[list[Child]]:
@@ -20,13 +21,19 @@ def rows(versions: Sequence[Version]) -> list[list[Child]]:
     return [
         [
             join(el("strong", v.ref, class_="sft-k"), " ", aliases(v)),
-            measured(v.metrics.get("accuracy"), wide=False), measured(v.metrics.get("f1"), wide=False), _data(v),
+            *(_quality(v, name) for name in headlines(v.task)[:2]), _data(v),
             v.parent or muted("base"), el("span", when(v.created_at), class_="sft-k"),
             join(el("span", size(v.size), class_="sft-k"), " ", _added(v)), _state(v),
             el("span", shorten(v.note, 60), class_="sft-u") if v.note else None,
         ]
         for v in versions
     ]  # fmt: skip
+
+
+def _quality(version: Version, name: str) -> Safe | None:
+    """Return one of the numbers that speak for a version, with its name: a table may hold versions of other tasks."""
+    found = measured(version.metrics.get(name), wide=False)
+    return el("span", muted(f"{name} "), found, class_="sft-k") if found else None
 
 
 def _added(version: Version) -> Safe:
@@ -56,7 +63,7 @@ def card(version: Version) -> list[Child]:
 
 def top(version: Version) -> list[Child]:
     """Return the parts that are read first: the version, its quality, where it comes from, its note."""
-    overall = [m for key in ("accuracy", "f1", "loss") if (m := version.metrics.get(key))]
+    overall = [m for key in (*headlines(version.task), "loss") if (m := version.metrics.get(key))]
     return [
         head(
             version.ref,
@@ -79,7 +86,7 @@ def top(version: Version) -> list[Child]:
 def details(version: Version) -> list[Child]:
     """Return the parts that are looked up: each class, tags, options, environment, cells."""
     return [
-        classes(version.metrics, version.labels) if _has_classes(version.metrics) else None,
+        classes(version.metrics, version.labels, task=version.task) if _has_classes(version.metrics) else None,
         _details("Tags", dict(version.tags)),
         _details("Options", version.options),
         _details("Environment", version.environment),

@@ -1,0 +1,51 @@
+"""Rows of tokens laid end to end, so that nothing is computed for padding; each row sees itself alone.
+
+Positions begin anew with each row, by which transformers' attention knows where one ends: the mask is block-diagonal.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+IGNORED = -100
+_ROUND = 8
+WIDTH = 512  # of a pack; one row may be longer
+
+
+def packs(lengths: Sequence[int], width: int = WIDTH) -> list[list[int]]:
+    """Return which rows share a pack: the longest first, each where it still fits."""
+    widest = max(width, *lengths)
+    made: list[list[int]] = []
+    room: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        place = next((k for k, free in enumerate(room) if free >= lengths[i]), None)
+        if place is None:
+            made.append([])
+            room.append(widest)
+            place = len(made) - 1
+        made[place].append(i)
+        room[place] -= lengths[i]
+    return made
+
+
+def packed(rows: Sequence[Sequence[int]], starts: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Return input_ids, position_ids, labels and rows (packs x width); what comes before a row's start is not learned.
+
+    `rows` says which row a token is of, -1 for what fills up.
+    """
+    made = packs([len(row) for row in rows])
+    width = -(-max(sum(len(rows[i]) for i in pack) for pack in made) // _ROUND) * _ROUND
+    ids = torch.zeros(len(made), width, dtype=torch.long)
+    positions = torch.zeros(len(made), width, dtype=torch.long)
+    labels = torch.full((len(made), width), IGNORED, dtype=torch.long)
+    owners = torch.full((len(made), width), -1, dtype=torch.long)
+    for k, pack in enumerate(made):
+        at = 0
+        for i in pack:
+            row = torch.tensor(rows[i], dtype=torch.long)
+            end = at + len(row)
+            ids[k, at:end], positions[k, at:end], owners[k, at:end] = row, torch.arange(len(row)), i
+            labels[k, at + starts[i] : end] = row[starts[i] :]
+            at = end
+        positions[k, at:] = torch.arange(width - at)
+    return {"input_ids": ids, "position_ids": positions, "labels": labels, "rows": owners}

@@ -1,0 +1,250 @@
+"""Instruction tuning of causal language models: the loss is on the answers alone, rows are packed, LoRA by default."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sft_magics.core import errors
+from sft_magics.core.records import Metric
+from sft_magics.datasets import dialogues
+from sft_magics.engine import language_models, packing
+from sft_magics.engine.language_models import Language
+from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, Task, register
+
+_RESAMPLINGS = 1000
+_ANSWER = 128  # tokens of an answer that is generated
+_PLAIN = "### Question:\n{}\n\n### Answer:\n"
+_LONGEST = 2048
+
+
+@dataclass
+class Dialogues(Encoded):
+    """Token ids of each row; `starts` says where its answer begins, None where there are none; `cut` lost their end."""
+
+    lengths: list[int]
+    ids: list[list[int]]
+    starts: list[int] | None
+    cut: int = 0
+
+
+@register("causal-lm")
+class CausalLM(Task):
+    """A prompt or a chat, an answer to it: cross-entropy of the answer's tokens."""
+
+    methods = ("lora", "full")
+
+    def __init__(self, found: Language, options: dict[str, Any]) -> None:
+        self.labels: list[str] = []
+        self.tokenizer = found.tokenizer
+        self.source = found.source
+        self.method = str(options.get("method") or ("lora" if found.adapter else "full"))
+        self.rank = int(options.get("lora_rank") or 16)
+        self.limit = min(int(options.get("max_length") or 512), _positions(found))
+        self.longest = int(options.get("max_new_tokens") or _ANSWER)
+        self.model: nn.Module = found.model
+        self.fresh: tuple[str, ...] = ()
+        if self.method == "lora" or found.adapter is not None:
+            self.model = language_models.adapted(found, self.rank, int(options.get("seed", 0)))
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+
+    @classmethod
+    def load(cls, start: dict[str, Any], labels: list[str], options: dict[str, Any]) -> "CausalLM":  # noqa: ARG003
+        """Load the model and its tokenizer; `options` may hold method, lora_rank, max_length, seed."""
+        return cls(language_models.load(start), options)
+
+    @classmethod
+    def recipe(cls, start: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG003
+        """Return LoRA with AdamW at 2e-4 and batches of 8."""
+        return {"method": "lora", "lr": 2e-4, "batch": 8, "weight_decay": 0.0, "max_length": 512}
+
+    def suit(self, *, bf16: bool) -> None:
+        """Keep the base in bfloat16 only where it is frozen and computed so."""
+        if not bf16 or self.method == "full":
+            self.model.float()
+
+    def encode(self, inputs: Sequence[str], targets: Sequence[str] | None) -> Dialogues:
+        """Tokenize prompts by the model's own chat template, and answers behind them."""
+        if targets is None:
+            prompts = [self._ids(self._asked(text))[-self.limit :] for text in inputs]
+            return Dialogues([len(p) + self.longest for p in prompts], prompts, None)
+        ids, starts, cut = [], [], 0
+        for text, answer in zip(inputs, targets, strict=True):
+            before = self._ids(self._asked(text))
+            whole = before + self._ids(self._said(answer))
+            cut += len(whole) > self.limit
+            ids.append(whole[: self.limit])
+            starts.append(min(len(before), self.limit))
+        if all(len(row) <= start for row, start in zip(ids, starts, strict=True)):
+            raise errors.DataProblem(
+                f"No answer is left to learn: every prompt alone reaches {self.limit} tokens.",
+                f"write --max-length {2 * self.limit}, or shorten the prompts.",
+            )
+        return Dialogues([len(row) for row in ids], ids, starts, cut)
+
+    def _ids(self, text: str) -> list[int]:
+        found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return found
+
+    def _asked(self, text: str) -> str:
+        said = dialogues.messages(text)
+        if self.tokenizer.chat_template is None:
+            return _PLAIN.format(dialogues.shown(text))
+        return str(self.tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False))
+
+    def _said(self, answer: str) -> str:
+        """Return an answer with what ends it; the template's own end where it has one."""
+        end = str(self.tokenizer.eos_token)
+        if self.tokenizer.chat_template is not None:
+            said = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+            whole = str(self.tokenizer.apply_chat_template(said, tokenize=False))
+            tail = whole[whole.rfind(answer) + len(answer) :].rstrip()
+            end = tail or end
+        return answer + end
+
+    def collate(self, rows: Encoded, indices: Sequence[int], epoch: int | None = None) -> Batch:  # noqa: ARG002
+        """Return packs of rows (see `packing.packed`), or prompts that are filled up on their left."""
+        assert isinstance(rows, Dialogues)
+        if rows.starts is not None:
+            return packing.packed([rows.ids[i] for i in indices], [rows.starts[i] for i in indices])
+        width = max(len(rows.ids[i]) for i in indices)
+        ids = torch.full((len(indices), width), int(self.tokenizer.pad_token_id), dtype=torch.long)
+        mask = torch.zeros(len(indices), width, dtype=torch.long)
+        for row, i in enumerate(indices):
+            size = len(rows.ids[i])
+            ids[row, width - size :], mask[row, width - size :] = torch.tensor(rows.ids[i]), 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def _surprise(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return of every answer's token its loss, whether the model's first choice is right, and its row."""
+        labels = batch["labels"][:, 1:]
+        learned = labels != packing.IGNORED
+        columns = learned.any(0).nonzero()[:, 0]
+        said = self.model(
+            input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False, logits_to_keep=columns
+        )
+        kept = learned[:, columns]
+        logits, wanted = said.logits[kept].float(), labels[:, columns][kept]
+        loss = nn.functional.cross_entropy(logits, wanted, reduction="none")
+        return loss, logits.detach().argmax(-1) == wanted, batch["rows"][:, 1:][:, columns][kept]
+
+    def weight(self, batch: Batch) -> float:
+        """Return how many tokens of answers there are."""
+        return float((batch["labels"][:, 1:] != packing.IGNORED).sum())
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Return the mean cross-entropy of the answers' tokens, in fp32; logits are computed for these alone."""
+        return self._surprise(batch)[0].mean()
+
+    def scores(self, batch: Batch) -> list[Any]:
+        """Return for each row the sum of its tokens' losses, how many there are and how many are the first choice;
+        where no answer is known, the answer.
+        """
+        if "labels" not in batch:
+            return self._generated(batch)
+        loss, right, owners = self._surprise(batch)
+        count = int(batch["rows"].max()) + 1
+        sums = [torch.zeros(count, dtype=torch.float64, device=loss.device) for _ in range(3)]
+        for total, values in zip(sums, (loss, torch.ones_like(loss), right), strict=True):
+            total.index_add_(0, owners, values.double())
+        columns = ([*total.cpu().tolist()] for total in sums)
+        return [{"loss": a, "tokens": b, "right": c} for a, b, c in zip(*columns, strict=True)]
+
+    def _generated(self, batch: Batch) -> list[Any]:
+        """Let the model answer, always with its first choice."""
+        width = batch["input_ids"].shape[1]
+        said = self.model.generate(  # type: ignore[operator]
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=self.longest,
+            do_sample=False, temperature=None, top_p=None, top_k=None, pad_token_id=self.tokenizer.pad_token_id,
+            output_logits=True, return_dict_in_generate=True,
+        )  # fmt: skip
+        found = []
+        sure = torch.stack([step.float().log_softmax(-1).max(-1).values for step in said.logits], 1)
+        for row, ids in enumerate(said.sequences[:, width:]):
+            text = str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+            real = ids != self.tokenizer.pad_token_id
+            known = sure[row][real[: sure.shape[1]]]
+            found.append({"text": text, "confidence": float(known.mean().exp()) if len(known) else 0.0})
+        return found
+
+    def measure(self, rows: Encoded, scores: list[Any]) -> Measured:  # noqa: ARG002
+        """Return perplexity and the share of tokens that are the model's first choice; less perplexity is better."""
+        loss, tokens, right = (sum(score[k] for score in scores) for k in ("loss", "tokens", "right"))
+        mean = loss / max(1.0, tokens)
+        metrics = {"perplexity": math.exp(min(mean, 50.0)), "token_accuracy": right / max(1.0, tokens)}
+        return Measured(scores, mean, math.exp(-mean), metrics, [])
+
+    def report(self, rows: Encoded, scores: list[Any]) -> Report:  # noqa: ARG002
+        """Return both with intervals from a bootstrap over the rows; the worst rows surprise most, token by token."""
+        table = np.array([[score[k] for k in ("loss", "tokens", "right")] for score in scores], dtype=float)
+        n = len(table)
+        draws = table[np.random.default_rng(0).integers(0, n, (_RESAMPLINGS, n))].sum(1)
+        whole = table.sum(0)
+        found = [
+            _metric("perplexity", np.exp(whole[0] / max(1.0, whole[1])), np.exp(draws[:, 0] / draws[:, 1]), n),
+            _metric("token_accuracy", whole[2] / max(1.0, whole[1]), draws[:, 2] / draws[:, 1], n),
+        ]
+        return Report({m.key: m for m in found}, (table[:, 0] / np.maximum(1.0, table[:, 1])).tolist())
+
+    def save(self, folder: Path) -> None:
+        """Write config, tokenizer, weights, the adapter and our own `sft.json`: transformers and peft load them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+        self.tokenizer.save_pretrained(folder)
+        language_models.save(self.model, folder)
+        card = {"task": self.name, "labels": self.labels, "preprocessing": self.preprocessing()}
+        (folder / "sft.json").write_text(json.dumps(card, indent=1))
+
+    def restore(self, folder: Path) -> None:
+        """Put the learned weights of a folder back into the model."""
+        language_models.restore(self.model, folder)
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return the length limits, and how it was learned."""
+        return {
+            "max_length": self.limit, "max_new_tokens": self.longest, "tokenizer": type(self.tokenizer).__name__,
+            "method": self.method, "adapter": language_models.ADAPTER if self.method == "lora" else "",
+        }  # fmt: skip
+
+    def facts(self) -> dict[str, Any]:
+        """Return the size of the weights and what they can read."""
+        return {
+            "parameters": sum(p.numel() for n, p in self.model.named_parameters() if "lora_" not in n),
+            "architecture": str((getattr(self.model.config, "architectures", None) or [""])[0]),
+            "max_length": self.limit,
+            "fresh": [],
+        }
+
+    def doubts(self, rows: Encoded, loss: float) -> list[str]:  # noqa: ARG002
+        """Say nothing: there is no loss of guessing to compare with."""
+        return []
+
+    def remarks(self, rows: Encoded) -> list[str]:
+        """Say how much is learned, and how many answers lose their end."""
+        assert isinstance(rows, Dialogues)
+        learning = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        said = [f"{learning / 1e6:.1f} M weights learn (--method {self.method}); the loss is on the answers alone."]
+        masked = sum(len(row) <= start for row, start in zip(rows.ids, rows.starts or [], strict=True))
+        if rows.cut:
+            said.append(f"{rows.cut:,} rows reach {self.limit} tokens and lose the rest (--max-length).")
+        if masked:
+            said.append(f"{masked:,} rows have no token of an answer left: nothing is learned from them.")
+        return said
+
+
+def _positions(found: Language) -> int:
+    limit = int(getattr(found.model.config, "max_position_embeddings", 0) or _LONGEST)
+    return min(limit, int(min(found.tokenizer.model_max_length, 1_000_000)))
+
+
+def _metric(name: str, value: float, drawn: Any, n: int) -> Metric:
+    known = drawn[np.isfinite(drawn)]
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (math.nan, math.nan)
+    return Metric(name, float(value), float(low), float(high), n)
