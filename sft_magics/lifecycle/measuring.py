@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sft_magics.core.records import Dataset
 
 # From how bad an answer is wrong: any box too many or too few, a picture of which less than half overlaps.
-WRONG = {OBJECT_DETECTION: 0.0, SEMANTIC_SEGMENTATION: 0.5, CAUSAL_LM: float("inf")}
+WRONG = {OBJECT_DETECTION: 0.0, SEMANTIC_SEGMENTATION: 0.5, CAUSAL_LM: 1e300}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ _RESAMPLINGS = 1000
 _ANSWER = 128  # tokens of an answer that is generated
 _PLAIN = "### Question:\n{}\n\n### Answer:\n"
 _LONGEST = 2048
+_MARK = "0f3a-the-answer"
 
 
 @dataclass
@@ -62,8 +63,8 @@ class CausalLM(Task):
 
     @classmethod
     def recipe(cls, start: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG003
-        """Return LoRA with AdamW at 2e-4 and batches of 8."""
-        return {"method": "lora", "lr": 2e-4, "batch": 8, "weight_decay": 0.0, "max_length": 512}
+        """Return LoRA with AdamW at 0.001 and batches of 8."""
+        return {"method": "lora", "lr": 1e-3, "batch": 8, "weight_decay": 0.0, "max_length": 512}
 
     def suit(self, *, bf16: bool) -> None:
         """Keep the base in bfloat16 only where it is frozen and computed so."""
@@ -75,10 +76,10 @@ class CausalLM(Task):
         if targets is None:
             prompts = [self._ids(self._asked(text))[-self.limit :] for text in inputs]
             return Dialogues([len(p) + self.longest for p in prompts], prompts, None)
-        ids, starts, cut = [], [], 0
+        ids, starts, cut, end = [], [], 0, self._end()
         for text, answer in zip(inputs, targets, strict=True):
             before = self._ids(self._asked(text))
-            whole = before + self._ids(self._said(answer))
+            whole = before + self._ids(answer + end)
             cut += len(whole) > self.limit
             ids.append(whole[: self.limit])
             starts.append(min(len(before), self.limit))
@@ -99,15 +100,13 @@ class CausalLM(Task):
             return _PLAIN.format(dialogues.shown(text))
         return str(self.tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False))
 
-    def _said(self, answer: str) -> str:
-        """Return an answer with what ends it; the template's own end where it has one."""
-        end = str(self.tokenizer.eos_token)
-        if self.tokenizer.chat_template is not None:
-            said = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
-            whole = str(self.tokenizer.apply_chat_template(said, tokenize=False))
-            tail = whole[whole.rfind(answer) + len(answer) :].rstrip()
-            end = tail or end
-        return answer + end
+    def _end(self) -> str:
+        """Return what ends an answer: as the chat template has it, else the tokenizer's own end."""
+        if self.tokenizer.chat_template is None:
+            return str(self.tokenizer.eos_token)
+        said = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
+        whole = str(self.tokenizer.apply_chat_template(said, tokenize=False))
+        return whole.partition(_MARK)[2].rstrip() or str(self.tokenizer.eos_token)
 
     def collate(self, rows: Encoded, indices: Sequence[int], epoch: int | None = None) -> Batch:  # noqa: ARG002
         """Return packs of rows (see `packing.packed`), or prompts that are filled up on their left."""

@@ -1,0 +1,199 @@
+"""Boxes, masks and words through their life: data, create, train, evaluate, ask, errors, compare, export; refusals."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import sft_magics as sft
+from sft_magics.core import errors
+from sft_magics.core.workspace import Workspace
+from sft_magics.lifecycle.answers import mask_of
+from sft_magics.notebook import panels
+from tests import shapes
+from tests.engine.test_causal_lm import base  # noqa: F401 - a fixture
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a model of boxes and one of masks, a version of each."""
+    root = tmp_path_factory.mktemp("scenes")
+    ws = root / "workspace"
+    sft.data("masks", str(shapes.masks_folder(root / "masks", 48, 12)), workspace=ws)
+    sft.data("boxes", str(shapes.coco(root / "coco", 60)), workspace=ws)
+    sft.data("strange", str(shapes.masks_folder(root / "strange", 8, 4)), workspace=ws)
+    for name in ("masks", "boxes"):
+        sft.create(name, data=name, workspace=ws)
+        sft.finetune(name, epochs=3, workspace=ws)
+    return ws
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:  # noqa: F811
+    """A workspace with a language model and a version of it."""
+    ws = tmp_path_factory.mktemp("words") / "workspace"
+    table = pd.DataFrame({"prompt": [f"Say {n}." for n in range(60)], "response": [f"It is {n}." for n in range(60)]})
+    sft.data("says", table, workspace=ws)
+    sft.create("says", data="says", base=str(base), workspace=ws)
+    sft.finetune("says", epochs=2, workspace=ws)
+    return ws
+
+
+def test_data_shows_what_is_marked(scenes: Path) -> None:
+    boxes, masks = (sft.data(name, workspace=scenes) for name in ("boxes", "masks"))
+    assert (boxes.task, masks.task) == ("object-detection", "semantic-segmentation")
+    assert all(e.picture.startswith("data:image/jpeg") for e in (*boxes.examples, *masks.examples))
+    assert boxes.examples[0].label.split()[1] in ("disc", "disc,", "square")
+    for dataset in (boxes, masks):
+        assert "<img" in str(panels.html(dataset))
+    assert b"data:image" not in (scenes / "registry" / "registry.journal").read_bytes()
+
+
+def test_models_and_versions_say_what_they_are(scenes: Path) -> None:
+    made = {v.model: v for v in sft.versions(workspace=scenes)}
+    assert set(made["boxes"].metrics) >= {"ap50", "map", "recall[disc]"}
+    assert set(made["masks"].metrics) >= {"miou", "pixel_accuracy", "iou[ground]"}
+    assert made["masks"].options["lr"] == 0.001
+    assert made["boxes"].options["batch"] == 4
+    assert "miou" in str(made["masks"])
+    page = str(panels.html(sft.versions(workspace=scenes)))
+    assert "ap50" in page
+    assert "miou" in page
+    for ref in ("boxes:1", "masks:1"):
+        assert "precision" in str(panels.html(sft.show(ref, workspace=scenes)))
+
+
+def test_masks_are_measured_and_asked(scenes: Path, tmp_path: Path) -> None:
+    found = sft.evaluate("masks:1", workspace=scenes)
+    version = next(v for v in sft.versions("masks", workspace=scenes))
+    assert found.n == 12
+    assert found.metrics["miou"].value == pytest.approx(version.metrics["miou"].value, abs=2e-3)
+    assert sum(map(sum, found.confusion)) == 12 * 64 * 64
+    assert all(p.picture and p.mask for p in found.worst)
+    assert "pixels" in str(panels.html(found))
+    picture, _, _ = shapes.scene(99, (80, 60))
+    picture.save(tmp_path / "a.png")
+    (answer,) = sft.predict("masks:1", str(tmp_path / "a.png"), workspace=scenes).rows
+    assert mask_of(answer).shape == (60, 80)
+    assert sum(answer.scores.values()) == pytest.approx(1.0, abs=1e-4)
+    assert answer.picture
+    wrong = sft.errors_("masks:1", count=3, workspace=scenes)
+    assert len(wrong.rows) == 3
+    assert wrong.mistakes[0].n == max(
+        n for i, row in enumerate(found.confusion) for j, n in enumerate(row) if i != j
+    ), "the most frequent mistake, in pixels"
+
+
+def test_boxes_are_measured_and_asked(scenes: Path, tmp_path: Path) -> None:
+    found = sft.evaluate("boxes:1", split="all", workspace=scenes)
+    assert found.n == 60
+    assert found.confusion == []
+    assert {"ap50", "map"} <= set(found.metrics)
+    assert all(p.picture and p.truth for p in found.worst)
+    panels.html(found)
+    picture, _, _ = shapes.scene(99, (128, 96))
+    picture.save(tmp_path / "a.png")
+    answers = sft.predict("boxes:1", str(tmp_path / "a.png"), workspace=scenes)
+    for box in answers.rows[0].boxes:
+        assert box["label"] in ("disc", "square")
+        assert -1 <= box["left"] < box["right"] <= 129
+    assert isinstance(pd.DataFrame(answers.columns()), pd.DataFrame)
+    wrong = sft.errors_("boxes:1", workspace=scenes)
+    assert wrong.wrong <= wrong.n
+    assert "Answered worst" in str(panels.html(wrong))
+
+
+def test_a_language_model_is_measured_and_asked(words: Path) -> None:
+    found = sft.evaluate("says:1", workspace=words)
+    assert found.metrics["perplexity"].value > 1.0
+    assert found.labels == ()
+    assert all(p.truth and p.truth.startswith("It is") for p in found.worst)
+    assert "prompt" in str(panels.html(found))
+    answers = sft.predict("says:1", "Say 7.", "Say 9.", workspace=words)
+    assert [a.text for a in answers.rows] == ["Say 7.", "Say 9."]
+    panels.html(answers)
+    wrong = sft.errors_("says:1", count=4, workspace=words)
+    assert len(wrong.rows) == 4
+    assert "Say" in str(wrong)
+    assert "perplexity" in str(sft.show("says:1", workspace=words))
+
+
+def test_the_second_version_of_a_lora_takes_little_room(words: Path) -> None:
+    sft.finetune("says", epochs=1, seed=5, workspace=words)
+    first, second = sorted(sft.versions("says", workspace=words), key=lambda v: v.number)
+    assert second.added < 0.3 * first.added, "the base is stored once"
+    on = sft.finetune("says", epochs=1, from_="says:1", workspace=words)
+    assert on.parent == "says:1"
+
+
+def test_two_versions_are_compared_by_their_making(scenes: Path) -> None:
+    sft.finetune("masks", epochs=0.5, workspace=scenes)
+    found = sft.diff("masks:1", "masks:2", workspace=scenes)
+    assert "row by row is for classifiers" in found.verdict
+    assert {c.name for c in found.options} >= {"epochs"}
+    assert found.layers
+    passed = sft.promote("masks:1", to="live", gate="miou >= 0.01", reason="first", workspace=scenes)
+    assert passed.gates[0].passed
+    with pytest.raises(errors.Refused, match="miou"):
+        sft.promote("masks:2", to="live", gate="miou >= 0.999", reason="better", workspace=scenes)
+
+
+@pytest.mark.parametrize("ref", ["masks:1", "boxes:1"])
+def test_they_leave_as_a_bundle_and_come_back(scenes: Path, tmp_path: Path, ref: str) -> None:
+    sft.export(ref, str(tmp_path / "out.zip"), workspace=scenes)
+    other = Workspace(tmp_path / "other").prepare()
+    came = sft.import_(str(tmp_path / "out.zip"), workspace=other)
+    assert came.task == sft.show(ref, workspace=scenes).version.task
+    picture, _, _ = shapes.scene(7)
+    picture.save(tmp_path / "a.png")
+    here, there = (
+        sft.predict(r, str(tmp_path / "a.png"), workspace=w).rows[0] for r, w in ((ref, scenes), (came.ref, other))
+    )
+    assert (here.label, here.mask, here.boxes) == (there.label, there.mask, there.boxes)
+
+
+def test_a_language_model_leaves_as_a_folder_that_peft_loads(words: Path, tmp_path: Path) -> None:
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    out = sft.export("says:1", str(tmp_path / "out"), workspace=words)
+    assert "peft.PeftModel.from_pretrained" in out.next_step
+    peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "out"), tmp_path / "out" / "adapter")
+
+
+def test_a_mask_is_drawn_where_it_was_found(scenes: Path, tmp_path: Path) -> None:
+    picture, mask, _ = shapes.scene(3)
+    picture.save(tmp_path / "a.png")
+    (answer,) = sft.predict("masks:1", str(tmp_path / "a.png"), workspace=scenes).rows
+    agree = (mask_of(answer) == np.asarray(mask)).mean()
+    assert agree > 0.8
+
+
+def test_what_does_not_fit_is_refused_in_a_sentence(scenes: Path, words: Path, film_csv: Path) -> None:
+    sft.data("films", str(film_csv), workspace=scenes)
+
+    def finetune(model: str, **options: Any) -> None:
+        sft.finetune(model, workspace=scenes, **options)
+
+    refused: list[tuple[Callable[[], object], type[errors.SftError], str]] = [
+        (lambda: sft.deploy("masks:1", workspace=scenes), errors.Refused, "endpoints answer texts only"),
+        (lambda: sft.deploy("says:1", workspace=words), errors.Refused, "endpoints answer texts only"),
+        (lambda: finetune("masks", data="boxes"), errors.DataProblem, "is for object-detection"),
+        (lambda: finetune("masks", method="head"), errors.ModelProblem, "--method head is not there for semantic-seg"),
+        (lambda: finetune("boxes", method="lora"), errors.ModelProblem, "--method lora is not there for object-det"),
+        (lambda: finetune("boxes", class_weights="auto"), errors.ModelProblem, "--class-weights is not there"),
+        (lambda: sft.create("x", data="masks", base="minilm", workspace=scenes), errors.ModelProblem, "is a base for"),
+        (lambda: sft.create("x", data="boxes", base="smollm2", workspace=scenes), errors.ModelProblem, "is a base for"),
+        (lambda: sft.evaluate("masks:1", data="boxes", workspace=scenes), errors.DataProblem, "is for object-det"),
+        (lambda: sft.evaluate("masks:1", data="films", workspace=scenes), errors.DataProblem, "is for text-class"),
+        (lambda: sft.evaluate("says:1", split="test", workspace=words), errors.DataProblem, "has no test rows"),
+        (lambda: sft.errors_("masks:1", truth="ground", workspace=scenes), errors.UsageProblem, "are for classifiers"),
+        (lambda: sft.predict("masks:1", "nowhere.png", workspace=scenes), errors.DataProblem, "cannot be read"),
+        (lambda: sft.data("x", "sample:planets", workspace=scenes), errors.NotFound, "sample:planet"),
+    ]
+    for line, kind, said in refused:
+        with pytest.raises(kind, match=said):
+            line()
