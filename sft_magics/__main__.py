@@ -130,6 +130,7 @@ def _tail(view: JobView) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0, 2 for a user's mistake, 130 for an interrupt."""
+    os.environ.setdefault("SFT_FORK_SERVER", "0")  # one line is over before a fork server would be of use
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to stop

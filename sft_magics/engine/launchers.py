@@ -35,12 +35,11 @@ ENVIRONMENT = {
 }
 
 
-def start(
-    job: JobFolder, module: str, *, keep: bool = True, env: dict[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """Start `python -m module FOLDER` in a session of its own, holding the job's life lock.
+def start(job: JobFolder, module: str, *, keep: bool = True, forked: bool = False) -> int:
+    """Start `python -m module FOLDER` in a session of its own, holding the job's life lock; return its process id.
 
-    With `keep=False` the child ends when this process does (see `watch_parent`). Raises RunProblem when a process lives
+    With `keep=False` the child ends when this process does (see `watch_parent`). With `forked=True` it is forked from a
+    process that has torch imported, where there is one. Raises RunProblem when a process lives
     for this job already, WorkspaceProblem when the folder cannot be written.
     """
     try:
@@ -51,23 +50,41 @@ def start(
         raise errors.RunProblem(f"{job.id} is running already.", f"%sft_watch {job.id} shows it.")
     try:
         with job.log.open("ab") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-m", module, str(job.path)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=(lock,),
-                env={**os.environ, **ENVIRONMENT, **({} if keep else {_PARENT: str(os.getpid())}), **(env or {})},
-            )
-        (job.path / "pid").write_text(str(child.pid))
+            pid = _forked(job, module, lock, log.fileno(), keep=keep) if forked else None
+            if pid is None:
+                pid = _spawned(job, module, lock, log.fileno(), keep=keep)
+        (job.path / "pid").write_text(str(pid))
     except OSError as error:
         raise errors.from_os_error(error, f"starting {job.id}") from error
     finally:
         os.close(lock)
+    return pid
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of a job's process: those of this one, and ours."""
+    return {**os.environ, **ENVIRONMENT}
+
+
+def _forked(job: JobFolder, module: str, lock: int, log: int, *, keep: bool) -> int | None:
+    from sft_magics.engine import warm
+
+    return warm.start(module, job.path, environment(), "" if keep else _PARENT, (lock, log))
+
+
+def _spawned(job: JobFolder, module: str, lock: int, log: int, *, keep: bool) -> int:
+    child = subprocess.Popen(
+        [sys.executable, "-m", module, str(job.path)],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        pass_fds=(lock,),
+        env={**environment(), **({} if keep else {_PARENT: str(os.getpid())})},
+    )
     # Reap it whenever it ends, so that a long-lived kernel gathers no zombies.
     threading.Thread(target=child.wait, daemon=True).start()
-    return child
+    return child.pid
 
 
 def inline(job: JobFolder, function: Callable[[Path], None]) -> None:

@@ -182,7 +182,7 @@ def _the_device(job: JobFolder, mouth: Mouth) -> Any:
             if mouth.stopping or job.told().get("do") == "stop":
                 yield False
                 return
-            time.sleep(0.3)
+            time.sleep(0.1)
     try:
         yield True
     finally:

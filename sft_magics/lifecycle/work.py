@@ -27,7 +27,7 @@ def launch(job: JobFolder, *, die_with_kernel: bool = False) -> None:
         # not take its end for the end of this one.
         _await_death(job)
         write_down(job, TakenUp())
-    launchers.start(job, PROCESS, keep=not die_with_kernel)
+    launchers.start(job, PROCESS, keep=not die_with_kernel, forked=True)
 
 
 def launch_inline(job: JobFolder, view: JobView) -> None:

@@ -34,13 +34,13 @@ def until(true: Callable[[], bool], seconds: float = 20.0) -> bool:
 
 
 def test_it_is_alive_at_once_detached_and_logged_and_dead_when_killed(job: JobFolder) -> None:
-    child = launchers.start(job, SLEEPER)
+    pid = launchers.start(job, SLEEPER)
     assert job.alive()
-    assert job.pid() == child.pid
-    assert os.getsid(child.pid) == child.pid != os.getsid(0)
+    assert job.pid() == pid
+    assert os.getsid(pid) == pid != os.getsid(0)
     assert until((job.path / "ready").exists)
     assert job.last_words() == "I live"
-    os.kill(child.pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
     assert until(lambda: not job.alive())
 
 

@@ -56,7 +56,10 @@ class TextClassification(Classifier):
         ids: list[list[int]] = []
         for start in range(0, len(inputs), _BLOCK):
             block = list(inputs[start : start + _BLOCK])
-            ids += self.loaded.tokenizer(block, truncation=True, max_length=self.limit)["input_ids"]
+            found = self.loaded.tokenizer(
+                block, truncation=True, max_length=self.limit, return_attention_mask=False, return_token_type_ids=False
+            )
+            ids += found["input_ids"]
         known = None if targets is None else classification.targets(targets, self.labels)
         lengths = [len(row) for row in ids]
         return Texts(lengths, known, ids, sum(n >= self.limit for n in lengths))

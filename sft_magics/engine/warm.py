@@ -1,0 +1,139 @@
+"""The warm way to start a job's process: from a fork server of this process, if there is one and it is ready.
+
+Whatever stands in the way, the answer is None and the job is started the ordinary way. `SFT_FORK_SERVER=0` says never.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+
+from sft_magics.engine import forkserver
+
+_OFF = "SFT_FORK_SERVER"
+_LEAST_FREE = 3 << 30  # bytes: it takes half a gigabyte, most of it shared with its jobs
+_ANSWER_SECONDS = 5.0
+_OTHERS = 3  # jobs in a row with other variables, after which a server for these is worth its start
+# What libraries read while they are imported: with another value of these a server that runs is of no use.
+_READ_EARLY = (
+    "HF_", "HUGGINGFACE", "TRANSFORMERS_", "PYTORCH_", "OMP_", "MKL_", "OPENBLAS_", "KMP_", "CUDA_", "PYTHON",
+    "MALLOC_", "LD_", "NVIDIA_",
+)  # fmt: skip
+_LAZY = "PYTORCH_NVML_BASED_CUDA_CHECK"  # so that asking whether there is a GPU does not touch it
+PRELOADED = (
+    "pandas",
+    "pyarrow.parquet",
+    "sft_magics.engine.worker",
+    "sft_magics.engine.tasks.text_classification",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.auto.tokenization_auto",
+    "sft_magics.engine.tasks.image_classification",
+    "sft_magics.engine.tasks.semantic_segmentation",
+    "sft_magics.engine.tasks.object_detection",
+)
+
+
+class Server:
+    """A fork server of this process."""
+
+    def __init__(self, env: dict[str, str], modules: tuple[str, ...]) -> None:
+        self.env = {**env, _LAZY: "1"}
+        self.early = early(env)
+        self.owner = os.getpid()
+        self._line, theirs = socket.socketpair()
+        self._ready = False
+        self._busy = threading.Lock()
+        try:
+            self.process = subprocess.Popen(
+                forkserver.command(theirs.fileno(), modules), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, start_new_session=True, pass_fds=(theirs.fileno(),), env=self.env,
+            )  # fmt: skip
+        finally:
+            theirs.close()
+        threading.Thread(target=self.process.wait, daemon=True).start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server runs, and is ours: not that of a process this one was forked from."""
+        return self.owner == os.getpid() and self.process.poll() is None
+
+    def ready(self) -> bool:
+        """Say whether it has imported everything."""
+        if not self._ready and select.select([self._line], [], [], 0)[0]:
+            self._ready = self._line.recv(len(forkserver.READY)) == forkserver.READY
+        return self._ready
+
+    def fork(self, order: bytes, handles: tuple[int, int]) -> int | None:
+        """Return the process id of the job it forked, None when it did not answer; then it is ended."""
+        gate, opener = os.pipe()
+        with self._busy:
+            try:
+                self._line.settimeout(_ANSWER_SECONDS)
+                socket.send_fds(self._line, [order], [*handles, gate])
+                pid = int(self._line.recv(32))
+                os.write(opener, b"!")
+                return pid
+            except (OSError, ValueError):
+                self.end()
+                return None
+            finally:
+                os.close(gate)
+                os.close(opener)
+
+    def end(self) -> None:
+        """End the server; its jobs go on."""
+        self._line.close()
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+
+_server: Server | None = None
+_others = 0
+_starting = threading.Lock()
+
+
+def early(env: dict[str, str]) -> dict[str, str]:
+    """Return the variables that are read while libraries are imported."""
+    return {name: value for name, value in env.items() if name.startswith(_READ_EARLY) and name != _LAZY}
+
+
+def start(module: str, folder: Path, env: dict[str, str], dies_with: str, handles: tuple[int, int]) -> int | None:
+    """Fork a job's process; None where there is no server that is ready. The first call lets one get ready."""
+    server = _found({**env})
+    if server is None or not server.ready():
+        return None
+    order = forkserver.order(module, str(folder), env, dies_with)
+    return server.fork(order, handles) if len(order) < forkserver.LONGEST else None
+
+
+def _found(env: dict[str, str]) -> Server | None:
+    """Return the server of this process, if it fits; start one where there is none."""
+    global _server, _others  # noqa: PLW0603 - one a process, as there is one interpreter
+    if sys.platform != "linux" or os.environ.get(_OFF) == "0":
+        return None
+    with _starting:
+        if _server is not None and _server.alive:
+            _others = 0 if _server.early == early(env) else _others + 1
+            if _others < _OTHERS:
+                return None if _others else _server
+            _server.end()
+        _server, _others = None, 0
+        if psutil.virtual_memory().available >= _LEAST_FREE:
+            with contextlib.suppress(OSError):
+                _server = Server(env, PRELOADED)
+        return _server
+
+
+def stop() -> None:
+    """End the server of this process, if there is one; its jobs go on."""
+    global _server  # noqa: PLW0603
+    with _starting:
+        if _server is not None and _server.owner == os.getpid():
+            _server.end()
+        _server = None
