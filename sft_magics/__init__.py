@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sft_magics.lifecycle.optimize import retrain
     from sft_magics.lifecycle.overview import board, doctor
     from sft_magics.lifecycle.promote import promote, rollback
+    from sft_magics.lifecycle.rehearse import lr, plan
     from sft_magics.lifecycle.reproduce import reproduce
     from sft_magics.lifecycle.retire import retire
     from sft_magics.lifecycle.runs import keep, runs, stop, watch
@@ -53,9 +54,11 @@ __all__ = [
     "history",
     "import_",
     "keep",
+    "lr",
     "models",
     "monitor",
     "note",
+    "plan",
     "predict",
     "promote",
     "registry_",

@@ -90,6 +90,8 @@ _ROWS = (
     ("data", "data", "Create", "Load, check, split and fingerprint a dataset."),
     ("create", "create", "Create", "Choose a task, a base and the data for a new model."),
     ("models", "versions", "Create", "List the models."),
+    ("plan", "rehearse", "Train", "What a run would take, from three of its steps."),
+    ("lr", "rehearse", "Train", "The loss at rates that rise: where to start."),
     ("finetune", "train", "Train", "Fine-tune a model in its own process and commit a version."),
     ("watch", "runs", "Train", "Show a run's panel again, from any notebook or shell."),
     ("runs", "runs", "Train", "List the runs and what became of them."),

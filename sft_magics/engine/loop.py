@@ -96,6 +96,18 @@ class Loop:
                 self._checkpoint("time")
         return True
 
+    def rehearse(self, step: int) -> float:
+        """Take one step at the rate that is set, say nothing of it, and return its loss."""
+        batch = self.loader.take(step)
+        loss = float(self._gradients(batch, len(next(iter(batch.values())))))
+        clip = float(self.plan.options.get("clip", 1.0))
+        if clip:
+            torch.nn.utils.clip_grad_norm_(self.task.model.parameters(), clip)
+        if math.isfinite(loss):
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss
+
     def _no_better(self) -> bool:
         """Say whether the validation rows have been answered no better for as many epochs as patience allows."""
         patience, state = int(self.plan.options.get("patience") or 0), self.state

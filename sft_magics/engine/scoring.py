@@ -1,6 +1,6 @@
 """Reading without learning: the answers to encoded rows, or what measuring them needs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,14 +13,24 @@ _TOKENS = 4096
 
 
 def score(
-    task: Task, rows: Encoded, hardware: Hardware, progress: Callable[[int, int], None] | None = None
+    task: Task,
+    rows: Encoded,
+    hardware: Hardware,
+    progress: Callable[[int, int], None] | None = None,
+    only: Sequence[int] | None = None,
 ) -> list[Any]:
-    """Return what `task.scores` says of each row, in the order given; `progress(done, total)` hears of each batch."""
+    """Return what `task.scores` says of each row, in the order given; `progress(done, total)` hears of each batch.
+
+    `only` names the rows to read; the others stay None.
+    """
     task.model.eval()
     found: list[Any] = [None] * len(rows.lengths)
     done = 0
     with torch.inference_mode(), hardware.autocast():
-        for indices in scoring_batches(rows.lengths, _TOKENS):
+        chosen = range(len(rows.lengths)) if only is None else only
+        lengths = [rows.lengths[i] for i in chosen]
+        for places in scoring_batches(lengths, _TOKENS):
+            indices = [chosen[p] for p in places]
             batch = {k: v.to(hardware.device, non_blocking=True) for k, v in task.collate(rows, indices).items()}
             for i, row in zip(indices, task.scores(batch), strict=True):
                 found[i] = row

@@ -59,11 +59,11 @@ def train(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
     `spec` has task, start, labels, data (a Parquet file with id, text, label, split) and options (see
     `lifecycle.train.Recipe`). Raises ModelProblem, DataProblem, RunProblem.
     """
-    with _out_of_memory(spec):
+    with out_of_memory(spec):
         if not spec.get("resume", True):
             for old in ("checkpoints", "best"):
                 shutil.rmtree(folder / old, ignore_errors=True)
-        loop, ids = _prepare(spec, sink, folder)
+        loop, ids = prepare(spec, sink, folder)
         if not loop.run():
             return _trained(loop, ids, [], loop.state.step, stopped=True)
         return _trained(loop, ids, _best_scores(loop), loop.state.best_step, stopped=False)
@@ -71,8 +71,8 @@ def train(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
 
 def best_of(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
     """Return the best state an unfinished run left: its best evaluation, else its newest whole checkpoint."""
-    with _out_of_memory(spec):
-        loop, ids = _prepare(spec, sink, folder)
+    with out_of_memory(spec):
+        loop, ids = prepare(spec, sink, folder)
         checkpoints.recover(loop.best)
         whole = next((path for path, good in checkpoints.newest(loop.checkpoints) if good), None)
         if whole is not None:
@@ -89,7 +89,7 @@ def best_of(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
 
 def predict(spec: dict[str, Any], sink: Sink) -> list[Any]:
     """Return the answers to `spec["texts"]` (of images, their paths) by the weights in `spec["folder"]`."""
-    with _out_of_memory(spec):
+    with out_of_memory(spec):
         return Predictor(Path(spec["folder"])).scores(spec["texts"], _telling(sink))
 
 
@@ -99,7 +99,7 @@ def evaluate(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
     Returns metrics, confusion, n, how many are `wrong` (their badness above `spec["wrong"]`), and the `spec["worst"]`
     rows that are answered worst, with their answers.
     """
-    with _out_of_memory(spec):
+    with out_of_memory(spec):
         predictor = Predictor(Path(spec["folder"]))
         rows = read_rows(Path(spec["data"]), spec["split"])
         texts, targets = list(rows["text"]), list(rows[predictor.column])
@@ -139,7 +139,7 @@ def inspect(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
     }
 
 
-def _prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[str]]:
+def prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[str]]:
     """Load and encode everything; return the loop and the ids of the validation rows."""
     options = spec["options"]
     chosen = hardware.choose(options["device"], options["precision"], options["threads"])
@@ -206,7 +206,7 @@ def environment(machine: Hardware) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _out_of_memory(spec: dict[str, Any]) -> Iterator[None]:
+def out_of_memory(spec: dict[str, Any]) -> Iterator[None]:
     """Say in a sentence when memory runs out; torch says it as a RuntimeError on CPUs."""
     try:
         yield

@@ -214,6 +214,22 @@ def _evaluate(job: JobFolder, mouth: Mouth) -> Ended:
     return Ended("done")
 
 
+def _rehearse(job: JobFolder, mouth: Mouth) -> Ended:
+    from sft_magics.engine import rehearsal
+
+    spec = job.spec()
+    with _the_device(job, mouth) as granted:
+        if not granted:
+            return Ended("interrupted", "It was stopped while it waited.", "type the same line again.", "RunProblem")
+        mouth(work.started("loading the model"))
+        order = {**spec, "data": spec["data_file"]}
+        if spec["what"] == "plan":
+            job.finish(rehearsal.plan(order, mouth, job.path))
+        else:
+            job.finish(rehearsal.find_rate(order, mouth, job.path, int(spec["steps"])))
+    return Ended("done")
+
+
 def _compare(job: JobFolder, mouth: Mouth) -> Ended:
     from sft_magics.engine import layers, worker
 
@@ -264,6 +280,7 @@ _WORK: dict[str, Callable[[JobFolder, Mouth], Ended]] = {
     "finetune": _finetune,
     "predict": _predict,
     "evaluate": _evaluate,
+    "rehearse": _rehearse,
     "compare": _compare,
     "reproduce": _reproduce,
     "inspect": _inspect,

@@ -105,7 +105,11 @@ class Order:
 
     def place(self) -> JobFolder:
         """Write the run's folder with its order in it."""
-        spec = {
+        return JobFolder(self.ws.runs / new_id("run", self.ws.runs)).create(self.spec())
+
+    def spec(self) -> dict[str, Any]:
+        """Return the order as the run's process reads it."""
+        return {
             "kind": "finetune",
             "workspace": str(self.ws.root),
             "model": self.model.name,
@@ -123,7 +127,6 @@ class Order:
             "cells": list(provenance.cells()),
             "created_at": time.time(),
         }
-        return JobFolder(self.ws.runs / new_id("run", self.ws.runs)).create(spec)
 
     def _start(self) -> dict[str, Any]:
         if self.parent is None:
@@ -188,7 +191,7 @@ def finetune(
             checkpoint_seconds, optimizer, momentum, schedule, clip, method, augment, image_size, workers,
             label_smoothing, class_weights, patience, lora_rank,
         )  # fmt: skip
-        job = _order(ws, model, data, from_, recipe).place()
+        job = order(ws, model, data, from_, recipe).place()
     if in_process:
         return _in_process(ws, job)
     if background:
@@ -197,7 +200,8 @@ def finetune(
     return attend(ws, job, die_with_kernel=die_with_kernel)
 
 
-def _order(ws: Workspace, model: str | None, data: str | None, from_: str | None, recipe: Recipe) -> Order:
+def order(ws: Workspace, model: str | None, data: str | None, from_: str | None, recipe: Recipe) -> Order:
+    """Return the order of a run, all of it checked that can be without the engine."""
     from sft_magics.registry import Registry
 
     if model is None:

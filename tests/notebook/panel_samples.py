@@ -146,6 +146,16 @@ def everything() -> list[Any]:
     evaluation = records.Evaluation("reviews:2", "tweets", "all", 1500, LABELS, metrics, counts, answers, 7.4)
     mistake = records.Mistake("negative", "positive", 31)
     gallery = records.ErrorGallery("reviews:2", "tweets", "all", 1500, 40, 31, answers, (mistake,))
+    choice = records.Choice("--method head", "often a few points less")
+    planned = records.RunPlan(
+        "reviews", "text-classification", 8543, 801, 32, "full", 412.0, 380.0, 520.0, 0.5, 22_713_218, 22_713_218,
+        1800.0,
+        9000.0, 270_000_000, 10**10, {"device": "cpu", "precision": "bf16", "threads": 2}, True, (choice,), "%sft",
+    )  # fmt: skip
+    tried = records.RatesTried(
+        "reviews", "text-classification", (1e-7, 1e-5, 1e-3, 1e-1), (0.7, 0.6, 0.5, 3.0), (0.7, 0.65, 0.6, 1.1), 1e-5,
+        1e-4, 0.1, 5e-5, 5e-5, "a note", "%sft_finetune reviews --lr 5e-5",
+    )  # fmt: skip
     change = records.Change("epochs", "1", "3")
     metric_change = records.MetricChange(
         "accuracy", metrics["accuracy"], metrics["accuracy"], -0.01, 0.03, 0.04, "McNemar, exact"
@@ -173,7 +183,8 @@ def everything() -> list[Any]:
         "checks": check, "registry checks": check, "fetched": check, "things": {"name": "a", "size": 3},
     }  # fmt: skip
     return [
-        version, run, endpoint, alert, dataset, model, report, pair, check, mistake, gallery, evaluation,
+        version, run, endpoint, alert, dataset, model, report, pair, check, mistake, gallery, choice, planned, tried,
+        evaluation,
         finding, example, answers[0],
         metrics["accuracy"], change, metric_change, layer, flip, difference, gate, then, promotion, moment,
         card, garbage,

@@ -19,6 +19,7 @@ from sft_magics.core.records.control import (
     Promotion,
     Reproduction,
 )
+from sft_magics.core.records.rehearsed import Choice, RatesTried, RunPlan
 from sft_magics.core.records.results import (
     Board,
     Check,
@@ -55,6 +56,7 @@ __all__ = [
     "Board",
     "Change",
     "Check",
+    "Choice",
     "Collection",
     "Comparison",
     "Dataset",
@@ -80,10 +82,12 @@ __all__ = [
     "Prediction",
     "Predictions",
     "Promotion",
+    "RatesTried",
     "Report",
     "Reproduction",
     "Retirement",
     "Run",
+    "RunPlan",
     "Table",
     "Version",
 ]

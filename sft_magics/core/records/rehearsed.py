@@ -1,0 +1,87 @@
+"""What a rehearsal of a run shows: a plan with its cost, and the rates that were tried."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An option that makes a run cheaper, and what it costs in turn."""
+
+    option: str
+    price: str
+
+    def __str__(self) -> str:
+        return f"{self.option}: {self.price}"
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run would take, from three of its steps: seconds with a range, memory in MB, bytes of its checkpoints.
+
+    `weights` are all parameters, `learning` those that are trained; `fits` says whether memory and disk are enough.
+    """
+
+    model: str
+    task: str
+    rows: int
+    steps: int
+    batch: int
+    method: str
+    seconds: float
+    seconds_low: float
+    seconds_high: float
+    step_seconds: float
+    weights: int
+    learning: int
+    memory_mb: float
+    free_memory_mb: float
+    disk_bytes: int
+    free_disk_bytes: int
+    machine: dict[str, Any]
+    fits: bool
+    choices: tuple[Choice, ...] = ()
+    next_step: str = ""
+
+    def __str__(self) -> str:
+        head = f"{self.model}: {self.steps:,} steps of {self.batch} rows ({self.rows:,} rows, --method {self.method})"
+        time = f"about {_spoken(self.seconds)} ({_spoken(self.seconds_low)} to {_spoken(self.seconds_high)})"
+        room = f"{self.memory_mb:,.0f} MB of memory at most, {self.disk_bytes / 1e6:,.0f} MB of disk while it runs"
+        verdict = "it fits" if self.fits else "it does not fit: memory or disk are too small"
+        lines = [head, f"  {time}; {room}; {verdict}", *(f"  cheaper: {c}" for c in self.choices)]
+        return "\n".join([*lines, f"Next: {self.next_step}"])
+
+
+def _spoken(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@dataclass(frozen=True)
+class RatesTried:
+    """A range test: the loss at rates that rise step by step.
+
+    `steepest` is where the smoothed loss fell fastest, `tenth` a tenth of the rate of its lowest value, `diverged`
+    where it went away (None: nowhere), `recipe` the rate of the base's own recipe, `advised` the one to start with.
+    """
+
+    model: str
+    task: str
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+    steepest: float
+    tenth: float
+    diverged: float | None
+    recipe: float
+    advised: float
+    note: str = ""
+    next_step: str = ""
+
+    def __str__(self) -> str:
+        end = f", away from {self.diverged:.1g} on" if self.diverged else ""
+        found = f"steepest at {self.steepest:.1g}, a tenth of the lowest's rate is {self.tenth:.1g}{end}"
+        lines = [f"{self.model}: {found}; its recipe says {self.recipe:.1g}"]
+        lines += [f"  {self.note}"] if self.note else []
+        return "\n".join([*lines, f"Next: {self.next_step}"])

@@ -1,0 +1,70 @@
+"""A plan and a range test: a few real steps, nothing kept; what they say is what a run then takes."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+import sft_magics as sft
+from sft_magics.core import errors
+from sft_magics.engine import rehearsal
+from sft_magics.notebook import panels
+
+
+def test_a_plan_says_what_the_run_then_takes(trained_once: Path) -> None:
+    before = {p.name for p in (trained_once / "runs").iterdir()}
+    found = sft.plan("films", epochs=2, workspace=trained_once)
+    assert {p.name for p in (trained_once / "runs").iterdir()} == before, "nothing is kept"
+    assert not list((trained_once / "jobs").iterdir())
+    dataset = sft.data("films", workspace=trained_once)
+    assert found.rows == dataset.counts["train"]
+    assert found.steps == 2 * math.ceil(found.rows / 32)
+    assert found.seconds_low <= found.seconds <= found.seconds_high
+    assert found.weights == found.learning == 22_713_986
+    assert found.fits
+    assert 200 < found.memory_mb < 8_000
+    # three checkpoints of weights and two moments, 4 bytes each
+    assert found.disk_bytes == pytest.approx(3 * 3 * 4 * found.weights, rel=0.01)
+    assert found.next_step == "%sft_finetune films --epochs 2"
+    assert "--max-length 128" in str(found)
+    assert "Cheaper choices" in str(panels.html(found))
+    half = sft.plan("films", epochs=2, batch=8, workspace=trained_once)
+    assert half.steps > found.steps
+    assert half.next_step.endswith("--batch 8")
+
+
+def test_the_rate_rises_until_the_loss_goes_away(trained_once: Path) -> None:
+    found = sft.lr("films", steps=40, workspace=trained_once)
+    assert list(found.rates) == sorted(found.rates)
+    assert found.rates[0] == pytest.approx(1e-7)
+    assert found.diverged is not None
+    assert found.diverged > 1e-3
+    assert found.advised == found.recipe == 5e-5, "of a transformer its own recipe is taken"
+    assert "reads too high" in found.note
+    assert "<svg" in str(panels.html(found))
+    assert [p.ref for p in sft.versions("films", workspace=trained_once)] == ["films:1"]
+
+
+def test_advice_is_where_the_loss_falls_fastest() -> None:
+    rates = [10 ** (-7 + i / 5) for i in range(35)]
+    losses = [1.0 - 0.5 / (1 + math.exp(-4 * (math.log10(r) + 4))) if r < 0.1 else 5.0 * r for r in rates]
+    found = rehearsal.advice(rates, losses)
+    assert 3e-5 < found["steepest"] < 3e-4
+    assert found["fell"]
+    assert found["tenth"] == pytest.approx(rates[losses.index(min(losses))] / 10)
+    flat = rehearsal.advice(rates[:10], [0.7] * 10)
+    assert not flat["fell"]
+    assert flat["diverged"] is None
+    gone = rehearsal.advice(rates[:3], [0.7, 0.7, math.nan])
+    assert gone["diverged"] == rates[2]
+
+
+def test_bad_input_is_a_sentence(trained_once: Path) -> None:
+    with pytest.raises(errors.NotFound, match="no model called 'flims'"):
+        sft.plan("flims", workspace=trained_once)
+    with pytest.raises(errors.UsageProblem, match="--epochs cannot be 0"):
+        sft.plan("films", epochs=0, workspace=trained_once)
+    with pytest.raises(errors.UsageProblem, match="--steps cannot be 3"):
+        sft.lr("films", steps=3, workspace=trained_once)
+    with pytest.raises(errors.ModelProblem, match="--method head is not there for text-classification"):
+        sft.plan("films", method="head", workspace=trained_once)
