@@ -116,7 +116,7 @@ def test_lite0_sees_what_is_on_a_known_photograph(tmp_path: Path) -> None:
     from timm.data import ImageNetInfo
 
     bare, tensors, _ = backbones._lite0(fetch("lite0"))
-    backbones._fill(bare.model, tensors, "lite0")
+    backbones.fill(bare.model, tensors, "lite0")
     bare.model.eval()
     names = {}
     for name, pixels in zip(("china", "flower"), load_sample_images().images, strict=True):

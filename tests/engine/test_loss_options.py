@@ -9,8 +9,8 @@ from torch import nn
 
 from sft_magics.core.events import EpochDone, Remark, StepDone
 from sft_magics.engine import optimizers, worker
-from sft_magics.engine.tasks.base import Batch, Encoded
-from sft_magics.engine.tasks.classification import Classifier
+from sft_magics.engine.tasks.base import Batch
+from sft_magics.engine.tasks.classification import Classifier, Labeled
 from tests.engine.house import Ear, films, order, small_base, table
 
 
@@ -21,7 +21,7 @@ class Plain(Classifier):
         return batch["logits"]
 
 
-class Rows(Encoded):
+class Rows(Labeled):
     """Rows of which only the targets are known."""
 
     def __init__(self, targets: list[int]) -> None:
