@@ -4,6 +4,7 @@
         model.safetensors       the weights that learn, and what is counted beside them
         optimizer.safetensors   AdamW's moments and step counts
         random.safetensors      the states of the random generators
+        average.safetensors     the average of the weights, where one is kept
         state.json              step, best so far, rate scale, ...
         manifest.json           sha256 of each of the others; written last
 
@@ -30,6 +31,7 @@ from sft_magics.core.workspace import sync_folder, write_durably
 from sft_magics.engine import optimizers
 
 KEEP = 2
+AVERAGE = "average.safetensors"
 
 
 @dataclass
@@ -50,7 +52,13 @@ class Progressed:
     history: list[list[float]] = field(default_factory=list)
 
 
-def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Progressed) -> Path:
+def save(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: Progressed,
+    average: dict[str, torch.Tensor] | None = None,
+) -> Path:
     """Write a checkpoint below `folder` durably, keep the newest two, and return its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{state.step:08d}"
@@ -62,6 +70,8 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
         save_tensors(_moving(model), staged / "model.safetensors")
         save_tensors(optimizers.memory_of(optimizer, names), staged / "optimizer.safetensors")
         save_tensors(_random_states(), staged / "random.safetensors")
+        if average is not None:
+            save_tensors(average, staged / AVERAGE)
         write_durably(staged / "state.json", codec.dumps(asdict(state)).encode())
         hashes = {file.name: _hash_and_sync(file) for file in sorted(staged.iterdir())}
         write_durably(staged / "manifest.json", codec.dumps(hashes).encode())

@@ -3,6 +3,11 @@
 import math
 from collections.abc import Sequence
 
+import torch
+from torch import nn
+
+from sft_magics.engine.layers import block
+
 Epoch = Sequence[float]  # mean training loss, validation loss
 _RISES = 1.02
 _JUMPS = 1.2
@@ -36,6 +41,18 @@ def _rate_too_high(history: Sequence[Epoch], lr: float) -> str:
         return ""
     rose = f"The training loss rose from {history[-2][0]:.3f} to {history[-1][0]:.3f}"
     return f"{rose}: the rate is likely too high (--lr {lr / 3:.1g})."
+
+
+def where_broken(model: nn.Module) -> str:
+    """Say where what is not a number shows first: in the weights, else in the gradients, which come from the head down.
+
+    Of gradients the last block that has some is the one nearest to where they went wrong.
+    """
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            return f" (the weights of {block(name)} are none)"
+    broken = [name for name, p in model.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
+    return f" (from {block(broken[-1])} down)" if broken else ""
 
 
 def waiting(waited: float, seconds: float, workers: int) -> str:

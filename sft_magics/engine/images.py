@@ -16,6 +16,8 @@ from PIL import Image, ImageOps
 
 from sft_magics.core import errors
 
+Batch = dict[str, torch.Tensor]
+
 AUGMENTS = ("none", "light", "flip", "strong")
 _KEPT_BYTES = 1 << 30
 _NAMED = 5
@@ -139,3 +141,27 @@ def auto_size(paths: Sequence[str], largest: int) -> int:
             continue  # `keep` names it
     middle = sorted(sides)[len(sides) // 2] if sides else largest
     return min(largest, max(64, -(-middle // 32) * 32))
+
+
+def mixed(batch: Batch, draw: random.Random, mixup: float, cutmix: float) -> Batch:
+    """Return a batch whose pictures have a part of another one's: laid over them (mixup, Zhang et al. 2018), or as a
+    rectangle (cutmix, Yun et al. 2019); by lot where both are asked for.
+
+    `mixup` and `cutmix` are the alpha of the Beta distribution of the share that stays, 0 for never. `others` are the
+    labels of the other pictures, `share` (rows) is what stays.
+    """
+    rows, _, high, wide = batch["pictures"].shape
+    order = draw.sample(range(rows), rows)
+    over = mixup > 0 and (cutmix <= 0 or draw.random() < 0.5)
+    share = draw.betavariate(*((mixup,) * 2 if over else (cutmix,) * 2))
+    pictures, others = batch["pictures"], batch["pictures"][order]
+    if over:
+        blend = share * pictures.float() + (1 - share) * others.float()
+        made = blend.round().clamp(0, 255).to(torch.uint8)
+    else:
+        across, down = (round(side * (1 - share) ** 0.5) for side in (wide, high))
+        left, top = draw.randint(0, wide - across), draw.randint(0, high - down)
+        made = pictures.clone()
+        made[:, :, top : top + down, left : left + across] = others[:, :, top : top + down, left : left + across]
+        share = 1.0 - across * down / (wide * high)
+    return {**batch, "pictures": made, "others": batch["labels"][order], "share": torch.full((rows,), share)}

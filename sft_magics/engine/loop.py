@@ -1,5 +1,6 @@
 """The training loop: steps, evaluations, checkpoints, stops. It knows a task only by its seam."""
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass, field
@@ -7,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone, Event, Progress, Remark, RunPlanned, Sink, StepDone
 from sft_magics.engine import checkpoints, doctor, optimizers, scoring
+from sft_magics.engine.averaging import Average
 from sft_magics.engine.batching import epoch_batches, padding_waste
 from sft_magics.engine.checkpoints import Progressed
 from sft_magics.engine.hardware import Hardware
@@ -50,11 +53,14 @@ class Loop:
         self.task = plan.task
         plan.hardware.place(self.task.model)
         self.optimizer = optimizers.build(self.task.model, plan.options)
+        ema = float(plan.options.get("ema") or 0.0)
+        self.average = Average(self.task.model, ema) if ema else None
         self.loader = Loader(self._batch_of, int(plan.options.get("workers", 0)), plan.steps)
         self.stopping = False
         self.best_measured: Measured | None = None  # of the weights in `best`, if this process measured them
         self._bad = 0
-        self._parts = 1
+        micro = int(plan.options.get("micro_batch") or 0)
+        self._parts = -(-plan.options["batch"] // micro) if micro else 1
         self._order: tuple[int, list[list[int]]] = (-1, [])
         self._pending: list[torch.Tensor] = []
         self._told_at = self._saved_at = self._epoch_at = time.monotonic()
@@ -149,6 +155,8 @@ class Loop:
         for found, whole in checkpoints.newest(self.checkpoints):
             if whole:
                 self.state = checkpoints.restore(found, self.task.model, self.optimizer, self.plan.hardware.device)
+                if self.average is not None:
+                    self.average.take(load_file(found / checkpoints.AVERAGE))
                 self._say(Remark("info", f"{how} from the checkpoint of step {self.state.step}."))
                 return True
             self._say(Remark("warning", f"The checkpoint {found.name} is damaged; it was passed over and removed."))
@@ -207,10 +215,13 @@ class Loop:
         sound = bool(torch.isfinite(loss) & torch.isfinite(norm))
         if sound:
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update()
+        where = "" if sound else doctor.where_broken(self.task.model)
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
         if not sound:
-            self._bad_step("gradient" if bool(torch.isfinite(loss)) else "loss")
+            self._bad_step("gradient" if bool(torch.isfinite(loss)) else "loss", where)
             return
         self._bad = 0
         self._rows += rows
@@ -253,11 +264,13 @@ class Loop:
             return {k: v.to(device) for k, v in batch.items()}
         return {k: v.pin_memory().to(device, non_blocking=True) for k, v in batch.items()}
 
-    def _bad_step(self, what: str) -> None:
+    def _bad_step(self, what: str, where: str) -> None:
         """Count a step whose gradients were thrown away; after three in a row go back, once, at half the rate."""
         self._bad += 1
         self.state.skipped += 1
-        self._say(Remark("warning", f"Step {self.state.step}: the {what} is not a number; the step was left out."))
+        self._say(
+            Remark("warning", f"Step {self.state.step}: the {what} is not a number{where}; the step was left out.")
+        )
         if self._bad < _BAD_IN_A_ROW:
             return
         if self.state.rate_scale < 1.0:
@@ -303,6 +316,12 @@ class Loop:
 
     def _evaluate(self) -> None:
         self._tell(self._rate_now())
+        with self.average.inside() if self.average is not None else contextlib.nullcontext():
+            self._judge()
+        self._told_at = time.monotonic()
+
+    def _judge(self) -> None:
+        """Measure the weights as they are, and keep them if they are the best so far."""
         found = self.measure()
         state = self.state
         better = (found.quality, -found.loss) > (state.best_quality, -state.best_loss)
@@ -318,7 +337,6 @@ class Loop:
         seen = doctor.remarks(state.history, self.plan.options["lr"])
         for remark in (*found.remarks, *self.task.doubts(self.plan.train, learned), *seen, *self._waited()):
             self._say(Remark("warning", remark))
-        self._told_at = time.monotonic()
 
     def _waited(self) -> list[str]:
         """Say, once, that the epoch was spent waiting for batches."""
@@ -332,6 +350,7 @@ class Loop:
 
     def _checkpoint(self, why: str) -> None:
         self._tell(self._rate_now())
-        path = checkpoints.save(self.checkpoints, self.task.model, self.optimizer, self.state)
+        average = None if self.average is None else self.average.state()
+        path = checkpoints.save(self.checkpoints, self.task.model, self.optimizer, self.state, average)
         self._say(CheckpointSaved(self.state.step, str(path.relative_to(self.plan.folder)), why))
         self._told_at = self._saved_at = time.monotonic()

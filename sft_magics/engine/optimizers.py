@@ -6,31 +6,53 @@ from typing import Any
 import torch
 from torch import nn
 
+from sft_magics.engine import layers
+
+_RISING = 0.3
+
 
 def build(model: nn.Module, options: dict[str, Any]) -> torch.optim.Optimizer:
     """Return the optimizer that `options` name: "adamw", or "sgd" with momentum; both take lr and weight_decay."""
+    falling = float(options.get("layer_decay") or 1.0)
     if options.get("optimizer", "adamw") == "adamw":
-        return adamw(model, options["lr"], options["weight_decay"])
-    weights = [p for p in model.parameters() if p.requires_grad]
+        return adamw(model, options["lr"], options["weight_decay"], falling)
     decay, momentum = options["weight_decay"], options.get("momentum", 0.9)
-    return torch.optim.SGD(weights, lr=options["lr"], momentum=momentum, weight_decay=decay)
+    groups = [{"params": found, "scale": scale} for scale, found in _by_depth(model, falling)]
+    return torch.optim.SGD(groups, lr=options["lr"], momentum=momentum, weight_decay=decay)
 
 
-def adamw(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
+def adamw(model: nn.Module, lr: float, weight_decay: float, layer_decay: float = 1.0) -> torch.optim.AdamW:
     """Return fused AdamW: no decay on biases and normalization weights, betas (0.9, 0.999), eps 1e-8."""
-    weights = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in weights if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = []
+    for scale, weights in _by_depth(model, layer_decay):
+        groups.append({"params": [p for p in weights if p.ndim > 1], "weight_decay": weight_decay, "scale": scale})
+        groups.append({"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0, "scale": scale})
     return torch.optim.AdamW(groups, lr=lr, fused=True)
+
+
+def _by_depth(model: nn.Module, falling: float) -> list[tuple[float, list[nn.Parameter]]]:
+    """Return the weights that learn, block by block, each with its share of the rate: `falling` a block from the head.
+
+    A block is what `layers.block` calls one; blocks are as deep as they are old in the model. With 1 all is one group.
+    """
+    if falling == 1.0:
+        return [(1.0, [p for p in model.parameters() if p.requires_grad])]
+    blocks: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            blocks.setdefault(layers.block(name), []).append(parameter)
+    return [(falling ** (len(blocks) - 1 - depth), found) for depth, found in enumerate(blocks.values())]
 
 
 def rate(step: int, steps: int, peak: float, warmup: float, schedule: str = "linear") -> float:
     """Return the learning rate of step `step` (from 0): a linear rise over `warmup` of the steps, then by `schedule`.
 
-    "linear" and "cosine" fall to 0 (Loshchilov and Hutter 2017), "constant" stays.
+    "linear" and "cosine" fall to 0 (Loshchilov and Hutter 2017), "constant" stays. "one-cycle" rises by a cosine over
+    30 % of the steps from a 25th of the peak, and falls to a 10,000th of that (Smith and Topin 2019); `warmup` is not
+    asked then.
     """
+    if schedule == "one-cycle":
+        return _one_cycle(step, steps, peak)
     rising = int(warmup * steps + 0.5)
     if step < rising:
         return peak * (step + 1) / rising
@@ -40,10 +62,22 @@ def rate(step: int, steps: int, peak: float, warmup: float, schedule: str = "lin
     return peak * (left if schedule == "linear" else 0.5 * (1.0 - math.cos(math.pi * left)))
 
 
+def _one_cycle(step: int, steps: int, peak: float) -> float:
+    top = _RISING * steps - 1.0
+    low, lowest = peak / 25, peak / 25e4
+    if step <= top:
+        return _between(low, peak, step / top)
+    return _between(peak, lowest, (step - top) / max(1.0, steps - 1 - top))
+
+
+def _between(one: float, other: float, share: float) -> float:
+    return other + (one - other) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
+
+
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the rate of all groups."""
+    """Set the rate of all groups, each by its scale."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("scale", 1.0)
 
 
 def memory_of(optimizer: torch.optim.Optimizer, names: dict[torch.Tensor, str]) -> dict[str, torch.Tensor]:

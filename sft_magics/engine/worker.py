@@ -145,7 +145,7 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[
     chosen = hardware.choose(options["device"], options["precision"], options["threads"])
     sink(Progress("loading the weights", 0))
     kind = tasks.find(spec["task"])
-    kind.check_method(str(options.get("method", "full")))
+    kind.check_options(options)
     task = kind.load(spec["start"], spec["labels"], options)
     chosen = chosen.suited(task.model)
     task.suit(bf16=chosen.bf16)
@@ -167,6 +167,9 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[
         chosen.place(task.model)
         encoded = [task.freeze(part, chosen.autocast(), chosen.device) for part in encoded]
     sink(Remark("info", f"Computing in {chosen.precision} on {chosen.name()}, {chosen.threads} threads: {chosen.why}."))
+    if options.get("micro_batch") and any(isinstance(m, torch.nn.BatchNorm2d) for m in task.model.modules()):
+        parts = f"{options['micro_batch']} rows at a time"
+        sink(Remark("info", f"BatchNorm counts over {parts}: the gradients differ a little from the whole's."))
     for remark in task.remarks(encoded[0]):
         sink(Remark("info", remark))
     return Loop(Plan(task, encoded[0], encoded[1], options, folder, chosen, sink)), ids

@@ -27,6 +27,7 @@ from sft_magics.core.events import (
     Heartbeat,
     Progress,
     Queued,
+    Remark,
     RunPlanned,
     StepDone,
 )
@@ -153,6 +154,8 @@ def _finetune(job: JobFolder, mouth: Mouth) -> Ended:
         if not granted:
             return Ended("interrupted", f"{job.id} was stopped while it waited.", f"%sft_finetune --resume {job.id}")
         mouth(work.started("loading the model"))
+        for warning in spec.get("warnings", ()):
+            mouth(Remark("warning", warning))
         from sft_magics.engine import worker
 
         trained = worker.train({**spec, "data": spec["data_file"], "resume": True}, mouth, job.path)

@@ -51,6 +51,11 @@ class Recipe:
     class_weights: str = "none"
     patience: int = 0
     lora_rank: int = 16
+    micro_batch: int = 0
+    layer_decay: float = 1.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    ema: float = 0.0
 
     def options(self, recommended: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the options as the run's order records them; raises UsageProblem for values that cannot work."""
@@ -70,6 +75,7 @@ GENERAL: Mapping[str, Any] = {
     "max_length": 256, "method": "full",
 }  # fmt: skip
 _TINY = 1e-12
+_TOLD = ("leak", "conflicting_labels", "unlearned_class", "empty_class")  # findings that a run's panel says again
 # option -> the least and the most that can work, and an example
 _RANGES: Mapping[str, tuple[float, float, str]] = {
     "epochs": (_TINY, 10_000, "3"),
@@ -87,6 +93,11 @@ _RANGES: Mapping[str, tuple[float, float, str]] = {
     "label_smoothing": (0, 1 - _TINY, "0.1"),
     "patience": (0, 10_000, "3"),
     "lora_rank": (1, 1024, "16"),
+    "micro_batch": (0, 65_536, "8"),
+    "layer_decay": (0.01, 1, "0.9"),
+    "mixup": (0, 100, "0.2"),
+    "cutmix": (0, 100, "1.0"),
+    "ema": (0, 1 - _TINY, "0.999"),
 }
 
 
@@ -125,6 +136,7 @@ class Order:
             "aliases": list(self.aliases),
             "note": self.note,
             "cells": list(provenance.cells()),
+            "warnings": [f.message for f in self.dataset.findings if f.code in _TOLD],
             "created_at": time.time(),
         }
 
@@ -144,11 +156,13 @@ def finetune(
     epochs: Annotated[float, "passes over the training rows"] = 1.0,
     lr: Annotated[float | None, "peak learning rate; without it what suits the base, as all that follow"] = None,
     batch: Annotated[int | None, "rows a step"] = None,
+    micro_batch: Annotated[int, "rows that are computed at once, where a batch needs too much memory; 0: all"] = 0,
     optimizer: Annotated[Literal["adamw", "sgd"] | None, "how the weights are moved"] = None,
     momentum: Annotated[float | None, "SGD's momentum"] = None,
     weight_decay: Annotated[float | None, "pull of the weights toward zero"] = None,
-    schedule: Annotated[Literal["linear", "cosine", "constant"] | None, "how the rate falls"] = None,
+    schedule: Annotated[Literal["linear", "cosine", "constant", "one-cycle"] | None, "how the rate falls"] = None,
     warmup: Annotated[float | None, "fraction of the steps over which the rate rises"] = None,
+    layer_decay: Annotated[float, "share of the rate that a block has of the one above it"] = 1.0,
     clip: Annotated[float | None, "the longest gradient that is followed; 0: any"] = None,
     method: Annotated[
         Literal["full", "head", "lora"] | None,
@@ -157,6 +171,9 @@ def finetune(
     lora_rank: Annotated[int, "rank of the changes that --method lora learns"] = 16,
     label_smoothing: Annotated[float, "share of every label that is spread over all classes"] = 0.0,
     class_weights: Annotated[Literal["none", "auto"], "auto: rare classes weigh as much as common ones"] = "none",
+    mixup: Annotated[float, "alpha by which pictures are laid over one another; 0: never"] = 0.0,
+    cutmix: Annotated[float, "alpha by which pictures get a rectangle of another; 0: never"] = 0.0,
+    ema: Annotated[float, "decay of an average of the weights, which is measured and kept; 0: none"] = 0.0,
     patience: Annotated[int, "end early after so many epochs that are no better; 0: never"] = 0,
     max_length: Annotated[int | None, "tokens of a text that are read"] = None,
     image_size: Annotated[int | None, "pixels at which pictures are seen"] = None,
@@ -189,7 +206,7 @@ def finetune(
         recipe = Recipe(
             epochs, lr, batch, weight_decay, warmup, max_length, seed, precision, device, threads, dropout,
             checkpoint_seconds, optimizer, momentum, schedule, clip, method, augment, image_size, workers,
-            label_smoothing, class_weights, patience, lora_rank,
+            label_smoothing, class_weights, patience, lora_rank, micro_batch, layer_decay, mixup, cutmix, ema,
         )  # fmt: skip
         job = order(ws, model, data, from_, recipe).place()
     if in_process:

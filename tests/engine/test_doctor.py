@@ -1,5 +1,6 @@
 """The doctor: each remark where it is due, once, and none for a healthy run; and in a real run that overfits."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,16 @@ def test_a_run_that_learns_few_rows_by_heart_is_told(tmp_path: Path) -> None:
     losses = [e.validation_loss for e in ear.all(EpochDone)]
     assert losses[-1] > min(losses), "the run must overfit"
     assert len([r for r in ear.all(Remark) if r.text.startswith("Overfitting from epoch")]) == 1
+
+
+def test_it_names_the_place_where_numbers_end() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    assert doctor.where_broken(model) == ""
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    model[1].weight.grad = torch.full((2, 2), math.nan)
+    model[0].weight.grad = torch.full((2, 2), math.inf)
+    assert doctor.where_broken(model) == " (from 1 down)"
+    with torch.no_grad():
+        model[2].bias[0] = math.inf
+    assert doctor.where_broken(model) == " (the weights of 2 are none)"

@@ -52,7 +52,7 @@ def train(tmp_path: Path, bad: frozenset[int], **options: float) -> tuple[Ear, w
 def test_a_step_that_is_not_a_number_is_left_out_and_said(tmp_path: Path) -> None:
     ear, trained = train(tmp_path, frozenset({3}))
     assert [r.text for r in ear.all(Remark) if "not a number" in r.text] == [
-        "Step 3: the loss is not a number; the step was left out."
+        "Step 3: the loss is not a number (from classifier down); the step was left out."
     ]
     assert ear.all(StepDone)[-1].step == 12
     assert trained.step == 12

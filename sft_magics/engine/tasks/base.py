@@ -35,6 +35,7 @@ class Task(abc.ABC):
     fresh: tuple[str, ...]
     column = "label"  # of the data set's file, which holds what is to be learned
     methods: tuple[str, ...] = ("full",)
+    mixings: tuple[str, ...] = ()
 
     @classmethod
     @abc.abstractmethod
@@ -47,8 +48,12 @@ class Task(abc.ABC):
         return {}
 
     @classmethod
-    def check_method(cls, method: str) -> None:
-        """Refuse a method of fine-tuning that this task has not; raises ModelProblem."""
+    def check_options(cls, options: dict[str, Any]) -> None:
+        """Refuse what this task has not: a method of fine-tuning, a way to mix rows; raises ModelProblem."""
+        method = str(options.get("method", "full"))
+        for name in ("mixup", "cutmix"):
+            if options.get(name) and name not in cls.mixings:
+                raise errors.ModelProblem(f"--{name} is not there for {cls.name}.", f"leave --{name} out.")
         if method not in cls.methods:
             known = " or ".join(f"--method {m}" for m in cls.methods)
             raise errors.ModelProblem(f"--method {method} is not there for {cls.name}.", f"write {known}.")

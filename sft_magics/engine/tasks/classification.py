@@ -31,6 +31,7 @@ class Classifier(Task):
 
     smoothing: float = 0.0
     weights: torch.Tensor | None = None
+    mixes: bool = False
 
     @abc.abstractmethod
     def logits(self, batch: Batch) -> torch.Tensor:
@@ -46,9 +47,18 @@ class Classifier(Task):
     def loss(self, batch: Batch) -> torch.Tensor:
         """Return the cross-entropy, in fp32; labels may be smoothed (Szegedy et al. 2016) and classes weighted."""
         weights = None if self.weights is None else self.weights.to(batch["labels"].device)
-        return nn.functional.cross_entropy(
-            self.logits(batch), batch["labels"], weight=weights, label_smoothing=self.smoothing
-        )
+        logits = self.logits(batch)
+
+        def against(labels: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
+            return nn.functional.cross_entropy(
+                logits, labels, weight=weights, label_smoothing=self.smoothing, reduction=reduction
+            )
+
+        if "others" not in batch:
+            return against(batch["labels"])
+        # Two pictures in one: each label counts for the share of its own (Zhang et al. 2018).
+        share = batch["share"]
+        return (share * against(batch["labels"], "none") + (1 - share) * against(batch["others"], "none")).mean()
 
     def scores(self, batch: Batch) -> list[Any]:
         """Return the class probabilities of each row: the softmax of the logits, float32."""
@@ -79,7 +89,7 @@ class Classifier(Task):
     def doubts(self, rows: Encoded, loss: float) -> list[str]:
         """Say when the training loss is no better than that of answering with the class shares."""
         assert isinstance(rows, Labeled)
-        if self.smoothing or self.weights is not None:  # another loss, which that entropy says nothing of
+        if self.smoothing or self.weights is not None or self.mixes:  # of such a loss that entropy says nothing
             return []
         return no_better_than_guessing(rows.targets or [], loss)
 

@@ -1,6 +1,7 @@
 """Image classification on any torchvision or timm backbone."""
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ class ImageClassification(Classifier):
     """One picture, one label: cross-entropy on a fresh linear head over the backbone."""
 
     methods = ("full", "head")
+    mixings = ("mixup", "cutmix")
 
     def __init__(self, loaded: backbones.Backbone, labels: list[str], options: dict[str, Any]) -> None:
         self.loaded = loaded
@@ -40,6 +42,8 @@ class ImageClassification(Classifier):
         self.smoothing = float(options.get("label_smoothing", 0.0))
         self._augment = str(options.get("augment", "none"))
         self._seed = int(options.get("seed", 0))
+        self._mixup, self._cutmix = (float(options.get(name) or 0.0) for name in ("mixup", "cutmix"))
+        self.mixes = bool(self._mixup or self._cutmix)
         self._size = options.get("image_size")
         self._threads = int(options.get("workers") or 1)
         if self._size:
@@ -108,6 +112,9 @@ class ImageClassification(Classifier):
             batch = {"pictures": rows.pictures.batch(indices, chance)}
         if rows.targets is not None:
             batch["labels"] = torch.tensor([rows.targets[i] for i in indices], dtype=torch.long)
+        if self.mixes and epoch is not None and "pictures" in batch:
+            draw = random.Random(f"{self._seed}/{epoch}/{indices[0]}/mix")
+            return images.mixed(batch, draw, self._mixup, self._cutmix)
         return batch
 
     def logits(self, batch: Batch) -> torch.Tensor:

@@ -1,0 +1,243 @@
+"""Steps of the engine beside plain PyTorch loops: the same model, rows, batch, size, one process, in turn.
+
+    python -m tests.benchmarks tasks                           every case, 7 rounds, one thread
+    python -m tests.benchmarks tasks --case segmentation --rounds 11 --threads 2
+
+A plain loop is what a tutorial writes: files are opened and changed by torchvision's transforms at every step, in fp32,
+batches padded to their longest, logits of every token. A peer that ends in `bf16` adds autocast. A round takes some
+steps of each, in an order that changes; its ratio is of CPU-seconds (of wall with more threads). Medians of the ratios
+are printed. ResNet-50 has drawn weights: its speed is measured, not its quality.
+"""
+
+import argparse
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+Step = Callable[[], float]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure each case and print its ratios."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks tasks")
+    parser.add_argument("--case", choices=sorted(_CASES), action="append")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=2, help="a round and side")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(argv or [])
+    import torch
+
+    torch.set_num_threads(options.threads)
+    clock = time.process_time if options.threads == 1 else time.perf_counter
+    for name in options.case or _CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            sides = _CASES[name](Path(folder), options.threads)
+            _measure(name, sides, options, clock)
+
+
+def _measure(name: str, sides: dict[str, Step], options: argparse.Namespace, clock: Callable[[], float]) -> None:
+    taken: dict[str, list[float]] = {side: [] for side in sides}
+    for step in sides.values():
+        step()
+    for turn in range(options.rounds):
+        for side in sorted(sides, reverse=bool(turn % 2)):
+            began = clock()
+            for _ in range(options.steps):
+                sides[side]()
+            taken[side].append((clock() - began) / options.steps)
+    ours = taken.pop("ours")
+    unit = "CPU-s" if options.threads == 1 else "s"
+    print(f"{name}: ours {statistics.median(ours):.3f} {unit} a step", flush=True)
+    for side, times in taken.items():
+        ratios = sorted(theirs / mine for theirs, mine in zip(times, ours, strict=True))
+        middle, low, high = statistics.median(ratios), ratios[0], ratios[-1]
+        print(
+            f"  {middle:.2f} times as fast as {side} ({statistics.median(times):.3f} {unit}; {low:.2f} to {high:.2f})"
+        )
+
+
+def _ours(task: str, data: Path, labels: list[str], start: dict[str, Any], threads: int, folder: Path,
+          **more: Any) -> Step:  # fmt: skip
+    """Steps of the engine's own loop on the recipe of the base."""
+    from sft_magics.engine import worker
+    from sft_magics.engine.tasks import find
+    from sft_magics.lifecycle.train import Recipe
+
+    options = Recipe(epochs=1000.0, threads=threads, device="cpu").options({**find(task).recipe(start), **more})
+    spec = {"task": task, "start": start, "labels": labels, "data": str(data), "options": options}
+    loop, _ = worker.prepare(spec, lambda _: "", folder / "run")
+    loop.task.model.train()
+    steps = iter(range(10**9))
+    return lambda: loop.rehearse(next(steps))
+
+
+def _plain(
+    model: Any, batches: Iterator[Any], loss: Callable[[Any], Any], *, bf16: bool = False, lr: float = 1e-4
+) -> Step:
+    """Steps of a loop as a tutorial writes it."""
+    import torch
+
+    learning = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=1e-4)
+    model.train()
+
+    def step() -> float:
+        batch = next(batches)
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            value = loss(batch)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(learning, 1.0)
+        optimizer.step()
+        return float(value.detach())
+
+    return step
+
+
+def _dataset(name: str, folder: Path) -> tuple[Path, Any, list[str]]:
+    """Return a sample's file, its training rows and its labels."""
+    from sft_magics.core.workspace import Workspace
+    from sft_magics.datasets import build, read_rows
+
+    ws = Workspace(folder / "sft").prepare()
+    dataset = build(name, f"sample:{name}", workspace=ws)
+    path = ws.root / dataset.file
+    return path, read_rows(path, "train"), list(dataset.labels)
+
+
+def _shuffled(rows: list[Any], batch: int) -> Iterator[list[Any]]:
+    draw = random.Random(0)
+    while True:
+        yield draw.sample(rows, batch)
+
+
+def _resnet(folder: Path, threads: int) -> dict[str, Step]:
+    import torch
+    import torchvision
+    from PIL import Image
+    from torchvision.transforms import v2
+
+    data, frame, labels = _dataset("emoji", folder)
+    start = {"kind": "name", "path": "resnet50", "weights": "none"}
+    ours = _ours("image-classification", data, labels, start, threads, folder, batch=8, image_size=224)
+    change = v2.Compose([v2.RandomResizedCrop(224, (0.7, 1.0)), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True),
+                         v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])  # fmt: skip
+
+    def batches() -> Iterator[Any]:
+        for rows in _shuffled(list(zip(frame["text"], frame["label"], strict=True)), 8):
+            pictures = [change(Image.open(path).convert("RGB")) for path, _ in rows]
+            yield torch.stack(pictures), torch.tensor([labels.index(label) for _, label in rows])
+
+    def peer(*, bf16: bool) -> Step:
+        model = torchvision.models.resnet50(num_classes=len(labels))
+        return _plain(
+            model, batches(), lambda b: torch.nn.functional.cross_entropy(model(b[0]).float(), b[1]), bf16=bf16
+        )
+
+    return {"ours": ours, "a plain loop": peer(bf16=False), "a plain loop bf16": peer(bf16=True)}
+
+
+def _segmentation(folder: Path, threads: int) -> dict[str, Step]:
+    import torch
+    from PIL import Image
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
+    from sft_magics.core.fetching import fetch
+    from sft_magics.engine.tasks import find
+
+    data, frame, labels = _dataset("planet", folder)
+    start = {"kind": "folder", "path": str(fetch("lite0"))}
+    ours = _ours("semantic-segmentation", data, labels, start, threads, folder)
+    model = find("semantic-segmentation").load(start, labels, {"image_size": 128}).model
+    change = v2.Compose([v2.RandomResizedCrop(128, (0.7, 1.0)), v2.RandomHorizontalFlip()])
+
+    def batches() -> Iterator[Any]:
+        for rows in _shuffled(list(zip(frame["text"], frame["mask"], strict=True)), 8):
+            pairs = [change(tv_tensors.Image(Image.open(p).convert("RGB")), tv_tensors.Mask(Image.open(m)))
+                     for p, m in rows]  # fmt: skip
+            pictures = torch.stack([p.float() / 127.5 - 1 for p, _ in pairs])
+            yield pictures, torch.stack([m.reshape(128, 128).long() for _, m in pairs])
+
+    loss = torch.nn.functional.cross_entropy
+    return {"ours": ours, "a plain loop": _plain(model, batches(), lambda b: loss(model(b[0]), b[1]))}
+
+
+def _detection(folder: Path, threads: int) -> dict[str, Step]:
+    import torch
+    from PIL import Image
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
+    from sft_magics.core.fetching import fetch
+    from sft_magics.datasets import boxes
+    from sft_magics.engine.tasks import find
+
+    data, frame, labels = _dataset("islands", folder)
+    start = {"kind": "folder", "path": str(fetch("lite0"))}
+    ours = _ours("object-detection", data, labels, start, threads, folder)
+    task = find("object-detection").load(start, labels, {"image_size": 256})
+    task.encode(list(frame["text"][:1]), None)
+    model = task.model
+    change = v2.Compose([v2.RandomResizedCrop(256, (0.7, 1.0)), v2.RandomHorizontalFlip(), v2.SanitizeBoundingBoxes()])
+
+    def one(path: str, label: str) -> tuple[Any, dict[str, Any]]:
+        corners = torch.tensor([b.corners for b in boxes.loads(label)])
+        place = tv_tensors.BoundingBoxes(corners, format="XYXY", canvas_size=(256, 256))  # type: ignore[call-overload]
+        marks = {"boxes": place, "labels": torch.ones(len(corners), dtype=torch.long)}
+        picture, marks = change(tv_tensors.Image(Image.open(path).convert("RGB")), marks)
+        return picture.float() / 255, {k: torch.Tensor(v).to(v.dtype) for k, v in marks.items()}
+
+    def batches() -> Iterator[Any]:
+        for rows in _shuffled(list(zip(frame["text"], frame["label"], strict=True)), 4):
+            yield [one(*row) for row in rows]
+
+    def loss(batch: Any) -> Any:
+        return torch.stack(list(model([p for p, _ in batch], [m for _, m in batch]).values())).sum()
+
+    return {"ours": ours, "a plain loop": _plain(model, batches(), loss)}
+
+
+def _language(folder: Path, threads: int) -> dict[str, Step]:
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    from sft_magics.core.fetching import fetch
+    from sft_magics.engine.tasks import find
+    from sft_magics.engine.tasks.causal_lm import CausalLM
+
+    data, frame, _ = _dataset("docstrings", folder)
+    start = {"kind": "folder", "path": str(fetch("smollm2"))}
+    ours = _ours("causal-lm", data, [], start, threads, folder)
+
+    def peer(*, bf16: bool) -> Step:
+        task = find("causal-lm").load(start, [], {"method": "lora", "max_length": 512})
+        assert isinstance(task, CausalLM)
+        task.suit(bf16=bf16)
+        rows = task.encode(list(frame["text"]), list(frame["label"]))
+        assert rows.starts is not None
+        known = list(zip(rows.ids, rows.starts, strict=True))
+
+        def batches() -> Iterator[Any]:
+            for part in _shuffled(known, 8):
+                ids = pad_sequence([torch.tensor(i) for i, _ in part], batch_first=True)
+                targets = [torch.tensor([-100] * s + i[s:]) for i, s in part]
+                labels = pad_sequence(targets, batch_first=True, padding_value=-100)
+                mask = pad_sequence([torch.ones(len(i), dtype=torch.long) for i, _ in part], batch_first=True)
+                yield {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+        return _plain(task.model, batches(), lambda b: task.model(**b).loss, bf16=bf16)
+
+    return {"ours": ours, "peft in a plain loop": peer(bf16=False), "peft in a plain loop bf16": peer(bf16=True)}
+
+
+_CASES: dict[str, Callable[[Path, int], dict[str, Step]]] = {
+    "resnet50": _resnet,
+    "segmentation": _segmentation,
+    "detection": _detection,
+    "smollm2-lora": _language,
+}
