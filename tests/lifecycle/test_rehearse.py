@@ -3,10 +3,14 @@
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import sft_magics as sft
 from sft_magics.core import errors
+from sft_magics.core.events import Remark
+from sft_magics.core.jobs import JobFolder
+from sft_magics.core.records import Version
 from sft_magics.engine import rehearsal
 from sft_magics.notebook import panels
 
@@ -68,3 +72,15 @@ def test_bad_input_is_a_sentence(trained_once: Path) -> None:
         sft.lr("films", steps=3, workspace=trained_once)
     with pytest.raises(errors.ModelProblem, match="--method head is not there for text-classification"):
         sft.plan("films", method="head", workspace=trained_once)
+
+
+def test_what_the_checks_of_the_data_found_is_said_again_by_the_run(tmp_path: Path, film_csv: Path) -> None:
+    frame = pd.read_csv(film_csv).head(60)
+    frame["split"] = ["validation" if i % 4 == 0 else "train" for i in range(60)]
+    leaked = pd.concat([frame, frame[frame["split"] == "validation"].assign(split="train")])
+    sft.data("leaky", leaked, workspace=tmp_path)
+    sft.create("leaky", data="leaky", workspace=tmp_path)
+    made = sft.finetune("leaky", epochs=0.25, workspace=tmp_path)
+    assert isinstance(made, Version)
+    said = [e.text for e in JobFolder(tmp_path / "runs" / made.run).history() if isinstance(e, Remark)]
+    assert any("15 rows of validation are also in train" in text for text in said)
