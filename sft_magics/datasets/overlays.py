@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sft_magics.core.tasks import CLASS_COLORS
 from sft_magics.datasets import masks
 from sft_magics.datasets.boxes import Box
 
@@ -12,9 +13,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SIDE = 144
-# Okabe and Ito's colors without black, which pass on white and on dark.
-COLORS = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (240, 228, 66))
-TRUTH = (0, 158, 115)
+COLORS = tuple(tuple(bytes.fromhex(color[1:])) for color in CLASS_COLORS)
+TRUTH = COLORS[2]
+_GAP = 4
 
 
 def boxed(path: str, found: Sequence[Box], truth: Sequence[Box] = ()) -> str:
@@ -34,23 +35,37 @@ def boxed(path: str, found: Sequence[Box], truth: Sequence[Box] = ()) -> str:
     return _encoded(small)
 
 
-def tinted(path: str, mask: Any) -> str:
-    """Return a picture under the colors of its mask (a path, or numbers height x width); "" where it cannot be read."""
-    import numpy as np
+def tinted(path: str, mask: Any, truth: str = "") -> str:
+    """Return a picture under the colors of its mask (a path, or numbers height x width), and to its right under those
+    of its truth, if there is one; "" where it cannot be read.
+    """
     from PIL import Image
 
     image = _opened(path)
     if image is None:
         return ""
+    small, _ = _small(image)
+    sides = [_under(small, mask), *([_under(small, truth)] if truth else [])]
+    width = sum(side.width for side in sides) + _GAP * (len(sides) - 1)
+    sheet = Image.new("RGB", (width, small.height), "white")
+    for number, side in enumerate(sides):
+        sheet.paste(side, (number * (small.width + _GAP), 0))
+    return _encoded(sheet)
+
+
+def _under(small: "Image", mask: Any) -> "Image":
+    """Return a picture mixed with the colors of its mask; as it is where that has gone."""
+    import numpy as np
+    from PIL import Image
+
     try:
         numbers = masks.read(mask) if isinstance(mask, str) else np.asarray(mask, dtype=np.uint8)
     except Exception:  # noqa: BLE001 - a mask that has gone is left out of the picture
-        return _encoded(_small(image)[0])
-    small, _ = _small(image)
+        return small
     shrunk = np.asarray(Image.fromarray(numbers).resize(small.size, Image.Resampling.NEAREST))
     palette = np.array([COLORS[i % len(COLORS)] for i in range(255)] + [(128, 128, 128)], dtype=np.float32)
     mixed = 0.5 * np.asarray(small, dtype=np.float32) + 0.5 * palette[shrunk]
-    return _encoded(Image.fromarray(mixed.astype(np.uint8)))
+    return Image.fromarray(mixed.astype(np.uint8))
 
 
 def _opened(path: str) -> "Image | None":

@@ -74,7 +74,7 @@ def _picture(found: Prediction, version: Version, truth: str | None) -> str:
         said = [boxes.Box(b["label"], *(b[name] for name in _NAMES)) for b in found.boxes]
         return overlays.boxed(found.text, said, boxes.loads(truth) if truth else ())
     if version.task == SEMANTIC_SEGMENTATION:
-        return overlays.tinted(found.text, mask_of(found))
+        return overlays.tinted(found.text, mask_of(found), truth or "")
     return thumbnail(found.text)
 
 

@@ -54,7 +54,7 @@ def errors_(
     surest = sorted(chosen, key=lambda a: -a.confidence)[:count]
     return ErrorGallery(
         found.ref, name, part, len(said), len(wrong), len(chosen), answers.pictured(surest, found),
-        tuple(Mistake(t, p, n) for (t, p), n in pairs.most_common(8)),
+        tuple(Mistake(t, p, n) for (t, p), n in pairs.most_common(8)), found.task, found.labels,
     )  # fmt: skip
 
 
@@ -77,5 +77,14 @@ def _worst(
     ]
     pairs.sort(key=lambda pair: -pair.n)
     return ErrorGallery(
-        version.ref, dataset.name, part, found.n, found.wrong, found.n, found.worst, tuple(pairs[:8]), version.task
+        version.ref,
+        dataset.name,
+        part,
+        found.n,
+        found.wrong,
+        found.n,
+        found.worst,
+        tuple(pairs[:8]),
+        version.task,
+        version.labels,
     )

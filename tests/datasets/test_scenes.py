@@ -1,5 +1,7 @@
 """Pictures with marks: COCO, VOC and mask folders; every fault is named by its file; the samples are what they say."""
 
+import base64
+import io
 import json
 from pathlib import Path
 
@@ -161,6 +163,12 @@ def test_the_earth_is_cut_into_tiles_that_share_nothing(tmp_path: Path) -> None:
     assert sum(relief.counts.values()) == tiles.counts["validation"], "the same places, drawn otherwise"
 
 
+def width(address: str) -> int:
+    """The width of a picture that a data: address holds."""
+    with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as image:
+        return image.width
+
+
 def test_pictures_show_what_is_marked(tmp_path: Path) -> None:
     picture, mask, found = shapes.scene(3)
     picture.save(tmp_path / "a.png")
@@ -170,5 +178,7 @@ def test_pictures_show_what_is_marked(tmp_path: Path) -> None:
     tinted = overlays.tinted(str(tmp_path / "a.png"), str(tmp_path / "m.png"))
     assert all(p.startswith("data:image/jpeg;base64,") for p in (plain, marked, tinted))
     assert len({plain, marked, tinted}) == 3
+    both = overlays.tinted(str(tmp_path / "a.png"), masks.read(tmp_path / "m.png"), str(tmp_path / "m.png"))
+    assert width(both) == 2 * width(tinted) + 4, "the answer, and to its right the truth"
     assert overlays.boxed(str(tmp_path / "gone.png"), found) == ""
     assert overlays.tinted(str(tmp_path / "gone.png"), str(tmp_path / "m.png")) == ""

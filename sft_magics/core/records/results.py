@@ -117,6 +117,7 @@ class ErrorGallery:
     rows: tuple[Prediction, ...]
     mistakes: tuple[Mistake, ...]
     task: str = "text-classification"
+    labels: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         head = f"{self.version} on {self.data} ({self.split}): {self.wrong:,} of {self.n:,} rows wrong"

@@ -22,7 +22,7 @@ from sft_magics.notebook.panels.markup import (
     shorten,
 )
 from sft_magics.notebook.panels.style import BLUE, GREEN, PURPLE
-from sft_magics.notebook.panels.subjects import subject
+from sft_magics.notebook.panels.subjects import framed, legend, subject
 from sft_magics.notebook.panels.tables import table
 
 HEADS = ("dataset", "train#", "validation#", "classes", "source", "fingerprint", "findings", "made")
@@ -66,6 +66,7 @@ def card(dataset: Dataset) -> list[Child]:
         _findings(dataset.findings),
         columns(_classes(dataset) if dataset.labels else None, _lengths(dataset)),
         _examples(dataset.examples, dataset.task),
+        legend(dataset.labels) if dataset.task == SEMANTIC_SEGMENTATION else None,
     ]
 
 
@@ -128,7 +129,7 @@ def _marked(found: Example) -> Safe:
     """Return a picture with what is marked in it, and in words."""
     split = badges.tag(found.split) if found.split else None
     said = el("div", shorten(found.label, 60), " ", split)
-    return el("div", subject(found.text, found.picture), said, style="min-width:120px;max-width:200px")
+    return framed(found.text, found.picture, said)
 
 
 def example(found: Example) -> list[Child]:

@@ -93,7 +93,8 @@ def _worst(found: Evaluation) -> Safe | None:
     if not found.worst:
         return None
     if found.task not in CLASSIFIERS:
-        return gallery.shown(found.worst, "Answered worst")
+        masked = found.labels if found.task == SEMANTIC_SEGMENTATION else ()
+        return gallery.shown(found.worst, "Answered worst", masked)
     rows: list[list[Child]] = [
         [subject(p.text, p.picture), shorten(p.truth or "", 80), shorten(p.label, 80), confidence(p)]
         for p in found.worst

@@ -7,7 +7,7 @@ from sft_magics.core.tasks import CLASSIFIERS, OBJECT_DETECTION, SEMANTIC_SEGMEN
 from sft_magics.notebook.panels.formats import count, number, percent
 from sft_magics.notebook.panels.markup import Child, Safe, el, facts, head, join, muted, next_line, section, shorten
 from sft_magics.notebook.panels.predictions import confidence
-from sft_magics.notebook.panels.subjects import subject
+from sft_magics.notebook.panels.subjects import framed, legend, subject
 from sft_magics.notebook.panels.tables import table
 
 
@@ -64,12 +64,14 @@ def _worst(found: ErrorGallery) -> list[Child]:
         head(found.version, detail=where),
         facts((said.get(found.task, ""), count_ if found.task in said else None)),
         table("Most often", ("truth", "taken for", "pixels#"), rows) if rows else None,
-        shown(found.rows, "Answered worst"),
+        shown(found.rows, "Answered worst", found.labels if found.task == SEMANTIC_SEGMENTATION else ()),
     ]
 
 
-def shown(rows: Sequence[Prediction], title: str) -> Safe | None:
-    """Return answers beside their truths: pictures in which both are drawn, or texts."""
+def shown(rows: Sequence[Prediction], title: str, masked: Sequence[str] = ()) -> Safe | None:
+    """Return answers beside their truths: pictures in which both are drawn, or texts; `masked` are a mask's classes."""
+    if masked and any(r.picture for r in rows):
+        return el("div", pictures(rows, f"{title}; to the right the truth"), legend(masked))
     if any(r.picture for r in rows):
         return pictures(rows, title)
     cells: list[list[Child]] = [
@@ -84,6 +86,10 @@ def pictures(rows: Sequence[Prediction], title: str) -> Safe:
 
 
 def _picture(row: Prediction) -> Safe:
-    said = join(el("strong", shorten(row.truth, 24)), " → ", shorten(row.label, 40)) if row.truth else row.label
+    said = (
+        join(el("strong", shorten(row.truth, 24)), " → ", shorten(row.label, 40))
+        if row.truth
+        else shorten(row.label, 60)
+    )
     sure = muted(f" {percent(row.confidence)}") if row.confidence else None
-    return el("div", subject(row.text, row.picture), el("div", said, sure), style="min-width:120px;max-width:200px")
+    return framed(row.text, row.picture, said, sure)

@@ -140,7 +140,7 @@ def _charts(view: LossView) -> Safe:
         curves,
         view.steps,
         width=296,
-        right=114,
+        right=max([114, *(52 + 7 * len(c.name) for c in curves)]),
         span=0.04,
         y_limits=(0.0, 1.0),
         empty="after the first epoch",

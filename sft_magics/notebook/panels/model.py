@@ -37,7 +37,9 @@ def card(found: Model) -> list[Child]:
             ("weights sha256", code(sha[:12]) if sha else None),
             ("weights from", _word(found, "source")),
         ),
-        el("p", muted("Classes "), *(join(tag(shorten(label, 40)), " ") for label in found.labels[:40])),
+        el("p", muted("Classes "), *(join(tag(shorten(label, 40)), " ") for label in found.labels[:40]))
+        if found.labels
+        else None,
         el("p", muted("Starts fresh: "), shorten(fresh, 200)) if fresh else None,
     ]
 

@@ -1,8 +1,11 @@
 """What a model was asked about, in a cell of a table: a text, or a small picture with its file's name."""
 
-from sft_magics.notebook.panels.markup import Safe, el, muted, shorten, spaced
+from collections.abc import Sequence
 
-_STYLE = "min-height:28px;max-width:144px;max-height:144px;vertical-align:middle"
+from sft_magics.core.tasks import CLASS_COLORS
+from sft_magics.notebook.panels.markup import Child, Safe, el, muted, shorten, spaced
+
+_STYLE = "min-height:28px;max-width:300px;max-height:144px;vertical-align:middle"
 
 
 def subject(text: str, picture: str = "", limit: int = 280) -> Safe:
@@ -12,3 +15,23 @@ def subject(text: str, picture: str = "", limit: int = 280) -> Safe:
     name = text.replace("\\", "/").rsplit("/", 1)[-1]
     image = el("img", src=picture, alt=shorten(name, 60), title=shorten(text), style=_STYLE)
     return el("span", *spaced(image, muted(shorten(name, 32))), class_="sft-u")
+
+
+def framed(text: str, picture: str, *below: Child) -> Safe:
+    """Return a picture in a gallery: what is said of it below, and its file's name where one points at it."""
+    if not picture.startswith("data:image/"):
+        return el("div", subject(text), el("div", *below), style="min-width:120px;max-width:300px")
+    name = shorten(text.replace("\\", "/").rsplit("/", 1)[-1], 60)
+    image = el("img", src=picture, alt=name, title=shorten(text), style=_STYLE)
+    return el("div", el("div", image), el("div", *below), style="min-width:120px;max-width:300px")
+
+
+def legend(labels: Sequence[str]) -> Safe:
+    """Return which color of a mask stands for which class."""
+    return el("p", *(_chip(label, CLASS_COLORS[i % len(CLASS_COLORS)]) for i, label in enumerate(labels[:40])))
+
+
+def _chip(label: str, color: str) -> Safe:
+    square = el("rect", width="10", height="10", rx="2", fill=color)
+    drawn = el("svg", square, width="10", height="10", viewBox="0 0 10 10", aria_hidden="true")
+    return el("span", drawn, f" {shorten(label, 40)}\u2003", class_="sft-k")
