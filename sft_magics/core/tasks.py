@@ -32,6 +32,8 @@ PER_CLASS: Mapping[str, tuple[str, ...]] = {
 # black, which pass on white and on dark. Pixels of no class are gray.
 CLASS_COLORS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
 
+SURE_BOX = 0.4  # the confidence from which on a box is shown, and counted for precision and recall
+
 
 def headlines(task: str) -> tuple[str, ...]:
     """Return the metrics that speak for a task; those of a classifier for one that is not ours."""

@@ -22,7 +22,7 @@ WIDTH = 96
 FINEST = 8
 _CONVOLUTIONS = 2
 _LEAST_SCORE = 0.05
-_OVERLAP = 0.6
+_OVERLAP = 0.5
 _HEADS = ("roi_heads.box_predictor", "roi_heads.mask_predictor", "head.classification_head", "head.regression_head")
 
 

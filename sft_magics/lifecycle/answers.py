@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from sft_magics.core.records import Prediction, Version
-from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS, OBJECT_DETECTION, SEMANTIC_SEGMENTATION
+from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS, OBJECT_DETECTION, SEMANTIC_SEGMENTATION, SURE_BOX
 
 PICTURES = 50  # that a page of answers shows
-SURE = 0.3  # of a box that is shown
 _NAMES = ("left", "top", "right", "bottom")
 
 
@@ -47,7 +46,7 @@ def _boxes(version: Version, text: str, said: Any, truth: str | None) -> Predict
     found = [
         {"label": version.labels[int(number)], "confidence": sure, **dict(zip(_NAMES, corners, strict=True))}
         for number, sure, *corners in said["boxes"]
-        if sure >= SURE
+        if sure >= SURE_BOX
     ]
     known = None if truth is None else boxes.summary(box.label for box in boxes.loads(truth))
     surest = max((box["confidence"] for box in found), default=0.0)

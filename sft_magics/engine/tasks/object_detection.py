@@ -12,6 +12,7 @@ from torchvision.ops import box_iou
 
 from sft_magics.core import measures
 from sft_magics.core.records import Metric
+from sft_magics.core.tasks import SURE_BOX
 from sft_magics.datasets import boxes
 from sft_magics.datasets.boxes import Box
 from sft_magics.engine import backbones, detectors, pyramids
@@ -20,7 +21,6 @@ from sft_magics.engine.scenes import Scenes
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, register
 from sft_magics.engine.tasks.dense import COST, LARGEST, Dense
 
-SURE = 0.3  # a box of at least this confidence is shown and counted
 _SAME = 0.5  # overlap at which a found box is a true one
 
 
@@ -162,7 +162,7 @@ class ObjectDetection(Dense):
         return Measured(scores, loss, 0.0 if math.isnan(ap50) else ap50, metrics, remarks)
 
     def report(self, rows: Encoded, scores: list[Any]) -> Report:
-        """Return COCO's average precision, over overlaps and at one half, and precision and recall at `SURE`."""
+        """Return COCO's average precision, over overlaps and at one half, and precision and recall from the confidence `SURE_BOX` on."""
         ap50, each = self._precision(rows, scores, [_SAME])
         whole, _ = self._precision(rows, scores, None)
         found = [Metric("ap50", ap50, n=len(scores)), Metric("map", whole, n=len(scores))]
@@ -199,7 +199,7 @@ class ObjectDetection(Dense):
         """Return for each picture the classes of boxes that are right, of all that were said, and of all there are."""
         found = []
         for score, truth in zip(scores, self._truths(rows), strict=True):
-            said = _tensors([b for b in score["boxes"] if b[1] >= SURE])
+            said = _tensors([b for b in score["boxes"] if b[1] >= SURE_BOX])
             overlap = box_iou(said["boxes"], truth["boxes"])
             free = torch.ones(len(truth["boxes"]), dtype=torch.bool)
             hits = []
