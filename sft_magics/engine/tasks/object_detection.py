@@ -162,7 +162,7 @@ class ObjectDetection(Dense):
         return Measured(scores, loss, 0.0 if math.isnan(ap50) else ap50, metrics, remarks)
 
     def report(self, rows: Encoded, scores: list[Any]) -> Report:
-        """Return COCO's average precision, over overlaps and at one half, and precision and recall from `SURE_BOX` on."""
+        """Return COCO's average precision, over overlaps and at one half, and precision and recall at `SURE_BOX`."""
         ap50, each = self._precision(rows, scores, [_SAME])
         whole, _ = self._precision(rows, scores, None)
         found = [Metric("ap50", ap50, n=len(scores)), Metric("map", whole, n=len(scores))]
