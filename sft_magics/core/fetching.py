@@ -69,6 +69,12 @@ def fetch(key: str, progress: Progress | None = None, *, verify: bool = False) -
     return folder
 
 
+def is_here(key: str) -> bool:
+    """Say whether the files of package `key` lie in the cache."""
+    package = CATALOG[key]
+    return _complete(package, workspace.cache() / "packages" / f"{package.key}-{package.version}")
+
+
 def _silent(what: str, done: int, total: int) -> None:
     """Hear nothing."""
 

@@ -39,17 +39,20 @@ class Scenes:
     kept_masks: dict[int, Image.Image] = field(default_factory=dict)
 
     def keep(self, threads: int) -> None:
-        """Read every file, and keep what was read if all of it fits; raises DataProblem that names broken files."""
-        fits = len(self.paths) * self.size * self.size * 8 <= _KEPT_BYTES
+        """Read every file, and keep as many as fit into a gigabyte; raises DataProblem that names broken files."""
+        room = _KEPT_BYTES
         wrong: list[str] = []
         with ThreadPoolExecutor(max(1, threads)) as pool:
             for index, found in enumerate(pool.map(self._tried, range(len(self.paths)))):
                 if isinstance(found, str):
                     wrong.append(found)
-                elif fits:
-                    self.kept[index] = found[0]
-                    if found[1] is not None:
-                        self.kept_masks[index] = found[1]
+                    continue
+                picture, mask = found
+                room -= picture.width * picture.height * 3 + (mask.width * mask.height if mask else 0)
+                if room > 0:
+                    self.kept[index] = picture
+                    if mask is not None:
+                        self.kept_masks[index] = mask
         if wrong:
             more = f" and {len(wrong) - _NAMED:,} more" if len(wrong) > _NAMED else ""
             raise errors.DataProblem(

@@ -52,6 +52,11 @@ def create(
     return registry.add_model(record)
 
 
+def packaged_for(task: str) -> tuple[str, ...]:
+    """Return the packaged bases for a task."""
+    return tuple(base for base, of in _PACKAGED.items() if task in of)
+
+
 def _task_of(dataset: Dataset, task: str | None) -> str:
     if task is not None and task != dataset.task:
         raise errors.DataProblem(

@@ -233,6 +233,14 @@ def _rehearse(job: JobFolder, mouth: Mouth) -> Ended:
     return Ended("done")
 
 
+def _candidates(job: JobFolder, mouth: Mouth) -> Ended:
+    from sft_magics.engine import candidates
+
+    mouth(work.started("looking at bases"))
+    job.finish(candidates.compare(job.spec(), mouth))
+    return Ended("done")
+
+
 def _compare(job: JobFolder, mouth: Mouth) -> Ended:
     from sft_magics.engine import layers, worker
 
@@ -284,6 +292,7 @@ _WORK: dict[str, Callable[[JobFolder, Mouth], Ended]] = {
     "predict": _predict,
     "evaluate": _evaluate,
     "rehearse": _rehearse,
+    "candidates": _candidates,
     "compare": _compare,
     "reproduce": _reproduce,
     "inspect": _inspect,

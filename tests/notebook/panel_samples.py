@@ -147,6 +147,7 @@ def everything() -> list[Any]:
     mistake = records.Mistake("negative", "positive", 31)
     gallery = records.ErrorGallery("reviews:2", "tweets", "all", 1500, 40, 31, answers, (mistake,))
     choice = records.Choice("--method head", "often a few points less")
+    candidate = records.Candidate("lite0", "image-classification", 4_652_008, "MIT", True, 224, 0.87, 0.012, 0.004)
     planned = records.RunPlan(
         "reviews", "text-classification", 8543, 801, 32, "full", 412.0, 380.0, 520.0, 0.5, 22_713_218, 22_713_218,
         1800.0,
@@ -180,10 +181,12 @@ def everything() -> list[Any]:
     stored: dict[str, Any] = {
         "aliases": then,
         "versions": version, "runs": run, "endpoints": endpoint, "alerts": alert, "datasets": dataset, "models": model,
-        "checks": check, "registry checks": check, "fetched": check, "things": {"name": "a", "size": 3},
+        "checks": check, "bases": candidate, "registry checks": check,
+        "fetched": check, "things": {"name": "a", "size": 3},
     }  # fmt: skip
     return [
-        version, run, endpoint, alert, dataset, model, report, pair, check, mistake, gallery, choice, planned, tried,
+        version, run, endpoint, alert, dataset, model, report, pair, check, mistake, gallery, choice, candidate,
+        planned, tried,
         evaluation,
         finding, example, answers[0],
         metrics["accuracy"], change, metric_change, layer, flip, difference, gate, then, promotion, moment,

@@ -19,7 +19,7 @@ from sft_magics.core.records.control import (
     Promotion,
     Reproduction,
 )
-from sft_magics.core.records.rehearsed import Choice, RatesTried, RunPlan
+from sft_magics.core.records.rehearsed import Candidate, Choice, RatesTried, RunPlan
 from sft_magics.core.records.results import (
     Board,
     Check,
@@ -54,6 +54,7 @@ __all__ = [
     "Alert",
     "AliasThen",
     "Board",
+    "Candidate",
     "Change",
     "Check",
     "Choice",

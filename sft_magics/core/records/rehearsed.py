@@ -16,6 +16,32 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A base one could begin with: `here` says that its weights are on this machine, `pixels` what it was made for.
+
+    `score` is the accuracy of a linear probe on its features of some training rows, `spread` the standard error,
+    `seconds` what the features of a row took here.
+    """
+
+    base: str
+    task: str
+    parameters: int
+    license: str
+    here: bool
+    pixels: int = 0
+    score: float | None = None
+    spread: float | None = None
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        place = "here" if self.here else "to download"
+        probe = "" if self.score is None else f", linear probe {self.score:.3f} ± {self.spread or 0.0:.3f}"
+        took = "" if self.seconds is None else f", {1000 * self.seconds:.1f} ms a row"
+        size = f"{self.parameters / 1e6:.1f} M parameters"
+        return f"{self.base}: {size}, {self.license or 'license unknown'}, {place}{probe}{took}"
+
+
+@dataclass(frozen=True)
 class RunPlan:
     """What a run would take, from three of its steps: seconds with a range, memory in MB, bytes of its checkpoints.
 

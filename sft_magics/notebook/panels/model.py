@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from sft_magics.core.records import Model
+from sft_magics.core.records import Candidate, Model
 from sft_magics.notebook.panels.badges import tag
-from sft_magics.notebook.panels.formats import when
+from sft_magics.notebook.panels.formats import count, when
+from sft_magics.notebook.panels.marks import bar
 from sft_magics.notebook.panels.markup import Child, code, el, facts, head, join, muted, shorten
 
 HEADS = ("model", "task", "base", "parameters#", "classes", "data", "made")
@@ -42,6 +43,34 @@ def card(found: Model) -> list[Child]:
         else None,
         el("p", muted("Starts fresh: "), shorten(fresh, 200)) if fresh else None,
     ]
+
+
+BASES = ("base", "parameters#", "pixels#", "weights", "linear probe", "a row#", "license")
+
+
+def candidates(bases: Sequence[Candidate]) -> list[list[Child]]:
+    """Return the rows of the table of bases."""
+    return [
+        [
+            code(b.base), f"{b.parameters / 1e6:.1f} M", count(b.pixels) if b.pixels else None,
+            "here" if b.here else muted("to download"), _probe(b),
+            f"{1000 * b.seconds:.1f} ms" if b.seconds is not None else None, shorten(b.license, 60),
+        ]
+        for b in bases
+    ]  # fmt: skip
+
+
+def candidate(found: Candidate) -> list[Child]:
+    """Return a single base."""
+    return [el("p", code(found.base), " ", _probe(found), " ", muted(shorten(found.license, 60)))]
+
+
+def _probe(found: Candidate) -> Child:
+    if found.score is None:
+        return None
+    words = f"linear probe {found.score:.3f}"
+    drawn = bar(found.score, words, width=64)
+    return el("span", drawn, f" {found.score:.3f}", muted(f" ± {found.spread or 0.0:.3f}"), class_="sft-k")
 
 
 def _parameters(found: Model) -> str | None:
