@@ -111,7 +111,7 @@ def _of_chat(cell: Any, row: int, where: str) -> tuple[str, str] | None:
     """Return the messages before the last answer, and that answer; raises DataProblem for what is no chat."""
     try:
         found = json.loads(cell) if isinstance(cell, str) else cell
-        said = [_message(m) for m in list(found or [])]
+        said = [_message(m) for m in list(found if found is not None else [])]
     except (ValueError, TypeError, KeyError) as error:
         raise errors.DataProblem(
             f"Row {row + 1:,} of {where} is no chat ({type(error).__name__}: {error}).",

@@ -86,6 +86,11 @@ def load(source: str, broken: str, progress: "Progress") -> "Loaded":
         raise errors.DataProblem(f"None of the {len(rows):,} masks of {source} can be used.", "look at the files.")
     classes = [[names[n] for n in sorted(mask.numbers)] for _, _, mask in good]
     met = {name for row in classes for name in row}
+    if len(met) < 2:
+        raise errors.DataProblem(
+            f"All pixels of the masks of {source} are of one class ({', '.join(met) or 'none'}); 255 is no class.",
+            "write the numbers of the classes into the masks, 0, 1, 2: for a thing 1, not 255.",
+        )
     return Loaded(
         source=source,
         texts=[str(path) for (path, _, _), _, _ in good],
@@ -111,10 +116,11 @@ def _rows(root: Path) -> Iterator[tuple[Path, Path, str | None]]:
         pair = _pair(folder)
         if pair is None:
             continue
-        by_stem = {path.stem: path for path in pictures.below(pair[1])}
+        by_place = {path.relative_to(pair[1]).with_suffix(""): path for path in pictures.below(pair[1])}
         for path in pictures.below(pair[0]):
-            if path.stem in by_stem:
-                yield path, by_stem[path.stem], part
+            mask = by_place.get(path.relative_to(pair[0]).with_suffix(""))
+            if mask is not None:
+                yield path, mask, part
 
 
 def _look(path: Path, look: Looked) -> Mask:

@@ -28,8 +28,11 @@ class Scene:
     split: str | None = None
 
 
-def reader(source: Any) -> "Callable[[str, str, Progress], Loaded] | None":
-    """Return what loads a folder or file of marked pictures, or None for a source of another kind."""
+def reader(source: Any, task: str | None = None) -> "Callable[[str, str, Progress], Loaded] | None":
+    """Return what loads a folder or file of marked pictures, or None for a source of another kind.
+
+    A folder in the VOC layout may have both masks and boxes: `task` says which are meant, masks without it.
+    """
     if not isinstance(source, str | Path):
         return None
     root = Path(source).expanduser()
@@ -37,9 +40,10 @@ def reader(source: Any) -> "Callable[[str, str, Progress], Loaded] | None":
         return _coco
     if not root.is_dir():
         return None
-    if masks.fits(root):
+    voc = (root / "Annotations").is_dir() and (root / "JPEGImages").is_dir()
+    if masks.fits(root) and not (voc and task == OBJECT_DETECTION):
         return masks.load
-    if (root / "Annotations").is_dir() and (root / "JPEGImages").is_dir():
+    if voc:
         return _voc
     return None
 

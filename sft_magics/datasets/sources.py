@@ -79,7 +79,7 @@ def load(
     if isinstance(source, str) and source.startswith(samples.PREFIX):
         _no_columns("A sample", source, text, label, split)
         return packaged.load(source, say)
-    marked = scene_sources.reader(source)
+    marked = scene_sources.reader(source, task)
     if marked is not None:
         _no_columns("A source of marked images", source, text, label, split)
         return marked(str(source), broken, say)

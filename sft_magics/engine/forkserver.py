@@ -98,8 +98,6 @@ def _become(order: dict[str, Any]) -> None:
     os.close(log)
     os.environ.clear()
     os.environ.update(order["env"])
-    if order["dies_with_us"]:
-        os.environ[order["dies_with_us"]] = str(os.getppid())
     with contextlib.suppress(OSError):
         os.chdir(order["cwd"])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
@@ -108,9 +106,9 @@ def _become(order: dict[str, Any]) -> None:
     importlib.import_module(order["module"]).main()
 
 
-def order(module: str, folder: str, env: dict[str, str], dies_with: str) -> bytes:
-    """Return an order as it goes over the socket; `dies_with` names the variable that says whom a job dies with."""
-    said = {"module": module, "folder": folder, "env": env, "cwd": str(Path.cwd()), "dies_with_us": dies_with}
+def order(module: str, folder: str, env: dict[str, str]) -> bytes:
+    """Return an order as it goes over the socket."""
+    said = {"module": module, "folder": folder, "env": env, "cwd": str(Path.cwd())}
     return json.dumps(said).encode() + b"\n"
 
 

@@ -71,12 +71,8 @@ def _folder(path: Path, source: str) -> Language:
         tensors = weights.load(path) or _tensors(path)
         added = {name: t for name, t in tensors.items() if "lora_" in name}
         base = {name: t for name, t in tensors.items() if name not in added}
-        kept = torch.get_default_dtype()
-        torch.set_default_dtype(next(iter(base.values())).dtype)
-        try:
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-        finally:
-            torch.set_default_dtype(kept)
+        stored = next(iter(base.values())).dtype
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, dtype=stored)
         info = model.load_state_dict(base, strict=False)
         model.tie_weights()
     pretrained.check_finite(str(path), base)

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from sft_magics.core import errors
 from sft_magics.core.jobs import JobFolder
 
@@ -66,10 +68,15 @@ def environment() -> dict[str, str]:
     return {**os.environ, **ENVIRONMENT}
 
 
+def _bound(*, keep: bool) -> dict[str, str]:
+    """Return the variables of a job's process that says whom it dies with, if with anyone."""
+    return {**environment(), **({} if keep else {_PARENT: str(os.getpid())})}
+
+
 def _forked(job: JobFolder, module: str, lock: int, log: int, *, keep: bool) -> int | None:
     from sft_magics.engine import warm
 
-    return warm.start(module, job.path, environment(), "" if keep else _PARENT, (lock, log))
+    return warm.start(module, job.path, _bound(keep=keep), (lock, log))
 
 
 def _spawned(job: JobFolder, module: str, lock: int, log: int, *, keep: bool) -> int:
@@ -80,7 +87,7 @@ def _spawned(job: JobFolder, module: str, lock: int, log: int, *, keep: bool) ->
         stderr=log,
         start_new_session=True,
         pass_fds=(lock,),
-        env={**environment(), **({} if keep else {_PARENT: str(os.getpid())})},
+        env=_bound(keep=keep),
     )
     # Reap it whenever it ends, so that a long-lived kernel gathers no zombies.
     threading.Thread(target=child.wait, daemon=True).start()
@@ -106,8 +113,10 @@ def watch_parent() -> None:
         return
 
     def look() -> None:
-        while os.getppid() == int(parent):
-            time.sleep(_LOOK_SECONDS)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            starter = psutil.Process(int(parent))  # knows when it began, so another of that number is not it
+            while starter.is_running() and starter.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(_LOOK_SECONDS)
         with contextlib.suppress(ProcessLookupError):
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -247,7 +247,7 @@ class Loop:
 
     def _in_parts(self, batch: Batch, rows: int) -> torch.Tensor:
         size = -(-rows // self._parts)
-        whole = self.task.weight(batch)
+        whole = self.task.weight(batch) or 1.0
         total = torch.zeros((), device=self.plan.hardware.device)
         for start in range(0, rows, size):
             part = self._to_device({k: v[start : start + size] for k, v in batch.items()})

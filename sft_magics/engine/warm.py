@@ -82,6 +82,9 @@ class Server:
             except (OSError, ValueError):
                 self.end()
                 return None
+            except BaseException:  # an interrupt: the answer to come would be taken for the next job's
+                self.end()
+                raise
             finally:
                 os.close(gate)
                 os.close(opener)
@@ -103,12 +106,12 @@ def early(env: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name.startswith(_READ_EARLY) and name != _LAZY}
 
 
-def start(module: str, folder: Path, env: dict[str, str], dies_with: str, handles: tuple[int, int]) -> int | None:
+def start(module: str, folder: Path, env: dict[str, str], handles: tuple[int, int]) -> int | None:
     """Fork a job's process; None where there is no server that is ready. The first call lets one get ready."""
     server = _found({**env})
     if server is None or not server.ready():
         return None
-    order = forkserver.order(module, str(folder), env, dies_with)
+    order = forkserver.order(module, str(folder), env)
     return server.fork(order, handles) if len(order) < forkserver.LONGEST else None
 
 

@@ -36,6 +36,11 @@ def answer(version: Version, text: str, said: Any, truth: str | None = None) -> 
 _PNG = "data:image/png;base64,"
 
 
+def _is_boxes(truth: str | None) -> bool:
+    """Say whether a truth is boxes; a table that is asked about may have any words in its label column."""
+    return truth is not None and truth.startswith("[")
+
+
 def _largest(shares: dict[str, float]) -> list[tuple[str, float]]:
     return sorted(shares.items(), key=lambda item: -item[1])
 
@@ -48,7 +53,7 @@ def _boxes(version: Version, text: str, said: Any, truth: str | None) -> Predict
         for number, sure, *corners in said["boxes"]
         if sure >= SURE_BOX
     ]
-    known = None if truth is None else boxes.summary(box.label for box in boxes.loads(truth))
+    known = None if not _is_boxes(truth) else boxes.summary(box.label for box in boxes.loads(str(truth)))
     surest = max((box["confidence"] for box in found), default=0.0)
     return Prediction(text, boxes.summary(b["label"] for b in found), surest, {}, truth=known, boxes=tuple(found))
 
@@ -71,7 +76,7 @@ def _picture(found: Prediction, version: Version, truth: str | None) -> str:
 
     if version.task == OBJECT_DETECTION:
         said = [boxes.Box(b["label"], *(b[name] for name in _NAMES)) for b in found.boxes]
-        return overlays.boxed(found.text, said, boxes.loads(truth) if truth else ())
+        return overlays.boxed(found.text, said, boxes.loads(str(truth)) if _is_boxes(truth) else ())
     if version.task == SEMANTIC_SEGMENTATION:
         return overlays.tinted(found.text, mask_of(found), truth or "")
     return thumbnail(found.text)

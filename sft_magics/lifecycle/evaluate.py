@@ -245,7 +245,7 @@ def _from_data(ws: Workspace, data: Any) -> tuple[list[str], list[str | None]]:
     names = [d.name for d in registry.datasets()]
     if data in names:
         rows = rows_of(ws, registry.dataset(data), "all")
-        return list(rows["text"]), list(rows["label"])
+        return list(rows["text"]), list(rows["mask" if "mask" in rows else "label"])
     if Path(data).suffix:
         from sft_magics.datasets import texts_of
 

@@ -63,7 +63,7 @@ def check_same_task(version: Version, dataset: "Dataset") -> None:
             "%sft_data lists the datasets and what they are for.",
         )
     same = set(dataset.labels) <= set(version.labels)
-    if not same or (version.task == SEMANTIC_SEGMENTATION and dataset.labels != version.labels):
+    if not same or (version.task == SEMANTIC_SEGMENTATION and dataset.labels != version.labels[: len(dataset.labels)]):
         raise errors.DataProblem(
             f"{dataset.name} has the classes {', '.join(dataset.labels[:10])}, and {version.ref} knows "
             f"{', '.join(version.labels[:10])}.",

@@ -89,8 +89,9 @@ def lr(
     advised = min(found["steepest"], found["tenth"])
     usual = own if note or not found["fell"] else advised
     return RatesTried(
-        model=model, task=order["task"], rates=tuple(found["rates"]), losses=tuple(found["losses"]),
-        smoothed=tuple(found["smoothed"]), steepest=found["steepest"], tenth=found["tenth"], diverged=found["diverged"],
+        model=model, task=order["task"], rates=tuple(found["rates"]), losses=tuple(map(float, found["losses"])),
+        smoothed=tuple(map(float, found["smoothed"])), steepest=found["steepest"],
+        tenth=found["tenth"], diverged=found["diverged"],
         recipe=own, advised=usual, note=note if found["fell"] else "The loss fell nowhere: the rates say little.",
         next_step=f"%sft_finetune {model} --lr {usual:.1g}",
     )  # fmt: skip

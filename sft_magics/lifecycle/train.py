@@ -13,6 +13,7 @@ from sft_magics.core.audience import Companion
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Dataset, Model, Run, Version
 from sft_magics.core.signatures import Names
+from sft_magics.core.tasks import SEMANTIC_SEGMENTATION
 from sft_magics.core.views import JobView
 from sft_magics.core.workspace import Workspace, new_id
 from sft_magics.lifecycle import runs as run_folders
@@ -240,6 +241,12 @@ def check_fits(model: Model, dataset: Dataset) -> None:
         raise errors.DataProblem(
             f"Dataset {dataset.name} is for {dataset.task}, and model {model.name} for {model.task}.",
             f"%sft_create {model.name}-2 --data {dataset.name} makes a model for it.",
+        )
+    if model.task == SEMANTIC_SEGMENTATION and dataset.labels != model.labels[: len(dataset.labels)]:
+        raise errors.DataProblem(
+            f"The masks of {dataset.name} number their classes {', '.join(dataset.labels[:8])}, and model {model.name} "
+            f"{', '.join(model.labels[:8])}.",
+            "write classes.txt and the masks in the model's order.",
         )
     unknown = [label for label in dataset.labels if label not in model.labels]
     if unknown:

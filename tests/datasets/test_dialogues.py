@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -81,3 +82,8 @@ def test_what_is_no_chat_is_refused(cell: str, said: str) -> None:
 def test_a_table_without_answers_says_which_column_is_lacking() -> None:
     with pytest.raises(errors.DataProblem, match="has no column 'response'"):
         load(pd.DataFrame({"prompt": ["a"], "other": ["b"]}), task="causal-lm")
+
+
+def test_chats_that_a_parquet_file_gave_are_arrays_and_read_all_the_same() -> None:
+    chat = np.array([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], dtype=object)
+    assert load(pd.DataFrame({"messages": [chat, chat]})).labels == ["b", "b"]

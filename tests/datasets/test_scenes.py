@@ -182,3 +182,42 @@ def test_pictures_show_what_is_marked(tmp_path: Path) -> None:
     assert width(both) == 2 * width(tinted) + 4, "the answer, and to its right the truth"
     assert overlays.boxed(str(tmp_path / "gone.png"), found) == ""
     assert overlays.tinted(str(tmp_path / "gone.png"), str(tmp_path / "m.png")) == ""
+
+
+def test_masks_of_black_and_white_are_refused_with_what_to_write(tmp_path: Path) -> None:
+    root = shapes.masks_folder(tmp_path / "masks", 8, 2)
+    (root / "classes.txt").unlink()
+    for file in root.rglob("masks/*.png"):
+        with Image.open(file) as mask:
+            white = mask.point(lambda n: 255 if n else 0)
+        white.save(file)
+    with pytest.raises(errors.DataProblem, match="are of one class") as refused:
+        made(str(root), tmp_path)
+    assert "for a thing 1, not 255" in refused.value.next_step
+
+
+def test_masks_are_paired_by_their_place_not_by_their_bare_name(tmp_path: Path) -> None:
+    for number, town in enumerate(("berlin", "rome")):
+        for seed in range(6):
+            picture, mask, _ = shapes.scene(10 * number + seed)
+            for kind, image in (("images", picture), ("masks", mask)):
+                (tmp_path / "towns" / kind / town).mkdir(parents=True, exist_ok=True)
+                image.save(tmp_path / "towns" / kind / town / f"{seed}.png")
+    (tmp_path / "towns" / "classes.txt").write_text("\n".join(shapes.CLASSES))
+    dataset = made(str(tmp_path / "towns"), tmp_path)
+    frame = rows(Workspace(tmp_path / "sft"), dataset)
+    assert len(frame) == 12
+    assert all(Path(t).parent.name == Path(m).parent.name for t, m in zip(frame["text"], frame["mask"], strict=True))
+
+
+def test_a_voc_folder_with_masks_and_boxes_is_read_as_it_is_asked_for(tmp_path: Path) -> None:
+    root = tmp_path / "voc"
+    for folder in ("JPEGImages", "Annotations", "SegmentationClass"):
+        (root / folder).mkdir(parents=True)
+    for seed in range(8):
+        picture, mask, (box, *_) = shapes.scene(seed)
+        picture.save(root / "JPEGImages" / f"{seed}.jpg")
+        mask.save(root / "SegmentationClass" / f"{seed}.png")
+        (root / "Annotations" / f"{seed}.xml").write_text(VOC.format(box.label, *box.corners))
+    assert made(str(root), tmp_path).task == "semantic-segmentation"
+    assert made(str(root), tmp_path, task="object-detection").task == "object-detection"

@@ -252,3 +252,37 @@ def test_the_packaged_model_answers_in_words() -> None:
     with torch.inference_mode():
         (said,) = task.scores(task.collate(rows, [0]))
     assert "Paris" in said["text"]
+
+
+def test_a_batch_without_an_answer_teaches_nothing_and_breaks_nothing(base: Path) -> None:
+    task = loaded(base, max_length=32)
+    rows = task.encode(["a " * 100, "hi"], ["b", "c"])
+    batch = task.collate(rows, [0])
+    assert task.weight(batch) == 0.0
+    assert float(task.loss(batch).detach()) == 0.0
+
+
+def test_full_fine_tuning_keeps_its_precision_and_takes_in_what_lora_learned(
+    trained: tuple[worker.Trained, Ear], base: Path, tmp_path: Path
+) -> None:
+    lora = loaded(trained[0].folder)
+    full = loaded(trained[0].folder, method="full")
+    assert not any("lora_" in n for n, _ in full.model.named_parameters())
+    assert all(p.requires_grad for p in full.model.parameters())
+    rows = lora.encode(PROMPTS[:1], ANSWERS[:1])
+    with torch.no_grad():
+        one, two = (t.model(input_ids=torch.tensor([rows.ids[0]])).logits for t in (lora, full))
+    assert torch.allclose(one, two, atol=2e-2)
+    config = json.loads((base / "config.json").read_text())
+    (tmp_path / "half").mkdir()
+    for file in base.iterdir():
+        (tmp_path / "half" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "half" / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+    task = loaded(tmp_path / "half", method="full")
+    with torch.no_grad():
+        for parameter in task.model.parameters():
+            parameter.add_(1e-4)  # less than bfloat16 can tell
+    task.save(tmp_path / "out")
+    again = loaded(tmp_path / "out", method="full")
+    assert all(torch.equal(p, q) for p, q in zip(task.model.parameters(), again.model.parameters(), strict=True))
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float32"

@@ -177,3 +177,11 @@ def test_the_label_column_reads_back() -> None:
     found = [Box("b", 1, 2, 3, 4), Box("a", 0, 0, 9.25, 9)]
     assert boxes.loads(boxes.dumps(found)) == [Box("a", 0, 0, 9.2, 9), Box("b", 1, 2, 3, 4)]
     assert boxes.summary(["a", "b", "a"]) == "2 a, 1 b"
+
+
+def test_a_backbone_that_torchvision_knows_too_comes_back(tmp_path: Path) -> None:
+    start = {"kind": "name", "path": "resnet18", "weights": "none"}
+    task = find("object-detection").load(start, LABELS, {"seed": 0, "image_size": 96})
+    task.save(tmp_path)
+    again = find("object-detection").load({"kind": "folder", "path": str(tmp_path)}, LABELS, {"image_size": 96})
+    assert all(torch.equal(t, again.model.state_dict()[n]) for n, t in task.model.state_dict().items())

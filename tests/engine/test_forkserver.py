@@ -98,7 +98,7 @@ def test_a_fork_that_nobody_waits_for_any_more_does_nothing(ready: warm.Server, 
 
     lock, (gate, opener) = job.claim(), os.pipe()
     assert lock is not None
-    order = forkserver.order(SLEEPER, str(job.path), launchers.environment(), "")
+    order = forkserver.order(SLEEPER, str(job.path), launchers.environment())
     with job.log.open("ab") as log:
         socket.send_fds(ready._line, [order], [lock, log.fileno(), gate])
     pid = int(ready._line.recv(32))
@@ -155,3 +155,32 @@ def test_the_server_starts_no_thread_and_touches_no_device() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, env=env)
     # jemalloc, which pyarrow brings, makes its thread anew in a fork; another one would be missing there.
     assert done.stdout.split() == ["2", "jemalloc_bg_thd", "False"]
+
+
+def test_an_interrupt_while_it_forks_ends_the_server(
+    ready: warm.Server, job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the answer that comes later would be taken for that to the next order."""
+
+    class Interrupted:
+        def __getattr__(self, name: str) -> object:
+            return getattr(ready_line, name)
+
+        def recv(self, _: int) -> bytes:
+            raise KeyboardInterrupt
+
+    ready_line = ready._line
+    monkeypatch.setattr(ready, "_line", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        launchers.start(job, SLEEPER, forked=True)
+    assert until(lambda: not ready.alive)
+    assert until(lambda: not job.alive())
+    assert not (job.path / "ready").exists()
+
+
+def test_a_job_that_dies_with_the_notebook_outlives_the_server(ready: warm.Server, job: JobFolder) -> None:
+    launchers.start(job, SLEEPER, keep=False, forked=True)
+    assert until((job.path / "ready").exists)
+    ready.end()
+    assert until(lambda: not ready.alive)
+    assert not until(lambda: not job.alive(), 2.5)

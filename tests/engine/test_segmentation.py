@@ -165,3 +165,18 @@ def test_a_picture_that_went_is_named(data: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(errors.DataProblem, match=r"1 images cannot be read: .*gone\.png"):
         task.encode([*frame["text"][:3], str(tmp_path / "gone.png")], [*frame["mask"][:3], frame["mask"][0]])
+
+
+def test_parts_weigh_what_they_have_of_pixels_and_an_empty_one_is_no_trouble() -> None:
+    start = {"kind": "folder", "path": str(fetch("lite0"))}
+    task = find("semantic-segmentation").load(start, ["a", "b"], {"image_size": 64, "seed": 0})
+    task.model.eval()
+    marks = torch.full((2, 64, 64), masks.NOTHING, dtype=torch.uint8)
+    marks[0, :16] = 1
+    batch = {"pictures": torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8), "masks": marks}
+    assert task.weight(batch) == 16 * 64
+    parts = [{k: v[i : i + 1] for k, v in batch.items()} for i in range(2)]
+    with torch.no_grad():
+        whole, losses = task.loss(batch), [task.loss(part) for part in parts]
+    shares = [task.weight(part) / task.weight(batch) for part in parts]
+    assert float(whole) == pytest.approx(sum(float(x) * s for x, s in zip(losses, shares, strict=True)), rel=1e-5)

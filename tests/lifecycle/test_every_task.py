@@ -172,8 +172,11 @@ def test_a_mask_is_drawn_where_it_was_found(scenes: Path, tmp_path: Path) -> Non
     assert agree > 0.8
 
 
-def test_what_does_not_fit_is_refused_in_a_sentence(scenes: Path, words: Path, film_csv: Path) -> None:
+def test_what_does_not_fit_is_refused_in_a_sentence(scenes: Path, words: Path, film_csv: Path, tmp_path: Path) -> None:
     sft.data("films", str(film_csv), workspace=scenes)
+    turned = shapes.masks_folder(tmp_path / "turned", 8, 4)
+    (turned / "classes.txt").write_text("\n".join((*reversed(shapes.CLASSES[1:]), shapes.CLASSES[0])))
+    sft.data("turned", str(turned), workspace=scenes)
 
     def finetune(model: str, **options: Any) -> None:
         sft.finetune(model, workspace=scenes, **options)
@@ -182,6 +185,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(scenes: Path, words: Path, f
         (lambda: sft.deploy("masks:1", workspace=scenes), errors.Refused, "endpoints answer texts only"),
         (lambda: sft.deploy("says:1", workspace=words), errors.Refused, "endpoints answer texts only"),
         (lambda: finetune("masks", data="boxes"), errors.DataProblem, "is for object-detection"),
+        (lambda: finetune("masks", data="turned"), errors.DataProblem, "number their classes disc, square, ground"),
         (lambda: finetune("masks", method="head"), errors.ModelProblem, "--method head is not there for semantic-seg"),
         (lambda: finetune("boxes", method="lora"), errors.ModelProblem, "--method lora is not there for object-det"),
         (lambda: finetune("boxes", class_weights="auto"), errors.ModelProblem, "--class-weights is not there"),

@@ -10,7 +10,7 @@ import sft_magics as sft
 from sft_magics.core import errors
 from sft_magics.core.events import Remark
 from sft_magics.core.jobs import JobFolder
-from sft_magics.core.records import Version
+from sft_magics.core.records import RatesTried, Version
 from sft_magics.engine import rehearsal
 from sft_magics.notebook import panels
 
@@ -84,3 +84,9 @@ def test_what_the_checks_of_the_data_found_is_said_again_by_the_run(tmp_path: Pa
     assert isinstance(made, Version)
     said = [e.text for e in JobFolder(tmp_path / "runs" / made.run).history() if isinstance(e, Remark)]
     assert any("15 rows of validation are also in train" in text for text in said)
+
+
+def test_a_loss_that_ended_as_no_number_is_drawn_without_it() -> None:
+    found = RatesTried("m", "t", (1e-5, 1e-3, 1e-1), (0.7, 0.6, math.nan), (0.7, 0.65, math.inf), 1e-3, 1e-4, 0.1, 1e-4,
+                       1e-4)  # fmt: skip
+    assert "<svg" in str(panels.html(found))

@@ -51,8 +51,12 @@ class CausalLM(Task):
         self.longest = int(options.get("max_new_tokens") or _ANSWER)
         self.model: nn.Module = found.model
         self.fresh: tuple[str, ...] = ()
-        if self.method == "lora" or found.adapter is not None:
+        if self.method == "lora":
             self.model = language_models.adapted(found, self.rank, int(options.get("seed", 0)))
+        elif found.adapter is not None:  # from a version with LoRA on: what it learned becomes part of the weights
+            found.model.float()
+            merged: Any = language_models.adapted(found, self.rank, 0).merge_and_unload()
+            self.model = merged.requires_grad_(True)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
 
@@ -140,7 +144,8 @@ class CausalLM(Task):
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Return the mean cross-entropy of the answers' tokens, in fp32; logits are computed for these alone."""
-        return self._surprise(batch)[0].mean()
+        loss = self._surprise(batch)[0]
+        return loss.sum() / max(1, loss.numel())  # a part may have no token of an answer
 
     def scores(self, batch: Batch) -> list[Any]:
         """Return for each row the sum of its tokens' losses, how many there are and how many are the first choice;
@@ -195,6 +200,8 @@ class CausalLM(Task):
     def save(self, folder: Path) -> None:
         """Write config, tokenizer, weights, the adapter and our own `sft.json`: transformers and peft load them."""
         folder.mkdir(parents=True, exist_ok=True)
+        kept = next(p for n, p in self.model.named_parameters() if "lora_" not in n)
+        self.model.config.dtype = kept.dtype
         self.model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
         self.tokenizer.save_pretrained(folder)
         language_models.save(self.model, folder)

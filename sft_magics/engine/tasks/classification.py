@@ -60,6 +60,12 @@ class Classifier(Task):
         share = batch["share"]
         return (share * against(batch["labels"], "none") + (1 - share) * against(batch["others"], "none")).mean()
 
+    def weight(self, batch: Batch) -> float:
+        """Return what a part counts for in the mean: its rows, or the weights of their classes."""
+        if self.weights is None or "others" in batch:
+            return super().weight(batch)
+        return float(self.weights.to(batch["labels"].device)[batch["labels"]].sum())
+
     def scores(self, batch: Batch) -> list[Any]:
         """Return the class probabilities of each row: the softmax of the logits, float32."""
         found: list[Any] = self.logits(batch).softmax(-1).cpu().tolist()

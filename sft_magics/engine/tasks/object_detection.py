@@ -68,7 +68,8 @@ class ObjectDetection(Dense):
         cls, folder: Path, config: dict[str, Any], labels: list[str], options: dict[str, Any]
     ) -> "ObjectDetection":
         cls.check_labels(folder, config, labels)
-        body = None if config["library"] == "torchvision" else pyramids.empty_body(config, detectors.FINEST)
+        whole = config["architecture"] in detectors.names()
+        body = None if whole else pyramids.empty_body(config, detectors.FINEST)
         model = detectors.fcos(body, len(labels), LARGEST) if body else detectors.empty(config, len(labels))
         backbones.fill(model, pyramids.tensors_of(folder), str(folder))
         size = int(config["pretrained_cfg"]["input_size"][-1])

@@ -118,10 +118,19 @@ class SemanticSegmentation(Dense):
         mean = known[known > 0].mean()
         self.weights = torch.tensor([mean / n if n else 0.0 for n in known], dtype=torch.float32)
 
+    def weight(self, batch: Batch) -> float:
+        """Return how many pixels have a class, each with its class's weight."""
+        marks = batch["masks"].long()
+        known = marks[marks != masks.NOTHING]
+        return float(len(known) if self.weights is None else self.weights.to(known.device)[known].sum())
+
     def loss(self, batch: Batch) -> torch.Tensor:
         """Return the mean cross-entropy of the pixels that have a class, in fp32."""
         logits = self.model(self.normalized(batch["pictures"]))
         weights = None if self.weights is None else self.weights.to(logits.device)
+        if bool((batch["masks"] == masks.NOTHING).all()):
+            nothing: torch.Tensor = logits.sum() * 0.0
+            return nothing
         return nn.functional.cross_entropy(
             logits, batch["masks"].long(), weight=weights, ignore_index=masks.NOTHING, label_smoothing=self.smoothing
         )
@@ -134,10 +143,14 @@ class SemanticSegmentation(Dense):
         known = "truths" in batch
         found = []
         for row, (inner, outer) in enumerate(zip(batch["inner"].tolist(), batch["outer"].tolist(), strict=True)):
-            wide, high = measured_size((outer[0], outer[1])) if known else outer
+            wide, high = measured_size((outer[0], outer[1]))
             part = logits[row : row + 1, :, : inner[1], : inner[0]]
             full = nn.functional.interpolate(part, size=(high, wide), mode="bilinear", align_corners=False)[0]
-            found.append(self._compared(full, batch["truths"][row, :high, :wide]) if known else self._answer(full))
+            found.append(
+                self._compared(full, batch["truths"][row, :high, :wide])
+                if known
+                else self._answer(full, (outer[0], outer[1]))
+            )
         return found
 
     def _compared(self, logits: torch.Tensor, truth: torch.Tensor) -> dict[str, Any]:
@@ -150,11 +163,12 @@ class SemanticSegmentation(Dense):
         counts = torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
         return {"loss": float(loss), "counts": counts.cpu().tolist()}
 
-    def _answer(self, logits: torch.Tensor) -> dict[str, Any]:
+    def _answer(self, logits: torch.Tensor, size: tuple[int, int]) -> dict[str, Any]:
         sure, numbers = logits.softmax(0).max(0)
         shares = torch.bincount(numbers.flatten(), minlength=len(self.labels)) / numbers.numel()
         buffer = io.BytesIO()
-        Image.fromarray(numbers.to(torch.uint8).cpu().numpy()).save(buffer, "PNG")
+        mask = Image.fromarray(numbers.to(torch.uint8).cpu().numpy())
+        mask.resize(size, Image.Resampling.NEAREST).save(buffer, "PNG")
         return {
             "mask": base64.b64encode(buffer.getvalue()).decode(),
             "shares": dict(zip(self.labels, shares.cpu().tolist(), strict=True)),

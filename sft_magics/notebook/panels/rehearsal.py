@@ -1,6 +1,7 @@
 """What a run would take, and the loss at rates that rise."""
 
 import math
+from collections.abc import Sequence
 
 from sft_magics.core.records import Choice, RatesTried, RunPlan
 from sft_magics.notebook.panels import badges, charts
@@ -40,6 +41,11 @@ def choice(found: Choice) -> list[Child]:
     return [el("p", code(found.option), " ", shorten(found.price, 300))]
 
 
+def _points(rates: Sequence[float], losses: Sequence[float], first: int) -> list[tuple[float, float]]:
+    pairs = zip(rates, losses, strict=True)
+    return [(math.log10(r) - first, loss) for r, loss in pairs if math.isfinite(loss)]
+
+
 def rates(found: RatesTried) -> list[Child]:
     """Return the parts of a range test: the loss over the rate, drawn by powers of ten."""
     ends = [math.log10(r) for r in found.rates] or [0.0]
@@ -53,8 +59,8 @@ def rates(found: RatesTried) -> list[Child]:
     chart = Chart(
         "Loss while the rate rises",
         [
-            Curve("smoothed", [(at(r), s) for r, s in zip(found.rates, found.smoothed, strict=True)], BLUE,
-                  ghost=[(at(r), s) for r, s in zip(found.rates, found.losses, strict=True)]),
+            Curve("smoothed", _points(found.rates, found.smoothed, first), BLUE,
+                  ghost=_points(found.rates, found.losses, first)),
             Curve("advised", [(at(found.advised), lowest)], VERMILLION, dots=True),
         ],
         last - first, marks=tens, x_name="power of ten",
