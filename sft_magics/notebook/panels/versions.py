@@ -1,6 +1,7 @@
 """Versions: the table of a model's line, and the card of one."""
 
 import json
+import math
 from collections.abc import Sequence
 
 from sft_magics.core.codec import plain
@@ -8,8 +9,8 @@ from sft_magics.core.records import Metric, Version
 from sft_magics.core.tasks import headlines
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.evaluation import classes
-from sft_magics.notebook.panels.formats import count, size, when
-from sft_magics.notebook.panels.marks import measured
+from sft_magics.notebook.panels.formats import count, number, size, when
+from sft_magics.notebook.panels.marks import interval, measured
 from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, section, shorten
 from sft_magics.notebook.panels.tables import table
 
@@ -21,7 +22,7 @@ def rows(versions: Sequence[Version]) -> list[list[Child]]:
     return [
         [
             join(el("strong", v.ref, class_="sft-k"), " ", aliases(v)),
-            *(_quality(v, name) for name in headlines(v.task)[:2]), _data(v),
+            _quality(v, headlines(v.task)[0]), _beside(v, headlines(v.task)[1]), _data(v),
             v.parent or muted("base"), el("span", when(v.created_at), class_="sft-k"),
             join(el("span", size(v.size), class_="sft-k"), " ", _added(v)), _state(v),
             el("span", shorten(v.note, 60), class_="sft-u") if v.note else None,
@@ -34,6 +35,14 @@ def _quality(version: Version, name: str) -> Safe | None:
     """Return one of the numbers that speak for a version, with its name: a table may hold versions of other tasks."""
     found = measured(version.metrics.get(name), wide=False)
     return el("span", muted(f"{name} "), found, class_="sft-k") if found else None
+
+
+def _beside(version: Version, name: str) -> Safe | None:
+    """Return the second of the numbers, without its interval: a table has no room for two."""
+    found = version.metrics.get(name)
+    if found is None or math.isnan(found.value):
+        return None
+    return el("span", muted(f"{name} "), number(found.value), class_="sft-k", title=interval(found))
 
 
 def _added(version: Version) -> Safe:
