@@ -19,7 +19,7 @@ SAMPLES := minilm reviews lite0 digits
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo demo-lab demo-headless test check crash bench bench-registry format clean distclean
+.PHONY: help setup browser demo demo-lab demo-headless test check crash bench bench-engine bench-registry format clean distclean
 
 help:
 	@sed -n '/^# One environment/,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -129,6 +129,10 @@ crash: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
+
+bench-engine: $(STAMP)
+	@$(BIN)/python -m tests.benchmarks engine $(BENCH_ARGS)
+	@$(BIN)/python -m tests.benchmarks tasks
 
 # The peer has an environment of its own: its pins must not change ours.
 bench-registry: $(STAMP)
