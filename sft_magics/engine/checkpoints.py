@@ -171,9 +171,14 @@ def _moving(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Copy the tensors of `folder/model.safetensors` into the model; every name must be one of the model's."""
+    put(model, load_file(folder / "model.safetensors"))
+
+
+def put(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Copy tensors into the model; every name must be one of the model's."""
     own = model.state_dict()
     with torch.no_grad():
-        for name, tensor in load_file(folder / "model.safetensors").items():
+        for name, tensor in tensors.items():
             own[name].copy_(tensor)
 
 

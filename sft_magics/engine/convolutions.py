@@ -95,9 +95,11 @@ def _is_depthwise(module: nn.Conv2d) -> bool:
 
 def _pointwise(self: nn.Conv2d, rows: torch.Tensor) -> torch.Tensor:
     """A 1 x 1 convolution as the matrix product it is, where channels come last in memory."""
+    said: torch.Tensor
     if not rows.is_contiguous(memory_format=torch.channels_last):
-        return self._conv_forward(rows, self.weight, self.bias)
-    said: torch.Tensor = nn.functional.linear(rows.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+        said = self._conv_forward(rows, self.weight, self.bias)
+        return said
+    said = nn.functional.linear(rows.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
     return said.permute(0, 3, 1, 2)
 
 

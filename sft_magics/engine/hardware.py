@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sft_magics.core import errors
-from sft_magics.engine import convolutions
+from sft_magics.engine import attention, convolutions, dropout
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Hardware:
         return replace(self, precision="fp32", why="depthwise convolutions gain nothing from bfloat16 without AMX")
 
     def place(self, model: nn.Module) -> None:
-        """Move a model to the device, its convolutions with channels last and on a CPU by the kernels that are quick.
+        """Move a model to the device: channels last, and on a CPU with the parts that are quicker there.
 
         Where fp32 was asked for it stays as it is, so that the losses are those of a plain loop to the last bit.
         """
@@ -53,7 +53,8 @@ class Hardware:
             return
         model.to(memory_format=torch.channels_last)
         if self.device.type == "cpu":
-            convolutions.quicken(model)
+            for part in (convolutions, dropout, attention):
+                part.quicken(model)
 
     def memory_mb(self) -> float:
         """Return the most memory used so far: the GPU's, else this process's."""

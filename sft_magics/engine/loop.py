@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone, Event, Progress, Remark, RunPlanned, Sink, StepDone
-from sft_magics.engine import checkpoints, doctor, optimizers, scoring
+from sft_magics.engine import checkpoints, doctor, optimizers, scoring, vocabulary
 from sft_magics.engine.averaging import Average
 from sft_magics.engine.batching import epoch_batches, padding_waste
 from sft_magics.engine.checkpoints import Progressed
@@ -53,6 +53,7 @@ class Loop:
         self.task = plan.task
         plan.hardware.place(self.task.model)
         self.optimizer = optimizers.build(self.task.model, plan.options)
+        vocabulary.follow(self.task.model, self.optimizer)
         ema = float(plan.options.get("ema") or 0.0)
         self.average = Average(self.task.model, ema) if ema else None
         self.loader = Loader(self._batch_of, int(plan.options.get("workers", 0)), plan.steps)

@@ -162,6 +162,8 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[
     encoded = [task.encode(list(part["text"]), list(part[task.column])) for part in (learned, validation)]
     if options.get("class_weights", "none") == "auto":
         task.balance(encoded[0])
+    if chosen.bf16 or chosen.free:
+        task.economize(encoded[0], options)
     if options.get("method", "full") == "head":
         sink(Progress("computing the features", 0))
         chosen.place(task.model)

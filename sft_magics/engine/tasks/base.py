@@ -61,6 +61,9 @@ class Task(abc.ABC):
     def suit(self, *, bf16: bool) -> None:  # noqa: B027 - most tasks have nothing to change
         """Learn whether forward and backward will run in bfloat16, before the model is placed."""
 
+    def economize(self, rows: "Encoded", options: dict[str, Any]) -> None:  # noqa: B027 - most tasks have nothing to spare
+        """Leave out of the model what learning from these training rows does not need, to the same end."""
+
     def freeze(self, rows: "Encoded", reading: torch.autocast, device: torch.device) -> "Encoded":
         """Return rows whose features are computed once, and let only the head learn: for tasks with the method head."""
         raise NotImplementedError

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from sft_magics.engine import checkpoints, pretrained
+from sft_magics.engine import checkpoints, pretrained, vocabulary
 from sft_magics.engine.tasks import classification
 from sft_magics.engine.tasks.base import Batch, Encoded, register
 from sft_magics.engine.tasks.classification import Classifier, Labeled
@@ -64,6 +65,12 @@ class TextClassification(Classifier):
         lengths = [len(row) for row in ids]
         return Texts(lengths, known, ids, sum(n >= self.limit for n in lengths))
 
+    def economize(self, rows: Encoded, options: dict[str, Any]) -> None:
+        """Learn only the word embeddings that the training texts use, where AdamW is to learn all weights."""
+        assert isinstance(rows, Texts)
+        if options.get("optimizer", "adamw") == "adamw" and options.get("method", "full") == "full":
+            vocabulary.reduce(self.model, rows.ids)
+
     def collate(self, rows: Encoded, indices: Sequence[int], epoch: int | None = None) -> Batch:  # noqa: ARG002
         """Pad the rows of one batch to their longest, rounded up."""
         assert isinstance(rows, Texts)
@@ -91,9 +98,14 @@ class TextClassification(Classifier):
         self.loaded.model.config.architectures = [type(self.loaded.model).__name__]
         self.loaded.model.config.save_pretrained(folder)
         self.loaded.tokenizer.save_pretrained(folder)
-        checkpoints.save_tensors(checkpoints.weights_of(self.model), folder / "model.safetensors")
+        tensors = vocabulary.whole_of(self.model, checkpoints.weights_of(self.model))
+        checkpoints.save_tensors(tensors, folder / "model.safetensors")
         card = {"task": self.name, "labels": self.labels, "preprocessing": self.preprocessing()}
         (folder / "sft.json").write_text(json.dumps(card, indent=1))
+
+    def restore(self, folder: Path) -> None:
+        """Put the weights of a folder that `save` wrote back into the model."""
+        checkpoints.put(self.model, vocabulary.take(self.model, load_file(folder / "model.safetensors")))
 
     def preprocessing(self) -> dict[str, Any]:
         """Return the tokenizer's class and the length limit."""
