@@ -102,7 +102,8 @@ def find(ws: Workspace, registry: "Registry", origin: str) -> Source:
     if whole is not None and wanted in ("", "best", str(best)):
         return _source(job, best, whole)
     if wanted == "best" or not has:
-        raise errors.Refused(f"{run} has no {wanted or 'checkpoint'} yet.", f"%sft_watch {run} shows how far it is.")
+        lacks = "evaluation" if wanted == "best" else "checkpoint"
+        raise errors.Refused(f"{run} has no {lacks} yet to begin with.", f"%sft_watch {run} shows how far it is.")
     step = max(has) if wanted in ("", "newest") else int(wanted)
     if step not in has:
         there = ", ".join(map(str, sorted({*has, *([best] if whole else [])})))
@@ -143,9 +144,19 @@ def _link(source: Path, target: Path, names: tuple[str, ...] | None) -> None:
         for folder, _, files, at in os.fwalk(".", dir_fd=handle):
             (target / folder).mkdir(exist_ok=True)
             for name in (f for f in files if names is None or f in names):
-                os.link(name, target / folder / name, src_dir_fd=at, follow_symlinks=False)
+                _link_file(name, at, target / folder / name)
     finally:
         os.close(handle)
+
+
+def _link_file(name: str, folder: int, target: Path) -> None:
+    try:
+        os.link(name, target, src_dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without links
+        with open(os.open(name, os.O_RDONLY, dir_fd=folder), "rb") as source, target.open("wb") as file:  # noqa: PTH123 - a descriptor
+            shutil.copyfileobj(source, file)
 
 
 def _verify(checkpoint: Path, file: Path) -> None:

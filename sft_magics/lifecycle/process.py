@@ -156,6 +156,8 @@ def _settle(job: JobFolder, mouth: Mouth, ended: Ended) -> None:
 
 def _sentence(job: JobFolder, error: BaseException) -> Ended:
     resume = f"%sft_finetune --resume {job.id} goes on from its newest checkpoint."
+    if isinstance(error, errors.WorkspaceProblem) and job.id.startswith("run-"):
+        return Ended("failed", error.what, f"{error.next_step} {resume}", type(error).__name__)
     if isinstance(error, errors.SftError):
         return Ended("failed", error.what, error.next_step, type(error).__name__)
     if isinstance(error, OSError):
@@ -222,10 +224,10 @@ def _ended_early(job: JobFolder, mouth: Mouth, when: str) -> Ended:
 
 def _say_what_came_too_late(job: JobFolder, mouth: Mouth) -> None:
     newest = max((edit.number for edit in job.taken()), default=-1)
-    late = [edit for edit in mouth.told().edits if edit.number > newest]
-    for edit in late:
+    for edit in (e for e in mouth.told().edits if e.number > newest and e.changes):
         what = ", ".join(f"{name} {value:g}" for name, value in edit.changes.items())
-        mouth(Remark("warning", f"The edit of {what} came when training had ended: it changed nothing."))
+        with contextlib.suppress(OSError):
+            mouth(Remark("warning", f"The edit of {what} came when training had ended: it changed nothing."))
 
 
 @contextlib.contextmanager
