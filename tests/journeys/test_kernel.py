@@ -220,7 +220,7 @@ def test_a_run_is_edited_paused_and_resumed_from_cells(kernel: Kernel, finished:
     assert "goes on with the options it has" in again.lines[0]
     kernel.run("%sft_stop {run.id}")
     shown = kernel.run("%sft_watch {run.id}")
-    assert "lr 5e-5 → 1e-5, epochs 40 → 41" in shown.plain
+    assert "epochs 40 → 41, lr 5e-5 → 1e-5" in shown.plain
     assert "Edited from step" in shown.html
 
 
