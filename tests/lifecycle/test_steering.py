@@ -44,7 +44,7 @@ def seen(ws: Workspace, run: str) -> Run:
     return runs.describe(runs.find(ws, run))
 
 
-def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+def until(condition: Callable[[], bool], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
