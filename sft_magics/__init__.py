@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sft_magics.lifecycle.reproduce import reproduce
     from sft_magics.lifecycle.retire import retire
     from sft_magics.lifecycle.runs import keep, runs, stop, watch
+    from sft_magics.lifecycle.steering import edit, pause, resume
     from sft_magics.lifecycle.train import finetune
     from sft_magics.lifecycle.upkeep import registry_
     from sft_magics.lifecycle.versions import alias, history, models, versions
@@ -43,6 +44,7 @@ __all__ = [
     "deploy",
     "diff",
     "doctor",
+    "edit",
     "endpoints",
     "errors_",
     "evaluate",
@@ -58,11 +60,13 @@ __all__ = [
     "models",
     "monitor",
     "note",
+    "pause",
     "plan",
     "predict",
     "promote",
     "registry_",
     "reproduce",
+    "resume",
     "retire",
     "retrain",
     "rollback",

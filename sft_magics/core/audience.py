@@ -41,10 +41,12 @@ class Audience(Protocol):
 
 @dataclass(frozen=True)
 class Companion:
-    """What a face may do with a job that goes on by itself: stop it, and say that it is lost."""
+    """What a face may do with a job that goes on by itself: stop, pause and resume it, and say that it is lost."""
 
     stop: Callable[[], None]
     lost: Callable[[JobView], None]
+    pause: Callable[[], None] | None = None
+    resume: Callable[[], None] | None = None
 
 
 class Nobody:

@@ -98,6 +98,20 @@ class CheckpointSaved(Event):
 
 
 @dataclass(frozen=True)
+class Edited(Event):
+    """From `step` on the run goes by other options: `changes` maps each to what it was and is; `who` told it so.
+
+    `steps` and `epochs` are the plan's from now on.
+    """
+
+    step: int
+    changes: dict[str, Any]
+    steps: int
+    epochs: float
+    who: str = ""
+
+
+@dataclass(frozen=True)
 class Remark(Event):
     """A sentence for the user; `level` is "info", "warning" or "problem"."""
 
@@ -128,7 +142,7 @@ class Committed(Event):
 
 @dataclass(frozen=True)
 class Ended(Event):
-    """The last line: `state` is done, interrupted or failed; `why` and `next_step` are for the user."""
+    """The last line: `state` is done, paused, interrupted or failed; `why` and `next_step` are for the user."""
 
     state: str
     why: str = ""
@@ -137,7 +151,7 @@ class Ended(Event):
 
 
 KINDS: dict[str, type[Event]] = {c.__name__: c for c in Event.__subclasses__()}
-_DURABLE = (CheckpointSaved, EpochDone, Committed, Ended, Started)
+_DURABLE = (CheckpointSaved, Edited, EpochDone, Committed, Ended, Started)
 
 
 class Sink(Protocol):

@@ -4,7 +4,7 @@ spec.json      the order, JSON
 events.jsonl   what it says (see `events`)
 alive.lock     held by the process for its whole life: the OS frees it however the process dies
 pid            its process id, written by whoever launched it
-control.json   what it was told: {"do": "stop"}
+orders.jsonl   what it was told (see `orders`); edits.json has those edits of a run that it has taken up
 output.log     its stdout and stderr
 result.json    what it returns, where it returns something
 """
@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_magics.core import codec, errors
+from sft_magics.core import codec, errors, orders
 from sft_magics.core.events import Event, EventReader
+from sft_magics.core.orders import Orders, Taken
 from sft_magics.core.workspace import is_locked, try_lock, write_durably
 
 
@@ -83,17 +84,33 @@ class JobFolder:
         """Say whether a process lives for this job."""
         return is_locked(self.path / "alive.lock")
 
-    def tell(self, order: dict[str, Any]) -> None:
-        """Leave an order for the process, such as {"do": "stop"}."""
-        write_durably(self.path / "control.json", codec.dumps(order).encode())
+    @property
+    def orders(self) -> Orders:
+        """What it was told."""
+        return Orders(self.path / "orders.jsonl")
 
-    def told(self) -> dict[str, Any]:
-        """Return the order that was left, or an empty one."""
-        return self._json("control.json") or {}
+    def tell(self, order: dict[str, Any]) -> None:
+        """Leave an order for the process, such as {"do": "stop"}; raises WorkspaceProblem where it cannot be kept."""
+        try:
+            self.orders.tell(order)
+        except OSError as error:
+            raise errors.from_os_error(error, f"telling {self.id}") from error
+
+    def told(self) -> str:
+        """Return what it was told to do and has not done yet: "stop", "pause", "keep", or an empty string."""
+        return self.orders.told().do
 
     def forget_orders(self) -> None:
-        """Drop an order that was carried out."""
-        (self.path / "control.json").unlink(missing_ok=True)
+        """Say that what was told is carried out; edits stay."""
+        if self.told():
+            self.tell({"do": "forget"})
+
+    def taken(self) -> list[Taken]:
+        """Return the edits that it has taken up; none where the file cannot be read, which its process then says."""
+        try:
+            return orders.taken(self.path / "edits.json")
+        except (ValueError, TypeError):
+            return []
 
     def pid(self) -> int | None:
         """Return the process id of the newest launch, if there was one."""
@@ -101,6 +118,15 @@ class JobFolder:
             return int((self.path / "pid").read_text())
         except (OSError, ValueError):
             return None
+
+    def terminate(self) -> bool:
+        """Send the process SIGTERM, which asks it to stop; False if there is none but this one."""
+        pid = self.pid()
+        if not pid or pid == os.getpid() or not self.alive():
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        return True
 
     def kill(self) -> None:
         """End the process at once (its whole group), if it lives."""

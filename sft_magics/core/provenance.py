@@ -1,7 +1,10 @@
-"""Which notebook cells led to the call that runs now; a face sets it, a run's order records it."""
+"""Who works here, and which cells led to the call that runs now; a face sets those, a run's order records them."""
 
 import contextlib
 import contextvars
+import functools
+import os
+import pwd
 from collections.abc import Iterator, Sequence
 
 _cells: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("cells", default=())
@@ -17,6 +20,15 @@ def led_by(cells: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         _cells.reset(token)
+
+
+@functools.cache
+def user() -> str:
+    """Return who works here, as the system knows them."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run under a number without a name
+        return f"uid {os.getuid()}"
 
 
 def cells() -> tuple[str, ...]:

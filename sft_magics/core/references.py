@@ -1,6 +1,7 @@
-"""One grammar for naming things: `pets`, `pets:3`, `pets@live`, `run-7f3a`.
+"""One grammar for naming things: `pets`, `pets:3`, `pets@live`, `run-7f3a`; and the weights of a run.
 
-    reference = run-id | name [":" number | "@" alias]
+    reference  = run-id | name [":" number | "@" alias]
+    checkpoint = run-id ["/" (step | "best" | "newest")]
 
 A name begins with a letter or digit and holds letters, digits, `_`, `-` and `.`, 100 characters at most. `run-` is kept
 for runs. What kind of thing a bare name means is decided by the parameter it is given to.
@@ -13,6 +14,7 @@ from sft_magics.core import errors
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _NUMBER = re.compile(r"0*[1-9][0-9]{0,8}")
+_STEP = re.compile(r"[0-9]{1,12}")
 _RUN = re.compile(r"run-[0-9a-f]{4,}")
 RESERVED = ("run-", "job-")
 
@@ -56,6 +58,18 @@ def parse(text: str) -> Reference:
             )
         return Reference(check_name(name, "model"), number=int(number))
     return Reference(check_name(text, "model"))
+
+
+def checkpoint(text: str) -> tuple[str, str]:
+    """Return the run and which of its weights are meant: a step's number, "best", "newest", or ""; UsageProblem."""
+    run, stroke, which = str(text).strip().partition("/")
+    run = parse(run).run or ""
+    if not run or (stroke and which not in ("best", "newest") and not _STEP.fullmatch(which)):
+        raise errors.UsageProblem(
+            f"'{_short(text)}' names no weights of a run: after the stroke comes a step, best or newest.",
+            f"write {run or 'run-7f3a'}, or {run or 'run-7f3a'}/120.",
+        )
+    return run, str(int(which)) if which.isdigit() else which
 
 
 def check_name(name: str, kind: str) -> str:

@@ -5,12 +5,22 @@ A view is rebuilt from the events file alone, so the same picture comes up in an
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from sft_magics.core import events as ev
 from sft_magics.core.tasks import HEADLINES
 
 ACTIVE = ("waiting", "queued", "running")
 Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place on the curve from which a run goes by other options: `changes` maps each to what it was and is."""
+
+    step: int
+    changes: dict[str, Any]
+    who: str = ""
 
 
 @dataclass
@@ -127,6 +137,7 @@ class LossView(JobView):
     best_steps: list[int] = field(default_factory=list)
     checkpoint_step: int | None = None
     resumed_at: list[int] = field(default_factory=list)
+    edits: list[Mark] = field(default_factory=list)
     version: str | None = None
 
     def _on_runplanned(self, event: ev.RunPlanned) -> None:
@@ -141,6 +152,7 @@ class LossView(JobView):
         for curve in (self.train, self.validation, *self.metrics.values()):
             curve[:] = [p for p in curve if p[0] <= event.resumed_at]
         self.best_steps = [s for s in self.best_steps if s <= event.resumed_at]
+        self.edits = [e for e in self.edits if e.step < event.resumed_at]
         self.best_step = self.best_steps[-1] if self.best_steps else None
 
     def _on_stepdone(self, event: ev.StepDone) -> None:
@@ -158,6 +170,10 @@ class LossView(JobView):
         if event.best:
             self.best_step = event.step
             self.best_steps.append(event.step)
+
+    def _on_edited(self, event: ev.Edited) -> None:
+        self.edits.append(Mark(event.step, event.changes, event.who))
+        self.steps, self.epochs = event.steps, event.epochs
 
     def _on_checkpointsaved(self, event: ev.CheckpointSaved) -> None:
         self.checkpoint_step = event.step

@@ -67,7 +67,7 @@ def save(
     staged.mkdir()
     try:
         names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-        save_tensors(_moving(model), staged / "model.safetensors")
+        save_tensors(moving(model), staged / "model.safetensors")
         save_tensors(optimizers.memory_of(optimizer, names), staged / "optimizer.safetensors")
         save_tensors(_random_states(), staged / "random.safetensors")
         if average is not None:
@@ -163,7 +163,7 @@ def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
-def _moving(model: nn.Module) -> dict[str, torch.Tensor]:
+def moving(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return the tensors that training changes: all but the frozen weights, which come from where the run starts."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     return {name: tensor for name, tensor in weights_of(model).items() if name not in frozen}

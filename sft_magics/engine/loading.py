@@ -14,12 +14,15 @@ Make = Callable[[int], Batch]
 
 
 class Loader:
-    """Gives the batch of each step; `make(step)` builds it, in up to `threads` threads, `2 * threads` steps ahead."""
+    """Gives the batch of each step; `make(step)` builds it, in up to `threads` threads, `2 * threads` steps ahead.
+
+    `steps` is how many there will be; it may change.
+    """
 
     def __init__(self, make: Make, threads: int, steps: int) -> None:
         self._make = make
         self._threads = threads
-        self._steps = steps
+        self.steps = steps
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="loader") if threads else None
         self._ahead: dict[int, Future[Batch]] = {}
         self.waited = 0.0  # seconds that steps have waited for their batches
@@ -38,7 +41,7 @@ class Loader:
         found = self._ahead.pop(step, None)
         if found is None:  # the first one, or a run that went back
             self.forget()
-        for later in range(step + 1, min(step + 1 + 2 * self._threads, self._steps)):
+        for later in range(step + 1, min(step + 1 + 2 * self._threads, self.steps)):
             if later not in self._ahead:
                 self._ahead[later] = self._pool.submit(self._make, later)
         return found.result() if found is not None else self._make(step)

@@ -12,11 +12,14 @@ from safetensors.torch import load_file
 
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone, Event, Progress, Remark, RunPlanned, Sink, StepDone
+from sft_magics.core.orders import Listen, nothing
 from sft_magics.engine import checkpoints, doctor, optimizers, scoring, vocabulary
 from sft_magics.engine.averaging import Average
 from sft_magics.engine.batching import epoch_batches, padding_waste
 from sft_magics.engine.checkpoints import Progressed
+from sft_magics.engine.edits import Course, Edits, steps_of
 from sft_magics.engine.hardware import Hardware
+from sft_magics.engine.keeping import Keeper
 from sft_magics.engine.loading import Loader
 from sft_magics.engine.tasks import Batch, Encoded, Measured, Task
 
@@ -27,7 +30,7 @@ _SMOOTHING = 0.9
 
 @dataclass
 class Plan:
-    """What to do: encoded rows, options, and the folder to do it in."""
+    """What to do: encoded rows, options, the folder to do it in, and what is told meanwhile; edits change it."""
 
     task: Task
     train: Encoded
@@ -36,12 +39,13 @@ class Plan:
     folder: Path
     hardware: Hardware
     sink: Sink
+    listen: Listen = nothing
     batches: int = field(init=False)
     steps: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.batches = math.ceil(len(self.train.lengths) / self.options["batch"])
-        self.steps = max(1, math.ceil(self.options["epochs"] * self.batches - 1e-9))
+        self.steps = steps_of(self.options["epochs"], self.batches)
 
 
 class Loop:
@@ -56,6 +60,9 @@ class Loop:
         vocabulary.follow(self.task.model, self.optimizer)
         ema = float(plan.options.get("ema") or 0.0)
         self.average = Average(self.task.model, ema) if ema else None
+        self.keeper = Keeper(plan.folder, self.task, self._say)
+        planned = Course.planned(plan.options, plan.batches, plan.steps)
+        self.edits = Edits(plan.folder, planned, self.keeper, self._say)
         self.loader = Loader(self._batch_of, int(plan.options.get("workers", 0)), plan.steps)
         self.stopping = False
         self.best_measured: Measured | None = None  # of the weights in `best`, if this process measured them
@@ -72,12 +79,12 @@ class Loop:
     @property
     def checkpoints(self) -> Path:
         """Where this run's checkpoints lie."""
-        return self.plan.folder / "checkpoints"
+        return self.keeper.checkpoints
 
     @property
     def best(self) -> Path:
         """Where the best weights so far lie."""
-        return self.plan.folder / "best"
+        return self.keeper.best
 
     def run(self) -> bool:
         """Train to the end of the plan; False when it was stopped before."""
@@ -91,7 +98,7 @@ class Loop:
         self._announce()
         self.task.model.train()
         self._told_at = self._saved_at = self._epoch_at = time.monotonic()
-        while self.state.step < self.plan.steps and not self._no_better():
+        while self._goes_on():
             if self.stopping:
                 self._checkpoint("stop")
                 return False
@@ -101,7 +108,25 @@ class Loop:
                 self._checkpoint("epoch")
             elif not self._bad and time.monotonic() - self._saved_at >= self.plan.options["checkpoint_seconds"]:
                 self._checkpoint("time")
+        self.keeper.settle()
         return True
+
+    def _goes_on(self) -> bool:
+        """Take up what was told, and say whether there are more steps to do."""
+        told = self.plan.listen()
+        self.stopping = self.stopping or told.ending
+        self.edits.take_up(self.state.step, told.edits)
+        self._steer()
+        return self.state.step < self.plan.steps and not self._no_better()
+
+    def _steer(self) -> None:
+        course = self.edits.course
+        self.plan.options, self.plan.steps, self.loader.steps = course.options, course.steps, course.steps
+
+    def rewind(self) -> None:
+        """Go by the options that were in force before the step that comes next."""
+        self.edits.rewind(self.state.step)
+        self._steer()
 
     def rehearse(self, step: int) -> float:
         """Take one step at the rate that is set, say nothing of it, and return its loss."""
@@ -158,6 +183,7 @@ class Loop:
                 self.state = checkpoints.restore(found, self.task.model, self.optimizer, self.plan.hardware.device)
                 if self.average is not None:
                     self.average.take(load_file(found / checkpoints.AVERAGE))
+                self.rewind()
                 self._say(Remark("info", f"{how} from the checkpoint of step {self.state.step}."))
                 return True
             self._say(Remark("warning", f"The checkpoint {found.name} is damaged; it was passed over and removed."))
@@ -201,9 +227,7 @@ class Loop:
 
     def _one_step(self) -> None:
         options = self.plan.options
-        schedule = options.get("schedule", "linear")
-        lr = optimizers.rate(self.state.step, self.plan.steps, options["lr"], options["warmup"], schedule)
-        lr *= self.state.rate_scale
+        lr = self.edits.course.rate(self.state.step) * self.state.rate_scale
         optimizers.set_rate(self.optimizer, lr)
         batch = self.loader.take(self.state.step)
         rows = self._rows_of(self.state.step)
@@ -329,7 +353,7 @@ class Loop:
         if better:
             state.best_step, state.best_quality, state.best_loss = state.step, found.quality, found.loss
             self.best_measured = found
-            self.save_best()
+            self.keeper.keep_best()
         learned = state.summed_loss / state.summed_steps if state.summed_steps else math.nan
         state.summed_loss, state.summed_steps = 0.0, 0
         epoch = state.step / self.plan.batches
@@ -352,6 +376,11 @@ class Loop:
     def _checkpoint(self, why: str) -> None:
         self._tell(self._rate_now())
         average = None if self.average is None else self.average.state()
-        path = checkpoints.save(self.checkpoints, self.task.model, self.optimizer, self.state, average)
-        self._say(CheckpointSaved(self.state.step, str(path.relative_to(self.plan.folder)), why))
+
+        def save() -> Path:
+            return checkpoints.save(self.checkpoints, self.task.model, self.optimizer, self.state, average)
+
+        path = self.keeper.checkpoint(save, self.state.step, last=why == "stop")
+        if path is not None:
+            self._say(CheckpointSaved(self.state.step, str(path.relative_to(self.plan.folder)), why))
         self._told_at = self._saved_at = time.monotonic()

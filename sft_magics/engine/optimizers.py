@@ -51,9 +51,18 @@ def rate(step: int, steps: int, peak: float, warmup: float, schedule: str = "lin
     30 % of the steps from a 25th of the peak, and falls to a 10,000th of that (Smith and Topin 2019); `warmup` is not
     asked then.
     """
+    return along(step, steps, peak, rise(steps, warmup, schedule), schedule)
+
+
+def rise(steps: int, warmup: float, schedule: str) -> float:
+    """Return over how many of the steps the rate rises."""
+    return _RISING * steps - 1.0 if schedule == "one-cycle" else int(warmup * steps + 0.5)
+
+
+def along(step: int, steps: int, peak: float, rising: float, schedule: str) -> float:
+    """Return the rate of step `step` of `steps` that rises over the first `rising` (0: it begins at its peak)."""
     if schedule == "one-cycle":
-        return _one_cycle(step, steps, peak)
-    rising = int(warmup * steps + 0.5)
+        return _one_cycle(step, steps, peak, rising)
     if step < rising:
         return peak * (step + 1) / rising
     left = max(0.0, (steps - step) / max(1, steps - rising))
@@ -62,10 +71,9 @@ def rate(step: int, steps: int, peak: float, warmup: float, schedule: str = "lin
     return peak * (left if schedule == "linear" else 0.5 * (1.0 - math.cos(math.pi * left)))
 
 
-def _one_cycle(step: int, steps: int, peak: float) -> float:
-    top = _RISING * steps - 1.0
+def _one_cycle(step: int, steps: int, peak: float, top: float) -> float:
     low, lowest = peak / 25, peak / 25e4
-    if step <= top:
+    if step <= top and top > 0:
         return _between(low, peak, step / top)
     return _between(peak, lowest, (step - top) / max(1.0, steps - 1 - top))
 

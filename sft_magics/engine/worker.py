@@ -18,6 +18,7 @@ import transformers
 from sft_magics.core import errors
 from sft_magics.core.codec import plain
 from sft_magics.core.events import Progress, Remark, Sink
+from sft_magics.core.orders import Listen, nothing
 from sft_magics.core.records import Metric
 from sft_magics.datasets import read_rows
 from sft_magics.engine import checkpoints, hardware, pretrained, tasks
@@ -49,24 +50,36 @@ class Trained:
     validation_scores: list[Any]
     metrics: dict[str, Metric]  # of the validation rows, in full
     environment: dict[str, Any]
+    edits: list[dict[str, Any]]  # what was changed as it trained, each with its step
     preprocessing: dict[str, Any]
     fresh: tuple[str, ...]
 
 
-def train(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
+def train(spec: dict[str, Any], sink: Sink, folder: Path, listen: Listen = nothing) -> Trained:
     """Fine-tune as `spec` says, in `folder`; goes on from the newest whole checkpoint there.
 
     `spec` has task, start, labels, data (a Parquet file with id, text, label, split) and options (see
-    `lifecycle.train.Recipe`). Raises ModelProblem, DataProblem, RunProblem.
+    `lifecycle.train.Recipe`). `listen` is asked before every step what was told; options may hold `edits`, to be made
+    again at their steps. Raises ModelProblem, DataProblem, RunProblem.
     """
     with out_of_memory(spec):
         if not spec.get("resume", True):
             for old in ("checkpoints", "best"):
                 shutil.rmtree(folder / old, ignore_errors=True)
-        loop, ids = prepare(spec, sink, folder)
+            (folder / "edits.json").unlink(missing_ok=True)
+        loop, ids = prepare(spec, sink, folder, listen)
         if not loop.run():
             return _trained(loop, ids, [], loop.state.step, stopped=True)
         return _trained(loop, ids, _best_scores(loop), loop.state.best_step, stopped=False)
+
+
+def assemble(spec: dict[str, Any], sink: Sink, folder: Path, weights: str, target: str) -> None:
+    """Make a whole model, in `folder / target`, of the weights that a checkpoint of the run `spec` kept."""
+    with out_of_memory(spec):
+        loop, _ = prepare(spec, lambda event: "" if isinstance(event, Remark) else sink(event), folder)
+        checkpoints.load_weights(loop.task.model, folder / weights)
+        checkpoints.replace(folder / target, loop.task.save)
+        shutil.rmtree(folder / weights, ignore_errors=True)
 
 
 def best_of(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
@@ -77,6 +90,7 @@ def best_of(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
         whole = next((path for path, good in checkpoints.newest(loop.checkpoints) if good), None)
         if whole is not None:
             loop.state = checkpoints.restore(whole, loop.task.model, None, loop.plan.hardware.device)
+            loop.rewind()
         if not (loop.best / "sft.json").is_file():
             if whole is None:
                 raise errors.RunProblem(
@@ -139,7 +153,7 @@ def inspect(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
     }
 
 
-def prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[str]]:
+def prepare(spec: dict[str, Any], sink: Sink, folder: Path, listen: Listen = nothing) -> tuple[Loop, list[str]]:
     """Load and encode everything; return the loop and the ids of the validation rows."""
     options = spec["options"]
     chosen = hardware.choose(options["device"], options["precision"], options["threads"])
@@ -174,7 +188,7 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[
         sink(Remark("info", f"BatchNorm counts over {parts}: the gradients differ a little from the whole's."))
     for remark in task.remarks(encoded[0]):
         sink(Remark("info", remark))
-    return Loop(Plan(task, encoded[0], encoded[1], options, folder, chosen, sink)), ids
+    return Loop(Plan(task, encoded[0], encoded[1], options, folder, chosen, sink, listen)), ids
 
 
 def _best_scores(loop: Loop) -> list[Any]:
@@ -194,6 +208,7 @@ def _trained(loop: Loop, ids: list[str], scores: list[Any], step: int | None, *,
         validation_scores=scores if ids else [],
         metrics=loop.task.report(loop.plan.validation, scores).metrics if ids and scores else {},
         environment=environment(loop.plan.hardware),
+        edits=loop.edits.written(),
         preprocessing=loop.task.preprocessing(),
         fresh=loop.task.fresh,
     )

@@ -66,11 +66,11 @@ def _dataset(registry: "Registry", name: str) -> Dataset | None:
 def _lineage(registry: "Registry", version: Version, endpoints: tuple[Endpoint, ...]) -> tuple[str, ...]:
     """Return data -> parents -> run -> version -> endpoints, as text."""
     parents: list[str] = []
-    parent = version.parent
+    parent = version.ancestor
     while parent is not None and parent not in parents:
         parents.insert(0, parent)
         try:
-            parent = registry.version(parent).parent
+            parent = registry.version(parent).ancestor
         except errors.NotFound:
             parent = None
     origin = version.environment.get("imported") or {}
@@ -78,7 +78,8 @@ def _lineage(registry: "Registry", version: Version, endpoints: tuple[Endpoint, 
     base = registry.model(version.model).base
     data = f"data {version.data} ({version.data_fingerprint[:7]})"
     served = [f"endpoint {e.name}" for e in endpoints]
-    return (f"base {base}", data, *parents, version.run, *elsewhere, version.ref, *served)
+    cloned = [version.parent] if version.parent and version.parent != version.ancestor else []
+    return (f"base {base}", data, *parents, *cloned, version.run, *elsewhere, version.ref, *served)
 
 
 def _written(card: ModelCard, path: Path) -> ModelCard:

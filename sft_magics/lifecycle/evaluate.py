@@ -178,8 +178,8 @@ def learned_from(registry: "Registry", version: Version) -> set[str]:
     queue = [version.ref]
     while queue:
         found = registry.version(queue.pop())
-        queue += [found.parent] if found.parent else []
-        data = [found.data]
+        queue += [found.ancestor] if found.ancestor else []
+        data = [found.data, *(found.environment.get("cloned") or {}).get("data", ())]
         while data:
             name = data.pop()
             if name not in names:

@@ -163,11 +163,11 @@ def _card_of(ws: Workspace, registry: "Registry", version: Version) -> bytes:
 def _about(registry: "Registry", version: Version, card_made: bool) -> dict[str, Any]:
     """Return all that is known of a version, and which files are no part of it, with a hash over it."""
     parents: list[dict[str, Any]] = []
-    parent = version.parent
+    parent = version.ancestor
     while parent is not None:
         found = registry.version(parent)
         parents.append({"ref": found.ref, "artifact": found.artifact, "data_fingerprint": found.data_fingerprint})
-        parent = found.parent
+        parent = found.ancestor
     about = {
         "format": _FORMAT,
         "version": codec.plain(version),
@@ -245,9 +245,13 @@ def _draft(registry: "Registry", model: str, version: Version, about: dict[str, 
     }  # fmt: skip
     here = {v.artifact: v.ref for v in registry.versions(model)}
     parent = next((here[p["artifact"]] for p in about["parents"][:1] if p["artifact"] in here), None)
+    environment = {**version.environment, "imported": origin}
+    if version.parent != version.ancestor:  # it began with the weights of a run, whose own parent is not known here
+        parent = version.parent
+        environment["cloned"] = {**environment["cloned"], "parent": None, "data": []}
     return replace(
         version, model=model, number=0, aliases=(), parent=parent, status="ready", successor=None, added=added,
-        environment={**version.environment, "imported": origin},
+        environment=environment,
     )  # fmt: skip
 
 

@@ -23,7 +23,9 @@ def board(*, workspace: WorkspaceOption = None) -> Board:
 
     ws = places.find(workspace)
     registry = Registry(ws)
-    active = tuple(r for r in (runs.describe(j) for j in runs.all_jobs(ws)) if r.state in ("running", "queued"))
+    active = tuple(
+        r for r in (runs.describe(j) for j in runs.all_jobs(ws)) if r.state in ("running", "queued", "paused")
+    )
     datasets, models, versions = tuple(registry.datasets()), tuple(registry.models()), tuple(registry.versions())
     endpoints = tuple(serve.running(ws))
     return Board(
@@ -50,7 +52,8 @@ def _next_step(
     if endpoints:
         return f"%sft_monitor {endpoints[0].name}"
     if active:
-        return f"%sft_watch {active[0].id}"
+        first = next((r for r in active if r.state != "paused"), active[0])
+        return f"%sft_{'resume' if first.state == 'paused' else 'watch'} {first.id}"
     if not datasets:
         return "%sft_data reviews sample:reviews"
     if not models:

@@ -5,13 +5,16 @@ notebook and no terminal, and it never prints: its stdout is a log file.
 """
 
 import contextlib
+import errno
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +23,7 @@ from sft_magics.core import errors
 from sft_magics.core.audience import catch_up
 from sft_magics.core.codec import plain
 from sft_magics.core.events import (
+    Edited,
     Ended,
     Event,
     EventReader,
@@ -32,19 +36,28 @@ from sft_magics.core.events import (
     StepDone,
 )
 from sft_magics.core.jobs import JobFolder
+from sft_magics.core.orders import Told
 from sft_magics.core.workspace import Workspace, try_lock, write_durably
-from sft_magics.lifecycle import committing, runs, work
+from sft_magics.lifecycle import cloning, committing, runs, work
 
 _HEARTBEAT_SECONDS = 5.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_MOST_WAITING = 20_000  # events; a day of a full disk would not fit into the memory
+_TRIES = 3
 _NICE = 5  # a kernel on the same two cores still answers at once
 
 
 class Mouth:
-    """The sink that the engine talks into: appends the event, and answers "stop" when that was asked for."""
+    """The sink that the engine talks into: appends the event, and answers "stop" when that was asked for.
+
+    What a full disk does not take waits in memory and is written, in its order, as soon as there is room.
+    """
 
     def __init__(self, job: JobFolder, listen: Callable[[], None] | None = None) -> None:
-        self._job = job
+        self._orders = job.orders
         self._writer = EventWriter(job.events)
+        self._waiting: deque[Event] = deque(maxlen=_MOST_WAITING)
+        self._full_since: float | None = None
         self._lock = threading.Lock()
         self._listen = listen
         self._silent = threading.Event()
@@ -57,14 +70,48 @@ class Mouth:
         self._write(event)
         if self._listen is not None:
             self._listen()
-        if not self.stopping:
-            self.stopping = self._job.told().get("do") == "stop"
-        return "stop" if self.stopping else ""
+        return "stop" if self.told().ending else ""
+
+    def told(self) -> Told:
+        """Return what was told so far, by orders and by signals, which mean a stop."""
+        found = self._orders.told()
+        return replace(found, do="stop") if self.stopping else found
 
     def _write(self, event: Event) -> None:
         with self._lock:
-            self._writer.write(event)
+            self._waiting.append(event)
             self._last = time.monotonic()
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write what waits; what does not fit stays."""
+        try:
+            if self._full_since is not None and self._waiting:
+                self._writer.write(self._waiting[0])
+                seconds = time.monotonic() - self._full_since
+                self._full_since = None
+                self._waiting.popleft()
+                what = f"For {seconds:.0f} s the disk was full and this file could not be written; it can now."
+                self._waiting.appendleft(Remark("warning", what))
+            while self._waiting:
+                self._writer.write(self._waiting[0])
+                self._waiting.popleft()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            if self._full_since is None:
+                self._full_since = time.monotonic()
+
+    def finish(self, event: Event) -> None:
+        """Write the last event, with all that waits; gives up, without a word, after a second."""
+        with contextlib.suppress(OSError):
+            self(event)
+        for _ in range(_TRIES):
+            if not self._waiting:
+                return
+            time.sleep(0.5)
+            with contextlib.suppress(OSError), self._lock:
+                self._flush()
 
     def _beat(self) -> None:
         while not self._silent.wait(1.0):
@@ -90,17 +137,14 @@ def carry_out(job: JobFolder, listen: Callable[[], None] | None = None) -> None:
             ended = _sentence(job, error)
             # The traceback holds the model; in a kernel it must not outlive the job.
             error.__traceback__ = None
+        if ended.state == "done":
+            _say_what_came_too_late(job, mouth)
         _settle(job, mouth, ended)
     mouth.close()
 
 
 def _settle(job: JobFolder, mouth: Mouth, ended: Ended) -> None:
-    for _ in range(2):
-        try:
-            mouth(ended)
-            break
-        except OSError:
-            time.sleep(0.5)
+    mouth.finish(ended)
     if job.id.startswith("run-"):
         with contextlib.suppress(OSError):
             view = runs.view_of(job)
@@ -112,6 +156,8 @@ def _settle(job: JobFolder, mouth: Mouth, ended: Ended) -> None:
 
 def _sentence(job: JobFolder, error: BaseException) -> Ended:
     resume = f"%sft_finetune --resume {job.id} goes on from its newest checkpoint."
+    if isinstance(error, errors.WorkspaceProblem) and job.id.startswith("run-"):
+        return Ended("failed", error.what, f"{error.next_step} {resume}", type(error).__name__)
     if isinstance(error, errors.SftError):
         return Ended("failed", error.what, error.next_step, type(error).__name__)
     if isinstance(error, OSError):
@@ -147,26 +193,41 @@ def _interrupts_stop(mouth: Mouth) -> Any:
 
 def _finetune(job: JobFolder, mouth: Mouth) -> Ended:
     spec = job.spec()
-    if job.told().get("do") == "keep":
+    if job.told() == "keep":
         job.forget_orders()
         return committing.keep(job, mouth)
     with _the_device(job, mouth) as granted:
         if not granted:
-            return Ended("interrupted", f"{job.id} was stopped while it waited.", f"%sft_finetune --resume {job.id}")
+            return _ended_early(job, mouth, "while it waited")
         mouth(work.started("loading the model"))
         for warning in spec.get("warnings", ()):
             mouth(Remark("warning", warning))
         from sft_magics.engine import worker
 
-        trained = worker.train({**spec, "data": spec["data_file"], "resume": True}, mouth, job.path)
+        if spec.get("clone") and not (job.path / cloning.START).exists():
+            worker.assemble(spec["clone"], mouth, job.path, cloning.WEIGHTS, cloning.START)
+        trained = worker.train({**spec, "data": spec["data_file"], "resume": True}, mouth, job.path, mouth.told)
         if trained.stopped:
-            return Ended(
-                "interrupted",
-                f"{job.id} stopped after step {trained.step} of {trained.steps}, with a checkpoint.",
-                f"%sft_finetune --resume {job.id} goes on from there; %sft_keep {job.id} commits its best.",
-                "RunProblem",
-            )
+            return _ended_early(job, mouth, f"after step {trained.step} of {trained.steps}, with a checkpoint")
         return committing.commit(job, mouth, trained)
+
+
+def _ended_early(job: JobFolder, mouth: Mouth, when: str) -> Ended:
+    """Return the end of a run that was told to pause or to stop."""
+    keep = f"%sft_keep {job.id} commits its best."
+    if mouth.told().do == "pause":
+        step = f"%sft_resume {job.id} goes on from there, %sft_edit {job.id} changes its options; {keep}"
+        return Ended("paused", f"{job.id} was paused {when}; it holds no memory and no device.", step, "RunProblem")
+    step = f"%sft_finetune --resume {job.id} goes on from there; {keep}"
+    return Ended("interrupted", f"{job.id} stopped {when}.", step, "RunProblem")
+
+
+def _say_what_came_too_late(job: JobFolder, mouth: Mouth) -> None:
+    newest = max((edit.number for edit in job.taken()), default=-1)
+    for edit in (e for e in mouth.told().edits if e.number > newest and e.changes):
+        what = ", ".join(f"{name} {value:g}" for name, value in edit.changes.items())
+        with contextlib.suppress(OSError):
+            mouth(Remark("warning", f"The edit of {what} came when training had ended: it changed nothing."))
 
 
 @contextlib.contextmanager
@@ -182,7 +243,7 @@ def _the_device(job: JobFolder, mouth: Mouth) -> Any:
             said = behind
             mouth(Queued(behind))
         if lock is None:
-            if mouth.stopping or job.told().get("do") == "stop":
+            if mouth.told().ending:
                 yield False
                 return
             time.sleep(0.1)
@@ -262,7 +323,7 @@ def _reproduce(job: JobFolder, mouth: Mouth) -> Ended:
 
     def hear(event: Event) -> str:
         nonlocal steps
-        if isinstance(event, RunPlanned):
+        if isinstance(event, RunPlanned | Edited):
             steps = event.steps
         return mouth(Progress("training again, steps", event.step, steps) if isinstance(event, StepDone) else event)
 

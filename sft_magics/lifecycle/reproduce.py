@@ -1,6 +1,7 @@
 """Run a version's recipe again and say whether the weights and metrics come out the same, and what differs if not."""
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from sft_magics.core import codec, errors
@@ -43,7 +44,12 @@ def reproduce(
 def _spec(ws: Workspace, registry: "Registry", version: Version) -> dict[str, Any]:
     model, dataset = registry.model(version.model), _dataset(registry, version)
     start: dict[str, Any] = dict(version.environment.get("start") or model.weights["start"])
-    if version.parent is not None:
+    if version.parent != version.ancestor and not Path(start["path"]).is_dir():
+        raise errors.Refused(
+            f"{version.ref} cannot be made again: the weights of {version.parent}, with which it began, are gone.",
+            f"%sft_show {version.ref} has what is known of it.",
+        )
+    if version.parent is not None and version.parent == version.ancestor:
         from sft_magics.registry import ArtifactStore
 
         folder = ArtifactStore(ws.artifacts).checkout(registry.version(version.parent).artifact)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 from sft_magics.core import audience, errors, references
@@ -9,6 +10,7 @@ from sft_magics.core import workspace as places
 from sft_magics.core.audience import Companion
 from sft_magics.core.events import EventReader
 from sft_magics.core.jobs import JobFolder
+from sft_magics.core.orders import written
 from sft_magics.core.records import Endpoint, Run, Table, Version
 from sft_magics.core.signatures import Names
 from sft_magics.core.views import LossView
@@ -28,8 +30,7 @@ def watch(
     """
     ws = places.find(workspace)
     job = find(ws, run)
-    companion = Companion(lambda: request_stop(job), lambda view: work.lose(job, view))
-    audience.current().stay(job, view_of(job), companion, wait=True)
+    audience.current().stay(job, view_of(job), companion(job), wait=True)
     return describe(job)
 
 
@@ -67,7 +68,7 @@ def stop(
 
 
 def keep(
-    run: Annotated[str, "the run that was interrupted, failed or lost", Names("run")],
+    run: Annotated[str, "the run that was paused or interrupted, failed or lost", Names("run")],
     *,
     workspace: WorkspaceOption = None,
 ) -> Version:
@@ -90,6 +91,7 @@ def keep(
         raise errors.Refused(
             f"{job.id} has no checkpoint yet to commit.", f"%sft_finetune --resume {job.id} starts it again."
         )
+    job.forget_orders()  # the stop or pause that ended it
     job.tell({"do": "keep"})
     work.launch(job)
     view = audience.follow(job, view_of(job), lambda v: work.lose(job, v))
@@ -99,8 +101,42 @@ def keep(
 
 
 def request_stop(job: JobFolder) -> None:
-    """Ask the run to checkpoint and end after the step it is in."""
-    job.tell({"do": "stop"})
+    """Ask the run to checkpoint and end after the step it is in; on a full disk by a signal, which says the same."""
+    try:
+        job.tell({"do": "stop"})
+    except errors.WorkspaceProblem:
+        if not job.terminate():
+            raise
+
+
+def request_pause(job: JobFolder) -> None:
+    """Ask the run to checkpoint and rest after the step it is in."""
+    job.tell({"do": "pause"})
+
+
+def companion(job: JobFolder) -> Companion:
+    """Return what a live panel may do with a run."""
+
+    def resume() -> None:
+        make_ready(job)
+        work.launch(job)
+
+    return Companion(lambda: request_stop(job), lambda view: work.lose(job, view), lambda: request_pause(job), resume)
+
+
+def make_ready(job: JobFolder) -> None:
+    """Let a run be taken up again: what ended it is past. Raises Refused where it is at work or done, DataProblem."""
+    seen = describe(job)
+    if seen.state in ("running", "queued"):
+        raise errors.Refused(f"{job.id} is {seen.state} already.", f"%sft_watch {job.id} shows it.")
+    if seen.version:
+        raise errors.Refused(
+            f"{job.id} is done: it made {seen.version}.", f"%sft_finetune {seen.model} starts a new run."
+        )
+    if not Path(job.spec()["data_file"]).exists():
+        raise errors.DataProblem(f"The data of {job.id} is no longer there.", f"%sft_data {seen.data} SOURCE loads it.")
+    job.forget_orders()
+    (job.path / "summary.json").unlink(missing_ok=True)
 
 
 def all_jobs(ws: Workspace) -> list[JobFolder]:
@@ -161,7 +197,7 @@ def _run(job: JobFolder, state: dict[str, Any]) -> Run:
         id=job.id,
         model=spec["model"],
         data=spec["data"],
-        options=spec["options"],
+        options={**spec["options"], **({"edits": written(edits)} if (edits := job.taken()) else {})},
         created_at=spec["created_at"],
         folder=str(job.path),
         parent=spec.get("parent"),

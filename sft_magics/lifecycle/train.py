@@ -1,24 +1,26 @@
 """Stage 2, train: theta* = argmin L(D_task, f_theta), in a process of its own, ending in a committed version."""
 
 import contextlib
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from sft_magics.core import audience, errors, provenance
+from sft_magics.core import audience, errors, given, provenance
 from sft_magics.core import workspace as places
-from sft_magics.core.audience import Companion
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Dataset, Model, Run, Version
 from sft_magics.core.signatures import Names
 from sft_magics.core.tasks import SEMANTIC_SEGMENTATION
 from sft_magics.core.views import JobView
 from sft_magics.core.workspace import Workspace, new_id
+from sft_magics.lifecycle import cloning, work
 from sft_magics.lifecycle import runs as run_folders
-from sft_magics.lifecycle import work
 from sft_magics.lifecycle.data import WorkspaceOption
+
+if TYPE_CHECKING:
+    from sft_magics.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,24 @@ class Recipe:
 
     def options(self, recommended: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the options as the run's order records them; raises UsageProblem for values that cannot work."""
-        given = {name: value for name, value in self.__dict__.items() if value is not None}
-        found: dict[str, Any] = {**GENERAL, **(recommended or {}), **given}
-        for name, (low, high, example) in _RANGES.items():
-            value = found[name]
-            if value not in (None, "auto") and not low <= value <= high:
-                flag = name.replace("_", "-")
-                raise errors.UsageProblem(f"--{flag} cannot be {value}.", f"write for example --{flag} {example}.")
-        return found
+        return check({**GENERAL, **(recommended or {}), **self._set()})
+
+    def over(self, before: Mapping[str, Any], named: Collection[str]) -> dict[str, Any]:
+        """Return the options of another run with those that were `named` in their place; raises UsageProblem."""
+        return check({**GENERAL, **Recipe()._set(), **before, **{k: v for k, v in self._set().items() if k in named}})
+
+    def _set(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if value is not None}
+
+
+def check(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options if their values can work; raises UsageProblem."""
+    for name, (low, high, example) in _RANGES.items():
+        value = options.get(name)
+        if value not in (None, "auto") and not low <= value <= high:
+            flag = name.replace("_", "-")
+            raise errors.UsageProblem(f"--{flag} cannot be {value}.", f"write for example --{flag} {example}.")
+    return options
 
 
 GENERAL: Mapping[str, Any] = {
@@ -114,10 +126,21 @@ class Order:
     aliases: tuple[str, ...] = ()
     note: str = ""
     given: dict[str, Any] = field(default_factory=dict)
+    source: cloning.Source | None = None
 
     def place(self) -> JobFolder:
-        """Write the run's folder with its order in it."""
-        return JobFolder(self.ws.runs / new_id("run", self.ws.runs)).create(self.spec())
+        """Write the run's folder with its order in it, and what it begins with where that is another run's."""
+        job = JobFolder(self.ws.runs / new_id("run", self.ws.runs))
+        if self.source is None:
+            return job.create(self.spec())
+        own = {} if self.parent else {"start": self.source.start(job.path), "parent": self.source.parent}
+        job.create({**self.spec(), "cloned": self.source.told(), "clone": self.source.to_assemble(), **own})
+        try:
+            self.source.bring(job.path)
+        except BaseException:
+            shutil.rmtree(job.path, ignore_errors=True)
+            raise
+        return job
 
     def spec(self) -> dict[str, Any]:
         """Return the order as the run's process reads it."""
@@ -132,7 +155,9 @@ class Order:
             "labels": list(self.model.labels),
             "parent": self.parent.ref if self.parent else None,
             "start": self._start(),
-            "options": self.recipe.options(self.model.weights.get("recipe")),
+            "options": self.recipe.over(self.source.options, self.given)
+            if self.source
+            else self.recipe.options(self.model.weights.get("recipe")),
             "given": self.given,
             "aliases": list(self.aliases),
             "note": self.note,
@@ -150,6 +175,7 @@ class Order:
         return {"kind": "folder", "path": str(folder), "source": f"version {self.parent.ref}"}
 
 
+@given.noted
 def finetune(
     model: Annotated[str | None, "the model to fine-tune", Names("model")] = None,
     *,
@@ -186,8 +212,10 @@ def finetune(
     threads: Annotated[int | Literal["auto"], "CPU threads"] = "auto",
     dropout: Annotated[bool, "the base's own dropout"] = True,
     checkpoint_seconds: Annotated[float, "at least one checkpoint in so many seconds"] = 60.0,
-    from_: Annotated[str | None, "a version to start from, instead of the base weights", Names("version")] = None,
-    resume: Annotated[str | None, "go on with a run that was interrupted or lost", Names("run")] = None,
+    from_: Annotated[
+        str | None, "a version to start from instead of the base, or a run: run-7f3a, run-7f3a/120", Names("origin")
+    ] = None,
+    resume: Annotated[str | None, "go on with a run that was paused, interrupted or lost", Names("run")] = None,
     background: Annotated[bool, "return at once and leave the run working"] = False,
     in_process: Annotated[bool, "train in this very process, for small machines"] = False,
     die_with_kernel: Annotated[bool, "end the run when this kernel ends"] = False,
@@ -196,20 +224,24 @@ def finetune(
     """Fine-tune a model on its data; the run is a process of its own and goes on if the notebook dies.
 
     Returns the committed Version, or with --background the Run at once. Interrupting the kernel finishes the step and
-    checkpoints; a second interrupt ends at once. Raises RunProblem when the run fails, is interrupted or lost.
+    checkpoints; a second interrupt ends at once. `--from` a run begins with its best weights, or those of a step, and
+    takes its options and data over where none are given. Raises RunProblem when the run fails, is interrupted or lost.
     """
     ws = places.find(workspace)
     if background and in_process:
         raise errors.UsageProblem("--background and --in-process exclude each other.", "leave one of the two out.")
+    named = given.names()
     if resume is not None:
-        job = _resumable(ws, resume)
+        job = run_folders.find(ws, resume)
+        _refuse_options(resume, str(job.spec()["model"]), model, named)
+        run_folders.make_ready(job)
     else:
         recipe = Recipe(
             epochs, lr, batch, weight_decay, warmup, max_length, seed, precision, device, threads, dropout,
             checkpoint_seconds, optimizer, momentum, schedule, clip, method, augment, image_size, workers,
             label_smoothing, class_weights, patience, lora_rank, micro_batch, layer_decay, mixup, cutmix, ema,
         )  # fmt: skip
-        job = order(ws, model, data, from_, recipe).place()
+        job = order(ws, model, data, from_, recipe, named).place()
     if in_process:
         return _in_process(ws, job)
     if background:
@@ -218,7 +250,9 @@ def finetune(
     return attend(ws, job, die_with_kernel=die_with_kernel)
 
 
-def order(ws: Workspace, model: str | None, data: str | None, from_: str | None, recipe: Recipe) -> Order:
+def order(
+    ws: Workspace, model: str | None, data: str | None, from_: str | None, recipe: Recipe, named: Collection[str] = ()
+) -> Order:
     """Return the order of a run, all of it checked that can be without the engine."""
     from sft_magics.registry import Registry
 
@@ -227,12 +261,33 @@ def order(ws: Workspace, model: str | None, data: str | None, from_: str | None,
     registry = Registry(ws)
     record = registry.model(model)
     recipe.options(record.weights.get("recipe"))
+    if from_ is not None and from_.startswith("run-"):
+        return _clone(ws, registry, record, data, from_, recipe, named)
     parent = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}") if from_ else None
     if parent is not None:
         check_parent(record, parent)
     dataset = registry.dataset(data or str(record.data))
     check_fits(record, dataset)
     return Order(ws, record, dataset, recipe, parent)
+
+
+def _clone(
+    ws: Workspace, registry: "Registry", record: Model, data: str | None, from_: str, recipe: Recipe,
+    named: Collection[str],
+) -> Order:  # fmt: skip
+    """Return the order of a run that begins with another's weights, by its options where none are given."""
+    source = cloning.find(ws, registry, from_)
+    if (source.spec["task"], tuple(source.spec["labels"])) != (record.task, record.labels):
+        raise errors.ModelProblem(
+            f"{source.job.id} trains {source.spec['model']}, whose task or labels are not those of {record.name}.",
+            f"%sft_finetune {source.spec['model']} --from {from_}",
+        )
+    options = {name: getattr(recipe, name) for name in recipe.__dict__ if name in named}
+    found = recipe.over(source.options, options)
+    cloning.check_adapter(source, found)
+    dataset = registry.dataset(data or str(source.spec["data"]))
+    check_fits(record, dataset)
+    return Order(ws, record, dataset, recipe, source.version, given=options, source=source)
 
 
 def check_fits(model: Model, dataset: Dataset) -> None:
@@ -266,24 +321,22 @@ def check_parent(model: Model, parent: Version) -> None:
         )
 
 
-def _resumable(ws: Workspace, run: str) -> JobFolder:
-    job = run_folders.find(ws, run)
-    seen = run_folders.describe(job)
-    if seen.state in ("running", "queued"):
-        raise errors.Refused(f"{run} is {seen.state} already.", f"%sft_watch {run} shows it.")
-    if seen.version:
-        raise errors.Refused(f"{run} is done: it made {seen.version}.", f"%sft_finetune {seen.model} starts a new run.")
-    if not Path(job.spec()["data_file"]).exists():
-        raise errors.DataProblem(f"The data of {run} is no longer there.", f"%sft_data {seen.data} SOURCE loads it.")
-    job.forget_orders()
-    (job.path / "summary.json").unlink(missing_ok=True)
-    return job
+def _refuse_options(run: str, trained: str, model: str | None, named: Collection[str]) -> None:
+    """Refuse what a run that goes on would not go by."""
+    if model not in (None, trained):
+        raise errors.UsageProblem(f"{run} trains {trained}, not {model}.", f"%sft_resume {run}")
+    ignored = sorted(set(named) - {"model", "resume", "background", "in_process", "die_with_kernel", "workspace"})
+    if ignored:
+        flags = [f"--{name.rstrip('_').replace('_', '-')}" for name in ignored]
+        raise errors.UsageProblem(
+            f"{run} goes on with the options it has: {', '.join(flags)} beside --resume would change nothing.",
+            f"%sft_edit {run} changes a run's rate, epochs or patience, and %sft_resume {run} then goes on.",
+        )
 
 
 def in_background(job: JobFolder) -> Run:
     """Leave the run to itself, with a live panel where the face has one."""
-    companion = Companion(lambda: run_folders.request_stop(job), lambda view: work.lose(job, view))
-    audience.current().stay(job, run_folders.view_of(job), companion, wait=False)
+    audience.current().stay(job, run_folders.view_of(job), run_folders.companion(job), wait=False)
     return run_folders.describe(job)
 
 

@@ -25,7 +25,7 @@ def launch(job: JobFolder, *, die_with_kernel: bool = False) -> None:
     if job.events.exists():
         # An earlier process has said its last word but may still be on its way out, and whoever follows the file must
         # not take its end for the end of this one.
-        _await_death(job)
+        await_death(job)
         write_down(job, TakenUp())
     launchers.start(job, PROCESS, keep=not die_with_kernel, forked=True)
 
@@ -99,11 +99,12 @@ def lose(job: JobFolder, view: JobView) -> None:
 
 def end_for(job: JobFolder, state: str, why: str, next_step: str) -> None:
     """Write the last line for a process that cannot do so itself because it was ended."""
-    _await_death(job)
+    await_death(job)
     write_down(job, Ended(state, why, next_step))
 
 
-def _await_death(job: JobFolder) -> None:
+def await_death(job: JobFolder) -> None:
+    """Wait for the job's process to be gone, but not for ever."""
     deadline = time.monotonic() + _LONGEST_DEATH
     while job.alive() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -130,6 +130,7 @@ _NAMES: dict[str, Callable[[Workspace], Iterable[str]]] = {
     "alias": _aliases,
     "run": _runs,
     "endpoint": _endpoints,
+    "origin": lambda ws: [*_versions(ws), *_runs(ws)],
     "stoppable": lambda ws: [*_runs(ws), *_endpoints(ws)],
     "source": _sources,
     "file": _files,

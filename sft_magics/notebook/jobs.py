@@ -16,13 +16,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.core.audience import REDRAW_SECONDS, Companion, catch_up, follow
-from sft_magics.core.errors import SftError
 from sft_magics.core.events import Event, EventReader
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.views import JobView, LossView
 from sft_magics.notebook import panels
+from sft_magics.notebook.controls import Act, RunControls, two_lines
 from sft_magics.notebook.display import bundle, html, show
-from sft_magics.notebook.panels.markup import el, join
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -31,6 +30,8 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"
 _TERMINAL_SECONDS = 10.0
 _QUIET_REDRAW_SECONDS = 5.0
 _SHARE_OF_A_CORE = 0.01
+_RESTING_SECONDS = 1.0
+_BIRTH_SECONDS = 20.0
 _log = logging.getLogger(__name__)
 
 
@@ -71,7 +72,9 @@ class NotebookAudience:
     def stay(self, job: JobFolder, view: JobView, companion: Companion, wait: bool) -> None:
         """Leave a live panel that follows the job from a thread; in a terminal follow it here if `wait`."""
         if _has_kernel(_shell()):
-            BackgroundPanel(job, view, stop=companion.stop, lost=companion.lost).start()
+            BackgroundPanel(
+                job, view, stop=companion.stop, lost=companion.lost, pause=companion.pause, resume=companion.resume
+            ).start()
         elif wait:
             follow(job, view, companion.lost)
 
@@ -119,6 +122,14 @@ class LivePanel:
         else:
             self._widget.value = html(view, **self._options) or ""
 
+    def rest(self, view: JobView) -> None:
+        """Show the view of a job that may go on one day: the saved notebook has it as plain HTML and text too."""
+        shown = bundle(view, **self._options)
+        if self._widget is not None:
+            self._widget.value = shown.get("text/html", "")
+            shown = {_WIDGET: {"version_major": 2, "version_minor": 0, "model_id": self._box.model_id}, **shown}  # type: ignore[dict-item]
+        self._publish(shown, update=True)
+
     def settle(self, view: JobView, *, keep: bool) -> None:
         """Leave the view as plain HTML and text; `keep` lets the widget hold the same picture for a reloaded page."""
         shown = bundle(view)
@@ -138,10 +149,11 @@ class LivePanel:
 
 
 class BackgroundPanel:
-    """The panel of a run that goes on by itself: a daemon thread follows its events, a button stops it.
+    """The panel of a run that goes on by itself: a daemon thread follows its events, buttons stop and pause it.
 
-    `lost` marks the view when the run's process is gone; `stop` asks the run to checkpoint and end. `start` returns at
-    once. The thread rests a hundred times as long as a drawing took, so it costs about a hundredth of a core.
+    `lost` marks the view when the run's process is gone; `stop` and `pause` ask the run to checkpoint and end, and of a
+    paused run the panel waits for it to go on. `start` returns at once. The thread rests a hundred times as long as a
+    drawing took, so it costs about a hundredth of a core.
     """
 
     def __init__(
@@ -149,25 +161,26 @@ class BackgroundPanel:
         job: JobFolder,
         view: JobView,
         *,
-        stop: Callable[[], None] | None,
+        stop: Act | None,
         lost: Callable[[JobView], None],
+        pause: Act | None = None,
+        resume: Act | None = None,
     ) -> None:
         self._job = job
         self._view = view
-        self._stop = stop
+        self._acts = {"stop": stop, "pause": pause, "resume": resume}
         self._lost = lost
+        self._controls: RunControls | None = None
         self._reader = EventReader(job.events)
         self.thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Show the run as it is now and, if it is not over, begin to follow it."""
         self._look()
-        if not self._view.active:
+        if not self._lives():
             show(self._view)
             return
-        stop = self._stop
-        controls = None if stop is None else lambda: self._controls(stop)
-        panel = LivePanel(self._view, controls=controls)
+        panel = LivePanel(self._view, controls=self._buttons if self._acts["stop"] is not None else None)
         # The thread keeps the context of this cell, so what it sends belongs to this cell.
         context = contextvars.copy_context()
         self.thread = threading.Thread(
@@ -175,28 +188,49 @@ class BackgroundPanel:
         )
         self.thread.start()
 
+    def _buttons(self) -> Any:
+        self._controls = RunControls(self._job.id, **self._acts)
+        self._controls.suit(self._view.state)
+        return self._controls.box
+
+    def _lives(self) -> bool:
+        """Say whether more can come: of a run that rests, if there is a button that takes it up."""
+        resting = self._view.state == "paused" and self._acts["resume"] is not None and _has_widgets()
+        return self._view.active or resting
+
     def _look(self) -> bool:
         """Fold what is new; return whether anything was. A process that is gone has written all it will."""
         alive = self._job.alive()
         changed = catch_up(self._view, self._reader)
-        if self._view.active and not alive:
+        if self._view.active and not alive and not self._about_to_live():
             self._lost(self._view)
             return True
         return changed
+
+    def _about_to_live(self) -> bool:
+        """Say whether the run was just taken up again: that is written before its process is there."""
+        heard = self._view.heard_at
+        return self._view.state == "waiting" and heard is not None and time.time() - heard < _BIRTH_SECONDS
 
     def _follow(self, panel: LivePanel) -> None:
         drawn = time.monotonic()
         rest = REDRAW_SECONDS
         fresh = False
-        while self._view.active:
-            time.sleep(rest)
+        while self._lives():
+            time.sleep(rest if self._view.active else _RESTING_SECONDS)
             began = time.thread_time()
             fresh = self._attempt(self._look) or fresh
-            if fresh or time.monotonic() - drawn > _QUIET_REDRAW_SECONDS:
+            self._attempt(lambda: self._suit(panel))
+            quiet = time.monotonic() - drawn > _QUIET_REDRAW_SECONDS
+            if fresh or (quiet and self._view.active):
                 self._attempt(lambda: panel.redraw(self._view))
                 drawn, fresh = time.monotonic(), False
             rest = max(REDRAW_SECONDS, (time.thread_time() - began) / _SHARE_OF_A_CORE)
         self._attempt(lambda: panel.settle(self._view, keep=True))
+
+    def _suit(self, panel: LivePanel) -> None:
+        if self._controls is not None and self._controls.suit(self._view.state) and self._view.state == "paused":
+            panel.rest(self._view)
 
     def _attempt(self, do: Callable[[], Any]) -> Any:
         try:
@@ -205,28 +239,6 @@ class BackgroundPanel:
             # Not louder: what a thread writes lands in some other cell.
             _log.debug("the panel of %s could not be redrawn", self._job.id, exc_info=True)
             return None
-
-    def _controls(self, stop: Callable[[], None]) -> Any:
-        import ipywidgets
-
-        # No icon: its glyph would be part of the name a screen reader speaks.
-        button = ipywidgets.Button(
-            description="Stop", tooltip=f"checkpoint, then end {self._job.id}", layout={"width": "80px"}
-        )
-        note = ipywidgets.HTML()
-
-        def clicked(_: Any) -> None:
-            button.disabled = True
-            try:
-                stop()
-            except Exception as error:  # noqa: BLE001 - a traceback from a click would land in some other cell
-                button.disabled = False
-                note.value = two_lines(error)
-            else:
-                note.value = "stopping after this step; it checkpoints first"
-
-        button.on_click(clicked)
-        return ipywidgets.HBox([button, note])
 
 
 def try_box(predict: Callable[[str], str]) -> Any:
@@ -260,14 +272,6 @@ def try_box(predict: Callable[[str], str]) -> Any:
     button.on_click(ask)
     asked.on_msg(typed)
     return ipywidgets.VBox([ipywidgets.HBox([asked, button]), answer])
-
-
-def two_lines(error: Exception) -> str:
-    """Return an error as two escaped lines: what happened, and what to type next."""
-    if isinstance(error, SftError):
-        return join(el("div", error.what), el("div", f"Next: {error.next_step}"))
-    what = f"That failed ({type(error).__name__}: {error})."
-    return join(el("div", what), el("div", "Next: type %sft_doctor to see what is wrong."))
 
 
 def _hint(view: JobView, blocking: bool) -> str:

@@ -1,8 +1,6 @@
 """The audit log: every change of the registry, written in the same transaction as the change itself."""
 
-import functools
 import os
-import pwd
 import time
 from dataclasses import dataclass
 
@@ -54,7 +52,7 @@ class AuditLog(Tables):
         _check_text(reason, "reason")
         entry = AuditEntry(
             at=time.time(),
-            who=_user(),
+            who=provenance.user(),
             host=os.uname().nodename,
             pid=os.getpid(),
             action=action,
@@ -74,11 +72,3 @@ def _check_text(text: str, what: str) -> None:
             f"The {what} has {len(text):,} characters; {_LONGEST:,} are the most.",
             "put the long text in a file and name it.",
         )
-
-
-@functools.cache
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container may run under a number without a name
-        return f"uid {os.getuid()}"

@@ -19,6 +19,7 @@ ONE_OF_EACH: list[ev.Event] = [
     ev.StepDone(1, 0.01, math.nan, 5e-5, 100.0, 60.0, 900.0),
     ev.EpochDone(34, 1.0, 0.5, 0.4, {"accuracy": 0.8, "f1": math.nan}, best=True),
     ev.CheckpointSaved(34, "checkpoints/step-34", "epoch"),
+    ev.Edited(40, {"lr": [5e-5, 1e-5], "epochs": [3, 5.0]}, 170, 5.0, "ann"),
     ev.Remark("warning", 'a "class"\nis rare \u2028 \x85 <b>'),
     ev.Progress("measuring", 3, 10),
     ev.Heartbeat(),

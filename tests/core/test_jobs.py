@@ -51,7 +51,7 @@ def test_a_job_is_made_with_its_order_in_it(job: JobFolder) -> None:
     assert sorted(p.name for p in job.path.iterdir()) == ["spec.json"]
     assert job.history() == []
     assert job.result() is None
-    assert job.told() == {}
+    assert job.told() == ""
     assert job.pid() is None
     assert not job.alive()
     assert job.last_words() == ""
@@ -126,6 +126,20 @@ def test_kill_ends_the_process_and_only_a_living_one(job: JobFolder) -> None:
         end(child)
 
 
+def test_terminate_asks_a_living_process_and_no_other(job: JobFolder) -> None:
+    assert not job.terminate()
+    child = hold(job)
+    (job.path / "pid").write_text(str(child.pid))
+    try:
+        assert job.terminate()
+        assert child.wait(20) == -signal.SIGTERM
+        assert not job.terminate()
+    finally:
+        end(child)
+    (job.path / "pid").write_text(str(os.getpid()))
+    assert not job.terminate()
+
+
 def test_kill_never_ends_the_process_that_asks(job: JobFolder) -> None:
     (job.path / "pid").write_text(str(os.getpid()))
     lock = job.claim()
@@ -142,18 +156,29 @@ def test_a_damaged_pid_is_none(job: JobFolder, text: str) -> None:
 
 def test_orders_are_left_read_and_forgotten(job: JobFolder) -> None:
     job.tell({"do": "stop"})
-    assert job.told() == {"do": "stop"}
+    assert job.told() == "stop"
     job.tell({"do": "keep"})
-    assert job.told() == {"do": "keep"}
+    assert job.told() == "keep"
     job.forget_orders()
-    assert job.told() == {}
+    assert job.told() == ""
     job.forget_orders()
+    assert len((job.path / "orders.jsonl").read_text().splitlines()) == 3, "nothing to forget is not written down"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", '"stop"'])
 def test_a_damaged_order_is_no_order(job: JobFolder, text: str) -> None:
-    (job.path / "control.json").write_text(text)
-    assert job.told() == {}
+    (job.path / "orders.jsonl").write_text(text + "\n")
+    assert job.told() == ""
+    job.tell({"do": "stop"})
+    assert job.told() == "stop"
+
+
+def test_edits_that_were_taken_up_are_none_where_the_file_is_not_there_or_damaged(job: JobFolder) -> None:
+    assert job.taken() == []
+    (job.path / "edits.json").write_text('[{"step": 3, "changes": {"lr": 1e-05}, "number": 0}]')
+    assert [(e.step, e.changes, e.number, e.who) for e in job.taken()] == [(3, {"lr": 1e-05}, 0, "")]
+    (job.path / "edits.json").write_text("[{")
+    assert job.taken() == []
 
 
 def test_a_result_is_kept(job: JobFolder) -> None:

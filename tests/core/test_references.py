@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_magics.core.errors import UsageProblem
-from sft_magics.core.references import Reference, check_name, parse
+from sft_magics.core.references import Reference, check_name, checkpoint, parse
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", fullmatch=True).filter(
     lambda n: not n.startswith(("run-", "job-"))
@@ -95,6 +95,26 @@ def test_a_refused_name_comes_with_one_that_will_do(text: str) -> None:
     except UsageProblem as problem:
         suggested = problem.next_step.removeprefix("choose a name such as ").removesuffix(".")
         assert check_name(suggested, "dataset") == suggested
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("run-7f3a", ("run-7f3a", "")), (" run-7f3a/120 ", ("run-7f3a", "120")), ("run-7f3a/0120", ("run-7f3a", "120")),
+        ("run-7f3a/best", ("run-7f3a", "best")), ("run-7f3a/newest", ("run-7f3a", "newest")),
+    ],
+)  # fmt: skip
+def test_the_weights_of_a_run_are_named(text: str, found: tuple[str, str]) -> None:
+    assert checkpoint(text) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["run-7f3a/", "run-7f3a/x", "run-7f3a/-1", "run-7f3a//3", "pets", "pets:3", "run-z/1", ""]
+)
+def test_what_names_no_weights_gets_a_sentence(text: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        checkpoint(text)
+    assert caught.value.next_step
 
 
 def test_what_looks_like_a_run_is_answered_as_a_run() -> None:

@@ -46,6 +46,11 @@ def test_a_view_begins_waiting() -> None:
     assert view.best("accuracy") is None
 
 
+def test_an_edit_changes_the_plan_and_leaves_a_mark() -> None:
+    view = fold(started(1.0), planned(2.0), step(1, 3.0), ev.Edited(1, {"epochs": [3.0, 5.0]}, 170, 5.0, "ann", at=4.0))
+    assert (view.steps, view.epochs, view.edits) == (170, 5.0, [views.Mark(1, {"epochs": [3.0, 5.0]}, "ann")])
+
+
 def test_a_whole_run() -> None:
     view = fold(
         ev.Queued("run-0", at=1.0),

@@ -204,6 +204,26 @@ def test_a_killed_worker_is_lost_and_can_be_resumed(kernel: Kernel, finished: Wo
     assert newest(finished).state == "done"
 
 
+def test_a_run_is_edited_paused_and_resumed_from_cells(kernel: Kernel, finished: Workspace) -> None:
+    kernel.run(LONG + " --background -o run")
+    wait_for(lambda: training(finished), 120, "a checkpoint")
+    edited = kernel.run("%sft_edit {run.id} --lr 1e-5 --epochs +1")
+    assert "lr 1e-05, +1 epochs from step" in edited.plain
+    paused = kernel.run("%sft_pause {run.id}")
+    assert paused.error is None, paused.lines
+    assert "paused after step" in paused.plain
+    assert not JobFolder(Path(newest(finished).folder)).alive()
+    before = newest(finished).step
+    assert kernel.run("%sft_resume {run.id} --background").error is None
+    wait_for(lambda: newest(finished).step > before, 120, "a step after the pause")
+    again = kernel.run("%sft_finetune --resume {run.id} --lr 1")
+    assert "goes on with the options it has" in again.lines[0]
+    kernel.run("%sft_stop {run.id}")
+    shown = kernel.run("%sft_watch {run.id}")
+    assert "epochs 40 → 41, lr 5e-5 → 1e-5" in shown.plain
+    assert "Edited from step" in shown.html
+
+
 def test_a_second_run_waits_for_the_first(kernel: Kernel, finished: Workspace) -> None:
     kernel.run(LONG + " --background -o one")
     wait_for(lambda: newest(finished).state == "running", 60, "the first run")

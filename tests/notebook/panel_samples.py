@@ -64,11 +64,17 @@ def folded(said: list[ev.Event], job: str = "run-7f3a") -> LossView:
     return view
 
 
+def edited(step: int = 130) -> ev.Edited:
+    """Return an edit of two options."""
+    return ev.Edited(step, {"lr": [5e-5, 1e-5], "epochs": [3, 5.0]}, 400, 5.0, "ann", at=AT + 15)
+
+
 def runs() -> dict[str, LossView]:
     """Return a view in every state."""
     lost = folded(events(upto=100))
     lost.lose("The process is gone without a word.", "%sft_finetune --resume run-7f3a")
     stopped = ev.Ended("interrupted", "The run was stopped.", "%sft_finetune --resume run-7f3a", at=AT + 20)
+    paused = ev.Ended("paused", "The run was paused.", "%sft_resume run-7f3a", at=AT + 20)
     failed = ev.Ended(
         "failed", "The loss was not a number.", "%sft_finetune reviews --lr 1e-5", "RunProblem", at=AT + 20
     )
@@ -76,6 +82,8 @@ def runs() -> dict[str, LossView]:
         "waiting": folded([]),
         "queued": folded([ev.Queued("run-1c02", at=AT)]),
         "running": folded(events(upto=130)),
+        "edited": folded([*events(upto=130), edited(), *events(upto=140)[135:]]),
+        "paused": folded(events(upto=130, ending=paused)),
         "interrupted": folded(events(upto=130, ending=stopped)),
         "failed": folded(events(upto=130, ending=failed)),
         "lost": lost,

@@ -150,7 +150,7 @@ def test_a_loss_that_is_not_a_number_is_marked() -> None:
     assert "nan" not in page.lower().replace("dominant", "")
 
 
-@pytest.mark.parametrize("state", list(samples.runs()))
+@pytest.mark.parametrize("state", [s for s in samples.runs() if s != "edited"])
 def test_a_run_says_its_state_in_words(state: str) -> None:
     view = samples.runs()[state]
     assert state in words(view, now=samples.AT)
@@ -191,7 +191,7 @@ def test_a_queued_run_names_the_one_before_it() -> None:
     assert "behind run-1c02" in panels.text(samples.runs()["queued"])
 
 
-@pytest.mark.parametrize("state", ["interrupted", "failed", "lost"])
+@pytest.mark.parametrize("state", ["paused", "interrupted", "failed", "lost"])
 def test_a_run_that_did_not_end_well_says_why_and_what_next(state: str) -> None:
     view = samples.runs()[state]
     for seen in (words(view), panels.text(view)):
@@ -214,6 +214,40 @@ def test_a_finished_run_names_its_version_and_keeps_its_numbers() -> None:
 def test_a_resumed_run_marks_where_it_went_on() -> None:
     said = [*samples.events(upto=100), ev.RunPlanned(240, 3, 8543, 32, 5e-5, resumed_at=80, at=samples.AT + 30)]
     assert "resumed" in words(samples.folded(said))
+
+
+def test_an_edit_is_marked_on_the_curve_and_told_in_words() -> None:
+    view = samples.runs()["edited"]
+    assert (view.steps, view.epochs) == (400, 5.0)
+    page = drawn(view)
+    root = ElementTree.fromstring(f"<page>{page}</page>")
+    loss, quality = [svg for svg in root.iter() if svg.tag.endswith("svg") and svg.get("role") == "img"]
+    for chart in (loss, quality):
+        (line,) = [p for p in chart.iter() if p.get("stroke-width") == "1.2"]
+        assert line.get("d", "").startswith("M")
+    title = "step 130: lr 5e-5 → 1e-5, epochs 3 → 5"
+    assert any(t.text == title for t in loss.iter() if t.tag.endswith("title"))
+    assert any(t.text == "lr 1e-5, epochs 5" for t in loss.iter() if t.tag.endswith("text"))
+    assert "at step 130 lr 5e-5 → 1e-5, epochs 3 → 5" in str(loss.get("aria-label"))
+    assert "Edited from step 130 on by ann: lr 5e-5 → 1e-5, epochs 3 → 5." in words(view)
+    assert "edited from step 130 on by ann: lr 5e-5 → 1e-5, epochs 3 → 5" in panels.text(view)
+    assert "edited" not in panels.text(samples.runs()["running"])
+
+
+def test_a_run_that_goes_on_from_before_an_edit_marks_it_once() -> None:
+    again = ev.RunPlanned(240, 3, 8543, 32, 5e-5, resumed_at=80, at=samples.AT + 30)
+    said = [*samples.events(upto=130), samples.edited(), again]
+    assert (samples.folded(said).edits, samples.folded(said).steps) == ([], 240)
+    assert [e.step for e in samples.folded([*said, samples.edited()]).edits] == [130]
+    beyond = ev.RunPlanned(400, 5, 8543, 32, 5e-5, resumed_at=140, at=samples.AT + 30)
+    assert [e.step for e in samples.folded([*said[:-1], beyond]).edits] == [130]
+
+
+def test_many_edits_stay_readable_and_small() -> None:
+    said = [samples.edited(step) for step in range(10, 130)]
+    page = drawn(samples.folded([*samples.events(upto=130), *said]))
+    assert len(page.encode()) < LIMIT
+    assert page.count('stroke-width="1.2"') <= 40
 
 
 def test_tables_stop_at_fifty_rows_and_say_how_many_more() -> None:

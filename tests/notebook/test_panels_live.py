@@ -112,6 +112,9 @@ class Writer:
         for event in said:
             self._events.write(event)
 
+    def live(self) -> None:
+        self._lock = self.job.claim()
+
     def die(self) -> None:
         assert self._lock is not None
         os.close(self._lock)
@@ -122,12 +125,12 @@ def writer(tmp_path: Path) -> Writer:
     return Writer(tmp_path)
 
 
-def start_panel(front: Front, writer: Writer) -> list[dict[str, Any]]:
+def start_panel(front: Front, writer: Writer, more: str = "") -> list[dict[str, Any]]:
     return front.run(f"""
         job = JobFolder(__import__("pathlib").Path({str(writer.job.path)!r}))
         lose = lambda view: view.lose("The process is gone.", "%sft_finetune --resume " + view.job)
         panel = jobs.BackgroundPanel(
-            job, LossView(job.id, model="reviews"), stop=lambda: job.tell({{"do": "stop"}}), lost=lose)
+            job, LossView(job.id, model="reviews"), stop=lambda: job.tell({{"do": "stop"}}), lost=lose{more})
         panel.start()
     """)
 
@@ -239,11 +242,44 @@ def test_the_stop_button_asks_the_run_to_stop(front: Front, writer: Writer) -> N
     click = {"comm_id": button, "data": {"method": "custom", "content": {"event": "click"}}}
     front.client.shell_channel.send(front.client.session.msg("comm_msg", click))
     front.until(lambda m: m["msg_type"] == "comm_msg" and "stopping after this step" in str(m["content"]))
-    assert writer.job.told() == {"do": "stop"}
+    assert writer.job.told() == "stop"
     disabled = [m for m in front.heard if m["msg_type"] == "comm_msg" and m["content"]["comm_id"] == button]
     assert disabled[-1]["content"]["data"]["state"] == {"disabled": True}
     writer.say([ev.Ended("interrupted", "The run was stopped.", "%sft_finetune --resume run-x")])
     assert "Next: %sft_finetune --resume run-x" in front.until(settled)["content"]["data"]["text/plain"]
+
+
+def test_the_pause_button_lets_the_run_rest_and_the_resume_button_takes_it_up_again(
+    front: Front, writer: Writer
+) -> None:
+    writer.say(samples.events(upto=20))
+    acts = ', pause=lambda: job.tell({"do": "pause"}), resume=lambda: job.tell({"do": "resumed"})'
+    (first,) = shown(start_panel(front, writer, acts))
+    row = f"__import__('ipywidgets').Widget.widgets[{first['data'][WIDGET]['model_id']!r}].children[1]"
+    words = f"[getattr(w, 'description', '') for w in {row}.children]"
+    assert front.value(words) == "['Stop', 'Pause', '']"
+    front.run(f"{row}.children[1].click()")
+    assert writer.job.told() == "pause"
+    assert "pausing after this step" in front.value(f"{row}.children[-1].value")
+    writer.say([ev.Ended("paused", "The run was paused.", "%sft_resume run-x")])
+    writer.die()
+    rests = front.until(settled)["content"]["data"]
+    assert set(rests) == {WIDGET, "text/html", "text/plain"}, "the saved notebook has it without the widget"
+    assert "Next: %sft_resume run-x" in rests["text/plain"]
+    assert front.value(words) == "['Resume', '']"
+    front.run(f"{row}.children[0].click()")
+    assert writer.job.told() == "resumed"
+    writer.say([ev.TakenUp()])
+    deadline = time.monotonic() + 20
+    while front.value(words) != "['Stop', 'Pause', '']":
+        assert time.monotonic() < deadline
+    writer.live()
+    writer.say([ev.Started("training", 7), ev.Ended("done")])
+    assert (
+        "done"
+        in front.until(lambda m: settled(m) and WIDGET not in m["content"]["data"])["content"]["data"]["text/plain"]
+    )
+    writer.die()
 
 
 def test_a_run_whose_process_is_gone_is_shown_as_lost(front: Front, writer: Writer) -> None:

@@ -268,9 +268,11 @@ class Board:
     next_step: str
 
     def __str__(self) -> str:
+        paused = sum(r.state == "paused" for r in self.runs)
+        resting = f"{paused} paused, " if paused else ""
         counts = (
             f"{len(self.datasets)} datasets, {len(self.models)} models, {len(self.versions)} versions, "
-            f"{len(self.runs)} running, {len(self.endpoints)} endpoints, "
+            f"{len(self.runs) - paused} running, {resting}{len(self.endpoints)} endpoints, "
             f"{sum(a.state == 'firing' for a in self.alerts)} alerts firing"
         )
         disk = f"{self.disk_bytes / 1e6:,.0f} MB used, {self.free_bytes / 1e9:,.1f} GB free"

@@ -124,8 +124,8 @@ class Version:
 
     `artifact` is the id of its files in the artifact store, `metrics` are keyed by `Metric.key` and measured on the
     validation split of `data`, `cells` are the notebook cells that led here, `parent` is the reference it was
-    fine-tuned from (None: from the base weights), `size` the bytes of its files and `added` those that
-    the store took up for it.
+    fine-tuned from (None: from the base weights; `run-7f3a/120`: a run that made no version,
+    at that step), `size` the bytes of its files and `added` those that the store took up for it.
     """
 
     model: str
@@ -156,6 +156,14 @@ class Version:
         """The reference that always means this version: `name:number`."""
         return f"{self.model}:{self.number}"
 
+    @property
+    def ancestor(self) -> str | None:
+        """The nearest version it comes from: its parent, or that of the run it was cloned from."""
+        if self.parent is None or not self.parent.startswith("run-"):
+            return self.parent
+        found = (self.environment.get("cloned") or {}).get("parent")
+        return None if found is None or found.startswith("run-") else str(found)
+
     def __str__(self) -> str:
         shown = [f"{k} {self.metrics[k]}" for k in headlines(self.task) if k in self.metrics]
         tail = f" (aliases: {', '.join(self.aliases)})" if self.aliases else ""
@@ -166,8 +174,8 @@ class Version:
 class Run:
     """One fine-tuning run: a process and a folder.
 
-    `state` is one of queued, running, interrupted, failed, done, lost. `options` are the options as given plus the
-    defaults that were used.
+    `state` is one of queued, running, paused, interrupted, failed, done, lost. `options` are the options as given plus
+    the defaults that were used; `edits` among them are what was changed as it trained, each with its step.
     """
 
     id: str

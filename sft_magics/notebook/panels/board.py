@@ -13,6 +13,7 @@ _ROWS = 8
 
 def card(board: Board) -> list[Child]:
     """Return the parts of the board."""
+    paused = sum(r.state == "paused" for r in board.runs)
     firing = sum(a.state == "firing" for a in board.alerts)
     return [
         head("Workspace", detail=code(board.workspace)),
@@ -20,7 +21,8 @@ def card(board: Board) -> list[Child]:
             ("datasets", count(len(board.datasets))),
             ("models", count(len(board.models))),
             ("versions", count(len(board.versions))),
-            ("runs going on", count(len(board.runs))),
+            ("runs going on", count(len(board.runs) - paused)),
+            ("runs paused", count(paused) if paused else None),
             ("endpoints", count(len(board.endpoints))),
             (
                 "alerts firing",
@@ -29,7 +31,7 @@ def card(board: Board) -> list[Child]:
             ("disk used", size(board.disk_bytes)),
             ("disk free", size(board.free_bytes)),
         ),
-        _part("Runs going on", runs.HEADS, runs.rows(board.runs)),
+        _part("Runs going on and paused" if paused else "Runs going on", runs.HEADS, runs.rows(board.runs)),
         _part("Alerts", alerts.HEADS, alerts.rows(board.alerts)),
         _part("Endpoints", endpoint.HEADS, endpoint.rows(board.endpoints)),
         _part("Versions", versions.HEADS, versions.rows(board.versions), "%sft_versions"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from sft_magics.core.views import Point
 from sft_magics.notebook.panels.formats import count, general
 from sft_magics.notebook.panels.markup import Child, Safe, el
-from sft_magics.notebook.panels.style import VERMILLION
+from sft_magics.notebook.panels.style import PURPLE, VERMILLION
 
 _LEFT, _TOP, _BOTTOM = 40, 22, 20
 _LABEL_GAP = 13.0
@@ -33,7 +33,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture to be: curves over x from 0 to `x_end`, with vertical lines at `marks` (x, name)."""
+    """A picture to be: curves over x from 0 to `x_end`, with vertical lines at `marks` (x, name).
+
+    `flags` are lines of their own color that something was done at: (x, what to write beside it, all of it).
+    """
 
     title: str
     curves: Sequence[Curve]
@@ -42,6 +45,7 @@ class Chart:
     height: int = 216
     right: int = 112
     marks: Sequence[tuple[float, str]] = ()
+    flags: Sequence[tuple[float, str, str]] = ()
     y_limits: tuple[float, float] = (-math.inf, math.inf)
     span: float = 0.0
     empty: str = ""
@@ -81,7 +85,7 @@ def draw(chart: Chart) -> Safe:
     parts += [_line(frame, c.ghost, c, ghost=True) for c in chart.curves if c.ghost]
     for curve in chart.curves:
         parts += [_line(frame, curve.points, curve), *_dots(frame, curve), *_broken(frame, curve)]
-    parts += _labels(frame)
+    parts += [*_flags(frame), *_labels(frame)]
     if chart.empty and not any(c.points for c in chart.curves):
         middle = (frame.end + _LEFT) / 2
         parts.append(_text(middle, (_TOP + frame.bottom) / 2 + 4, chart.empty, anchor="middle", opacity="0.6"))
@@ -177,6 +181,21 @@ def _grid(frame: _Frame) -> list[Safe]:
     return parts
 
 
+def _flags(frame: _Frame) -> list[Safe]:
+    """Mark what was done to the run: a thin line with words beside it, one under the other where they are many."""
+    parts = []
+    for number, (at, short, whole) in enumerate(frame.chart.flags[-_MARKS:]):
+        x, beyond = frame.x(at), frame.x(at) > (frame.end + _LEFT) / 2
+        line = f"M{x:.1f} {_TOP:.1f}L{x:.1f} {frame.bottom:.1f}"
+        title = el("title", f"{frame.chart.x_name} {count(at)}: {whole}")
+        parts.append(el("path", title, d=line, stroke=PURPLE, stroke_width="1.2", stroke_opacity="0.9"))
+        if short:
+            y = _TOP + 10 + 11 * (number % 4)
+            anchor = "end" if beyond else None
+            parts.append(_text(x + (-4 if beyond else 4), y, short, anchor=anchor, size="10"))
+    return parts
+
+
 def _line(frame: _Frame, points: Sequence[Point], curve: Curve, *, ghost: bool = False) -> Safe:
     columns = int(frame.end - _LEFT)
     moves = []
@@ -240,7 +259,8 @@ def _last(curve: Curve) -> Point:
 
 def _spoken(chart: Chart) -> str:
     ends = [f"{c.name} {general(_last(c)[1])}" for c in chart.curves if any(math.isfinite(y) for _, y in c.points)]
-    return f"{chart.title} over {chart.x_name}s: " + (", ".join(ends) or "nothing yet")
+    done = "".join(f"; at {chart.x_name} {count(at)} {whole}" for at, _, whole in chart.flags if whole)
+    return f"{chart.title} over {chart.x_name}s: " + (", ".join(ends) or "nothing yet") + done
 
 
 def _rule(x1: float, y1: float, x2: float, y2: float, opacity: str, dash: str | None = None) -> Safe:

@@ -44,6 +44,11 @@ def rate(value: float) -> str:
     return f"{value:.1e}".replace("e-0", "e-") if abs(value) < 0.001 else mantissa
 
 
+def value(option: object) -> str:
+    """Return the value of an option as one would type it, such as 1e-5."""
+    return f"{option:g}".replace("e-0", "e-") if isinstance(option, int | float) else str(option)
+
+
 def duration(seconds: float | None) -> str:
     """Return a length of time in its two largest units."""
     if seconds is None or not math.isfinite(seconds):

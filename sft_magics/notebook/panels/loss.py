@@ -4,10 +4,10 @@ import math
 import time
 from collections.abc import Sequence
 
-from sft_magics.core.views import LossView
+from sft_magics.core.views import LossView, Mark
 from sft_magics.notebook.panels import badges, charts
 from sft_magics.notebook.panels.charts import Chart, Curve
-from sft_magics.notebook.panels.formats import count, duration, megabytes, number, rate
+from sft_magics.notebook.panels.formats import count, duration, megabytes, number, rate, value
 from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, next_line, shorten
 from sft_magics.notebook.panels.style import BLUE, GREEN, PURPLE, VERMILLION
 from sft_magics.notebook.panels.tables import table
@@ -34,6 +34,7 @@ def panel(view: LossView, *, blocking: bool = False, hint: str = "", now: float 
         _bar(view),
         _facts(view),
         _charts(view) if view.steps else None,
+        _edits(view),
         _remarks(view),
         _ending(view),
         _hint(view, BLOCKING_HINT if blocking else hint, now),
@@ -57,6 +58,7 @@ def text(view: LossView) -> str:
     ]
     said = ", ".join(p for p in parts if p)
     lines = [f"{view.job} {view.model} {view.state}".replace("  ", " ") + (f": {said}" if said else "")]
+    lines += [f"  edited from step {e.step:,} on{_by(e)}: {_whole(e)}" for e in view.edits[-_REMARKS:]]
     lines += [f"  {level}: {words}" for level, words in view.remarks[-_REMARKS:]]
     lines += [view.why] if view.why else []
     lines += [f"Next: {view.next_step}"] if view.next_step else []
@@ -126,6 +128,7 @@ def _charts(view: LossView) -> Safe:
         ],
         view.steps,
         marks=[*boundaries, *resumed],
+        flags=[(float(e.step), _short(e), _whole(e)) for e in view.edits],
         empty="the curve begins with the first step",
         y_limits=(0.0, math.inf),
     )  # fmt: skip
@@ -145,6 +148,7 @@ def _charts(view: LossView) -> Safe:
         y_limits=(0.0, 1.0),
         empty="after the first epoch",
         marks=[(x, "") for x, _ in boundaries],
+        flags=[(float(e.step), "", "") for e in view.edits],
     )  # fmt: skip
     # A sanitizer that drops SVG keeps its words: at no size they do not litter the page.
     hush = "font-size:0;line-height:0;flex:"
@@ -168,6 +172,29 @@ def _metrics(view: LossView) -> list[tuple[str, list[tuple[float, float]]]]:
     """Return at most two curves of quality: accuracy and f1 where there are such."""
     ranked = sorted(view.metrics.items(), key=lambda item: ("accuracy", "f1", item[0]).index(item[0]))
     return [(name, points) for name, points in ranked if points][:2]
+
+
+def _edits(view: LossView) -> Safe | None:
+    items = [
+        badges.note("info", f"Edited from step {count(e.step)} on{_by(e)}: ", shorten(_whole(e), 300), ".")
+        for e in view.edits[-_REMARKS:]
+    ]
+    return badges.notes(*items) if items else None
+
+
+def _by(edit: Mark) -> str:
+    return f" by {shorten(edit.who, 60)}" if edit.who else ""
+
+
+def _short(edit: Mark) -> str:
+    """Return what fits beside a line: the new values."""
+    return shorten(", ".join(f"{name.replace('_', ' ')} {value(new)}" for name, (_, new) in edit.changes.items()), 34)
+
+
+def _whole(edit: Mark) -> str:
+    """Return what each option was and is."""
+    moved = (f"{name.replace('_', ' ')} {value(old)} → {value(new)}" for name, (old, new) in edit.changes.items())
+    return ", ".join(moved)
 
 
 def _remarks(view: LossView) -> Safe | None:
