@@ -30,15 +30,18 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """Return what each token takes from the others, rows x tokens x heads x width, as transformers asks for it.
 
-    `query`, `key` and `value` are rows x heads x tokens x width; the mask is added to the scores.
+    `query`, `key` and `value` are rows x heads x tokens x width; the mask is added to the scores. One answer's next
+    token, which sees more keys than it asks for, is torch's too.
     """
     rate = dropout if module.training else 0.0
-    if query.shape[2] > _LONG or key.shape[1] != query.shape[1] or query.device.type != "cpu":
+    if query.shape[2] > _LONG or query.shape[2] != key.shape[2] or query.device.type != "cpu":
         said, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=rate, scaling=scaling, **more
         )
         return said, None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if groups := query.shape[1] // key.shape[1] - 1:  # several heads share a key and a value
+        key, value = (t.repeat_interleave(groups + 1, 1) for t in (key, value))
     scores = torch.matmul(query * scale, key.transpose(2, 3))
     if attention_mask is not None:
         lowest = torch.finfo(scores.dtype).min  # the mask's own is infinite in a shorter format
@@ -50,9 +53,11 @@ def attend(
 
 
 def quicken(model: nn.Module) -> None:
-    """Let a model of transformers' that attends by torch's fused attention use this."""
-    if isinstance(model, PreTrainedModel) and model.config._attn_implementation == "sdpa":
-        model.set_attn_implementation(NAME)
+    """Let a model of transformers' that attends by torch's fused attention use this, also one within peft's."""
+    for found in (m for m in model.modules() if isinstance(m, PreTrainedModel)):
+        if found.config._attn_implementation == "sdpa":
+            found.set_attn_implementation(NAME)
+        return
 
 
 AttentionInterface.register(NAME, attend)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sft_magics.core import errors
-from sft_magics.engine import attention, convolutions, dropout
+from sft_magics.engine import attention, convolutions, dropout, lora
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Hardware:
             return
         model.to(memory_format=torch.channels_last)
         if self.device.type == "cpu":
-            for part in (convolutions, dropout, attention):
+            for part in (convolutions, dropout, attention, lora):
                 part.quicken(model)
 
     def memory_mb(self) -> float:
