@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone, Event, Progress, Remark, RunPlanned, Sink, StepDone
-from sft_magics.engine import checkpoints, doctor, optimizers, scoring
+from sft_magics.engine import checkpoints, choosing, doctor, optimizers, scoring
 from sft_magics.engine.averaging import Average
 from sft_magics.engine.batching import epoch_batches, padding_waste
 from sft_magics.engine.checkpoints import Progressed
+from sft_magics.engine.gradients import Gradients
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.loading import Loader
 from sft_magics.engine.tasks import Batch, Encoded, Measured, Task
@@ -55,12 +56,11 @@ class Loop:
         self.optimizer = optimizers.build(self.task.model, plan.options)
         ema = float(plan.options.get("ema") or 0.0)
         self.average = Average(self.task.model, ema) if ema else None
-        self.loader = Loader(self._batch_of, int(plan.options.get("workers", 0)), plan.steps)
+        self.gradients = Gradients(self.task, plan.options, plan.hardware, self.say)
+        self.loader = Loader(self.batch_of, int(plan.options.get("workers", 0)), plan.steps)
         self.stopping = False
         self.best_measured: Measured | None = None  # of the weights in `best`, if this process measured them
         self._bad = 0
-        micro = int(plan.options.get("micro_batch") or 0)
-        self._parts = -(-plan.options["batch"] // micro) if micro else 1
         self._order: tuple[int, list[list[int]]] = (-1, [])
         self._pending: list[torch.Tensor] = []
         self._told_at = self._saved_at = self._epoch_at = time.monotonic()
@@ -87,6 +87,7 @@ class Loop:
 
     def _run(self) -> bool:
         self._resume("Going on")
+        choosing.settle(self)
         self._announce()
         self.task.model.train()
         self._told_at = self._saved_at = self._epoch_at = time.monotonic()
@@ -105,7 +106,7 @@ class Loop:
     def rehearse(self, step: int) -> float:
         """Take one step at the rate that is set, say nothing of it, and return its loss."""
         batch = self.loader.take(step)
-        loss = float(self._gradients(batch, len(next(iter(batch.values())))))
+        loss = float(self.gradients.of(batch, len(next(iter(batch.values())))))
         clip = float(self.plan.options.get("clip", 1.0))
         if clip:
             torch.nn.utils.clip_grad_norm_(self.task.model.parameters(), clip)
@@ -123,7 +124,7 @@ class Loop:
         if since < patience:
             return False
         epochs = "an epoch" if since == 1 else f"{since} epochs"
-        self._say(Remark("info", f"No better for {epochs}: ended early, with the weights of step {state.best_step}."))
+        self.say(Remark("info", f"No better for {epochs}: ended early, with the weights of step {state.best_step}."))
         return True
 
     def measure(self) -> Measured:
@@ -134,7 +135,7 @@ class Loop:
             nonlocal told
             if time.monotonic() - told >= 0.5 or done == total:
                 told = time.monotonic()
-                self._say(Progress("validating", done, total))
+                self.say(Progress("validating", done, total))
 
         rows = self.plan.validation
         found = self.task.measure(rows, scoring.score(self.task, rows, self.plan.hardware, progress))
@@ -145,7 +146,8 @@ class Loop:
         """Write the weights as they are to `best`, whole or not at all."""
         checkpoints.replace(self.best, self.task.save)
 
-    def _say(self, event: Event) -> None:
+    def say(self, event: Event) -> None:
+        """Tell the sink, and hear whether it says to stop."""
         if self.plan.sink(event) == "stop":
             self.stopping = True
 
@@ -157,15 +159,15 @@ class Loop:
                 self.state = checkpoints.restore(found, self.task.model, self.optimizer, self.plan.hardware.device)
                 if self.average is not None:
                     self.average.take(load_file(found / checkpoints.AVERAGE))
-                self._say(Remark("info", f"{how} from the checkpoint of step {self.state.step}."))
+                self.say(Remark("info", f"{how} from the checkpoint of step {self.state.step}."))
                 return True
-            self._say(Remark("warning", f"The checkpoint {found.name} is damaged; it was passed over and removed."))
+            self.say(Remark("warning", f"The checkpoint {found.name} is damaged; it was passed over and removed."))
             checkpoints.remove(found)
         return False
 
     def _announce(self) -> None:
         options = self.plan.options
-        self._say(
+        self.say(
             RunPlanned(
                 steps=self.plan.steps,
                 epochs=options["epochs"],
@@ -174,14 +176,15 @@ class Loop:
                 lr=options["lr"],
                 resumed_at=self.state.step,
                 validation_rows=len(self.plan.validation.lengths),
-                padding_waste=padding_waste(self.plan.train.lengths, self._batches_of(0)),
+                padding_waste=padding_waste(self.plan.train.lengths, self.batches_of(0)),
                 device=self.plan.hardware.name(),
                 precision=self.plan.hardware.precision,
                 threads=self.plan.hardware.threads,
             )
         )
 
-    def _batches_of(self, epoch: int) -> list[list[int]]:
+    def batches_of(self, epoch: int) -> list[list[int]]:
+        """Return the rows of each batch of an epoch."""
         order = self._order  # a thread of the loader may be an epoch ahead
         if order[0] != epoch:
             options = self.plan.options
@@ -194,9 +197,10 @@ class Loop:
         size = int(self.plan.options["batch"])
         return min(size, len(self.plan.train.lengths) - step % self.plan.batches * size)
 
-    def _batch_of(self, step: int) -> Batch:
+    def batch_of(self, step: int) -> Batch:
+        """Return the tensors of a step, on the CPU."""
         epoch, place = divmod(step, self.plan.batches)
-        return self.task.collate(self.plan.train, self._batches_of(epoch)[place], epoch)
+        return self.task.collate(self.plan.train, self.batches_of(epoch)[place], epoch)
 
     def _one_step(self) -> None:
         options = self.plan.options
@@ -207,7 +211,7 @@ class Loop:
         batch = self.loader.take(self.state.step)
         rows = self._rows_of(self.state.step)
         size = len(next(iter(batch.values())))
-        loss = self._gradients(batch, size)
+        loss = self.gradients.of(batch, size)
         clip = float(options.get("clip", 1.0)) or math.inf
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.task.model.parameters() if p.grad is not None])
         if clip < math.inf:
@@ -229,46 +233,11 @@ class Loop:
         if time.monotonic() - self._told_at >= _TELL_SECONDS or self.state.step == self.plan.steps:
             self._tell(lr)
 
-    def _gradients(self, batch: Batch, size: int) -> torch.Tensor:
-        """Return the batch's loss with its gradients in place; a GPU that runs out of memory takes it in more parts."""
-        while True:
-            try:
-                return self._in_parts(batch, size)
-            except torch.cuda.OutOfMemoryError:
-                if self._parts >= size:
-                    raise
-            # Outside the handler: the exception's traceback would hold the tensors that have to go.
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.cuda.empty_cache()
-            self._parts *= 2
-            part = -(-self.plan.options["batch"] // self._parts)
-            what = f"The GPU's memory is full: batches are taken in parts of {part} rows; the steps stay the same."
-            self._say(Remark("warning", what))
-
-    def _in_parts(self, batch: Batch, rows: int) -> torch.Tensor:
-        size = -(-rows // self._parts)
-        whole = self.task.weight(batch) or 1.0
-        total = torch.zeros((), device=self.plan.hardware.device)
-        for start in range(0, rows, size):
-            part = self._to_device({k: v[start : start + size] for k, v in batch.items()})
-            with self.plan.hardware.autocast():
-                loss = self.task.loss(part)
-            share = loss if size >= rows else loss * (self.task.weight(part) / whole)
-            share.backward()
-            total += share.detach()
-        return total
-
-    def _to_device(self, batch: Batch) -> Batch:
-        device = self.plan.hardware.device
-        if device.type != "cuda":
-            return {k: v.to(device) for k, v in batch.items()}
-        return {k: v.pin_memory().to(device, non_blocking=True) for k, v in batch.items()}
-
     def _bad_step(self, what: str, where: str) -> None:
         """Count a step whose gradients were thrown away; after three in a row go back, once, at half the rate."""
         self._bad += 1
         self.state.skipped += 1
-        self._say(
+        self.say(
             Remark("warning", f"Step {self.state.step}: the {what} is not a number{where}; the step was left out.")
         )
         if self._bad < _BAD_IN_A_ROW:
@@ -287,7 +256,7 @@ class Loop:
             return
         # With no checkpoint yet it goes on with the weights it has: bad steps were left out, so they are sound.
         self.state.rate_scale = 0.5
-        self._say(Remark("warning", "Three steps in a row were not numbers: going on at half the rate."))
+        self.say(Remark("warning", "Three steps in a row were not numbers: going on at half the rate."))
 
     def _tell(self, lr: float) -> None:
         if not self._pending:
@@ -299,7 +268,7 @@ class Loop:
         self._pending, self._rows, self._told_at = [], 0, time.monotonic()
         self.state.summed_loss += math.fsum(losses)
         self.state.summed_steps += len(losses)
-        self._say(
+        self.say(
             StepDone(
                 step=self.state.step,
                 epoch=self.state.step / self.plan.batches,
@@ -332,11 +301,11 @@ class Loop:
         learned = state.summed_loss / state.summed_steps if state.summed_steps else math.nan
         state.summed_loss, state.summed_steps = 0.0, 0
         epoch = state.step / self.plan.batches
-        self._say(EpochDone(state.step, epoch, learned, found.loss, found.metrics, better))
+        self.say(EpochDone(state.step, epoch, learned, found.loss, found.metrics, better))
         state.history.append([learned, found.loss])
         seen = doctor.remarks(state.history, self.plan.options["lr"])
         for remark in (*found.remarks, *self.task.doubts(self.plan.train, learned), *seen, *self._waited()):
-            self._say(Remark("warning", remark))
+            self.say(Remark("warning", remark))
 
     def _waited(self) -> list[str]:
         """Say, once, that the epoch was spent waiting for batches."""
@@ -352,5 +321,5 @@ class Loop:
         self._tell(self._rate_now())
         average = None if self.average is None else self.average.state()
         path = checkpoints.save(self.checkpoints, self.task.model, self.optimizer, self.state, average)
-        self._say(CheckpointSaved(self.state.step, str(path.relative_to(self.plan.folder)), why))
+        self.say(CheckpointSaved(self.state.step, str(path.relative_to(self.plan.folder)), why))
         self._told_at = self._saved_at = time.monotonic()

@@ -22,7 +22,7 @@ def plan(
     *,
     data: Annotated[str | None, "another dataset than the model's own", Names("dataset")] = None,
     epochs: Annotated[float, "passes over the training rows"] = 1.0,
-    batch: Annotated[int | None, "rows a step"] = None,
+    batch: Annotated[int | Literal["auto"] | None, "rows a step; auto: in parts that fit into memory"] = None,
     method: Annotated[Literal["full", "head", "lora"] | None, "which weights learn, as in fine-tuning"] = None,
     image_size: Annotated[int | None, "pixels at which pictures are seen"] = None,
     max_length: Annotated[int | None, "tokens of a text that are read"] = None,
@@ -50,7 +50,8 @@ def plan(
     free_memory, free_disk = _free_memory_mb(), shutil.disk_usage(ws.root).free
     checkpoints = 3 * int(found["checkpoint_bytes"])
     return RunPlan(
-        model=model, task=order["task"], rows=found["rows"], steps=found["steps"], batch=options["batch"],
+        model=model, task=order["task"], rows=found["rows"], steps=found["steps"],
+        batch=options["batch"], micro_batch=found["micro_batch"],
         method=options["method"], seconds=middle, seconds_low=low, seconds_high=high,
         step_seconds=times[len(times) // 2],
         weights=found["weights"], learning=found["learning"], memory_mb=found["memory_mb"], free_memory_mb=free_memory,

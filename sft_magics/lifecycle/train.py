@@ -30,7 +30,7 @@ class Recipe:
 
     epochs: float = 1.0
     lr: float | None = None
-    batch: int | None = None
+    batch: int | Literal["auto"] | None = None
     weight_decay: float | None = None
     warmup: float | None = None
     max_length: int | None = None
@@ -52,7 +52,7 @@ class Recipe:
     class_weights: str = "none"
     patience: int = 0
     lora_rank: int = 16
-    micro_batch: int = 0
+    micro_batch: int | Literal["auto"] = 0
     layer_decay: float = 1.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -61,7 +61,10 @@ class Recipe:
     def options(self, recommended: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the options as the run's order records them; raises UsageProblem for values that cannot work."""
         given = {name: value for name, value in self.__dict__.items() if value is not None}
-        found: dict[str, Any] = {**GENERAL, **(recommended or {}), **given}
+        usual: dict[str, Any] = {**GENERAL, **(recommended or {})}
+        found: dict[str, Any] = {**usual, **given}
+        if found["batch"] == "auto":  # the steps are the recipe's; how many rows are computed at once is what can vary
+            found |= {"batch": usual["batch"], "micro_batch": self.micro_batch or "auto"}
         for name, (low, high, example) in _RANGES.items():
             value = found[name]
             if value not in (None, "auto") and not low <= value <= high:
@@ -156,8 +159,12 @@ def finetune(
     data: Annotated[str | None, "another dataset than the model's own", Names("dataset")] = None,
     epochs: Annotated[float, "passes over the training rows"] = 1.0,
     lr: Annotated[float | None, "peak learning rate; without it what suits the base, as all that follow"] = None,
-    batch: Annotated[int | None, "rows a step"] = None,
-    micro_batch: Annotated[int, "rows that are computed at once, where a batch needs too much memory; 0: all"] = 0,
+    batch: Annotated[
+        int | Literal["auto"] | None, "rows a step; auto: as the base's recipe has it, in parts that fit into memory"
+    ] = None,
+    micro_batch: Annotated[
+        int | Literal["auto"], "rows that are computed at once; 0: all, auto: as many as fit into memory"
+    ] = 0,
     optimizer: Annotated[Literal["adamw", "sgd"] | None, "how the weights are moved"] = None,
     momentum: Annotated[float | None, "SGD's momentum"] = None,
     weight_decay: Annotated[float | None, "pull of the weights toward zero"] = None,

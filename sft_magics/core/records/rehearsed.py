@@ -45,7 +45,8 @@ class Candidate:
 class RunPlan:
     """What a run would take, from three of its steps: seconds with a range, memory in MB, bytes of its checkpoints.
 
-    `weights` are all parameters, `learning` those that are trained; `fits` says whether memory and disk are enough.
+    `weights` are all parameters, `learning` those that are trained; `fits` says whether memory and disk are enough;
+    `micro_batch` rows of a batch are computed at once, 0: all.
     """
 
     model: str
@@ -68,9 +69,12 @@ class RunPlan:
     fits: bool
     choices: tuple[Choice, ...] = ()
     next_step: str = ""
+    micro_batch: int = 0
 
     def __str__(self) -> str:
-        head = f"{self.model}: {self.steps:,} steps of {self.batch} rows ({self.rows:,} rows, --method {self.method})"
+        parts = f" in parts of {self.micro_batch}" if self.micro_batch else ""
+        which = f"({self.rows:,} rows, --method {self.method})"
+        head = f"{self.model}: {self.steps:,} steps of {self.batch} rows{parts} {which}"
         time = f"about {_spoken(self.seconds)} ({_spoken(self.seconds_low)} to {_spoken(self.seconds_high)})"
         room = f"{self.memory_mb:,.0f} MB of memory at most, {self.disk_bytes / 1e6:,.0f} MB of disk while it runs"
         verdict = "it fits" if self.fits else "it does not fit: memory or disk are too small"

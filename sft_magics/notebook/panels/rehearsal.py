@@ -24,7 +24,7 @@ def plan(found: RunPlan) -> list[Child]:
         head(found.model, detail=muted(f"{found.task}, {found.method}"), right=muted(machine)),
         facts(
             ("time", join(el("strong", f"about {duration(found.seconds)}"), between)),
-            ("steps", f"{count(found.steps)} of {count(found.batch)} rows"),
+            ("steps", f"{count(found.steps)} of {count(found.batch)} rows{_parts(found)}"),
             ("a step", f"{found.step_seconds:.2f} s"),
             ("weights that learn", f"{found.learning / 1e6:.1f} M of {found.weights / 1e6:.1f} M"),
             ("memory", join(megabytes(found.memory_mb), muted(f", {megabytes(found.free_memory_mb)} free"))),
@@ -34,6 +34,10 @@ def plan(found: RunPlan) -> list[Child]:
         table("Cheaper choices", ("option", "its price"), rows) if rows else None,
         next_line(found.next_step),
     ]
+
+
+def _parts(found: RunPlan) -> str:
+    return f", {count(found.micro_batch)} at once" if found.micro_batch else ""
 
 
 def choice(found: Choice) -> list[Child]:
