@@ -1,4 +1,4 @@
-"""What a run settles for itself before its first step: how many rows are computed at once, so that they fit.
+"""What a run settles for itself before its first step: how many rows are computed at once, whether it is compiled.
 
 What is settled is said, goes into every checkpoint and into the version's options: a run that is taken up or made again
 does not ask again.
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from sft_magics.core.events import Remark
-from sft_magics.engine import memory, trials
+from sft_magics.engine import compiling, memory, trials
 from sft_magics.engine.tasks import Batch
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 _ROOM = 0.8  # of what is free; the rest is for evaluations, saving, and whoever else is there
 _KERNELS = 1.25  # what a step takes over its tensors: the kernels' own room, and gaps between blocks
-_PAYS = 0.95  # a part of half the rows has to be so much faster a row
+_PAYS = 0.95  # what is chosen for speed has to take no more than this share of the time
+_GAIN = 0.3  # share of a step that compiling saves at best
+_COMPILING = 60.0  # seconds that compiling takes, about
 
 
 def settle(loop: "Loop") -> None:
@@ -25,11 +27,62 @@ def settle(loop: "Loop") -> None:
     options, chosen = loop.plan.options, loop.state.chosen
     if options.get("micro_batch") == "auto" and "micro_batch" not in chosen:
         chosen["micro_batch"] = _micro_batch(loop)
+    if options.get("compile", "off") != "off":
+        _compile(loop)
     micro = int(chosen.get("micro_batch", options.get("micro_batch") or 0))
     loop.gradients.take(micro)
     if micro and memory.has_batch_norm(loop.task.model):
         what = f"BatchNorm counts over {micro} rows at a time: the gradients differ a little from the whole's."
         loop.say(Remark("info", what))
+
+
+def note(loop: "Loop") -> None:
+    """Note what has changed since: parts that were halved, a compiled model that failed."""
+    chosen, micro = loop.state.chosen, loop.gradients.micro
+    if micro != int(chosen.get("micro_batch", loop.plan.options.get("micro_batch") or 0)):
+        chosen["micro_batch"] = micro
+    if chosen.get("compile") == "on" and not compiling.running(loop.task.model):
+        chosen["compile"] = "off"
+
+
+def _compile(loop: "Loop") -> None:
+    """Compile the model if that was settled before, was asked for, or pays by what a few steps take."""
+    chosen, wanted = loop.state.chosen, loop.plan.options["compile"]
+    model, device = loop.task.model, loop.plan.hardware.device
+    lacking = compiling.why_not(device)
+    if lacking:
+        loop.say(Remark("warning", f"Steps are not compiled: {lacking}."))
+        chosen["compile"] = "off"
+    elif chosen.get("compile", wanted) == "on":
+        compiling.start(model, loop.plan.train.lengths)
+        loop.say(Remark("info", "Steps are compiled; the first one waits for it."))
+        chosen["compile"] = "on"
+    elif "compile" not in chosen:
+        chosen["compile"], why = ("off", compiling.NO_GAIN) if device.type == "cpu" else compiled_pays(loop)
+        loop.say(Remark("info", f"Steps are {'' if chosen['compile'] == 'on' else 'not '}compiled: {why}."))
+
+
+def compiled_pays(loop: "Loop") -> tuple[str, str]:
+    """Return "on" or "off" and the reason, by what steps take as they are and compiled; if "on" the model is compiled.
+
+    A run too short to win back a compilation is not compiled to find out.
+    """
+    model, steps = loop.task.model, loop.plan.steps - loop.state.step
+    batch = loop.batch_of(costliest(loop))
+    with trials.untouched(model):
+        plain = trials.seconds_of(loop.gradients, batch)
+        if plain * steps * _GAIN < _COMPILING:
+            return "off", f"{steps:,} steps of {plain:.2g} s are too few to win back what compiling takes"
+        compiling.start(model, loop.plan.train.lengths)
+        try:
+            fast = trials.seconds_of(loop.gradients, batch)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on without
+            compiling.stop(model)
+            return "off", f"it fails here ({type(error).__name__})"
+    if fast > _PAYS * plain:
+        compiling.stop(model)
+        return "off", f"a step takes {fast:.2g} s compiled and {plain:.2g} s as it is"
+    return "on", f"a step takes {fast:.2g} s, and {plain:.2g} s as it is"
 
 
 def costliest(loop: "Loop") -> int:

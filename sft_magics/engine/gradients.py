@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from sft_magics.core.events import Event, Remark
-from sft_magics.engine import memory
+from sft_magics.engine import compiling, memory
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.tasks import Batch, Task
 
@@ -37,21 +37,34 @@ class Gradients:
     def of(self, batch: Batch, rows: int) -> torch.Tensor:
         """Return the batch's mean loss with its gradients in place; when memory runs out it is taken in more parts.
 
+        When a compiled model fails it is computed as it is; an error that is the model's own comes again then.
+
         Raises what torch raises when memory is not enough for a single row either, or for the two that BatchNorm needs.
         """
         normed = memory.has_batch_norm(self.task.model)
         while True:
+            broken = ""
             try:
                 return self.in_parts(batch, rows)
-            except (MemoryError, RuntimeError) as error:
-                if not memory.ran_out(error) or self.parts >= rows // (2 if normed else 1):
+            except Exception as error:
+                if not memory.ran_out(error) and compiling.running(self.task.model):
+                    broken = type(error).__name__
+                elif not memory.ran_out(error) or self.parts >= rows // (2 if normed else 1):
                     raise
             # Outside the handler: the exception's traceback would hold the tensors that have to go.
             self.forget()
+            if broken:
+                self.uncompiled(f"Compiled steps do not work here ({broken})")
+                continue
             self.parts *= 2
             whose = "The GPU's memory" if self.hardware.device.type == "cuda" else "The memory"
             what = f"{whose} is full: batches are taken in parts of {self.micro} rows; the steps stay the same."
             self._say(Remark("warning", what + _OTHER_NORM * normed))
+
+    def uncompiled(self, why: str) -> None:
+        """Compute steps as they are from now on, and say why."""
+        compiling.stop(self.task.model)
+        self._say(Remark("warning", f"{why}: the run goes on without compiling."))
 
     def forget(self) -> None:
         """Drop the gradients, and let a GPU's freed memory be one piece again."""

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone, Event, Progress, Remark, RunPlanned, Sink, StepDone
-from sft_magics.engine import checkpoints, choosing, doctor, optimizers, scoring
+from sft_magics.engine import checkpoints, choosing, compiling, doctor, optimizers, scoring
 from sft_magics.engine.averaging import Average
 from sft_magics.engine.batching import epoch_batches, padding_waste
 from sft_magics.engine.checkpoints import Progressed
@@ -84,6 +84,7 @@ class Loop:
             return self._run()
         finally:
             self.loader.close()
+            compiling.stop(self.task.model)
 
     def _run(self) -> bool:
         self._resume("Going on")
@@ -138,7 +139,8 @@ class Loop:
                 self.say(Progress("validating", done, total))
 
         rows = self.plan.validation
-        found = self.task.measure(rows, scoring.score(self.task, rows, self.plan.hardware, progress))
+        with compiling.paused(self.task.model):
+            found = self.task.measure(rows, scoring.score(self.task, rows, self.plan.hardware, progress))
         self.task.model.train()
         return found
 
@@ -319,6 +321,7 @@ class Loop:
 
     def _checkpoint(self, why: str) -> None:
         self._tell(self._rate_now())
+        choosing.note(self)
         average = None if self.average is None else self.average.state()
         path = checkpoints.save(self.checkpoints, self.task.model, self.optimizer, self.state, average)
         self.say(CheckpointSaved(self.state.step, str(path.relative_to(self.plan.folder)), why))

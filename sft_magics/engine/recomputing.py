@@ -5,7 +5,7 @@ gradients are the same, a step takes about a third more time, and memory grows w
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from peft import PeftModel
@@ -14,6 +14,15 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from sft_magics.core import errors
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Refuse --recompute where nothing is computed twice anyway; raises ModelProblem."""
+    if options.get("recompute") and options.get("method") == "head":
+        raise errors.ModelProblem(
+            "With --method head the backbone is computed once: nothing is left to compute again.",
+            "leave --recompute out.",
+        )
 
 
 def enable(model: nn.Module, name: str = "This model") -> None:

@@ -20,7 +20,7 @@ from sft_magics.core.codec import plain
 from sft_magics.core.events import Progress, Remark, Sink
 from sft_magics.core.records import Metric
 from sft_magics.datasets import read_rows
-from sft_magics.engine import checkpoints, hardware, memory, pretrained, tasks
+from sft_magics.engine import checkpoints, hardware, memory, pretrained, recomputing, tasks
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.loop import Loop, Plan
 from sft_magics.engine.predictor import Predictor
@@ -49,7 +49,7 @@ def train(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
     `spec` has task, start, labels, data (a Parquet file with id, text, label, split) and options (see
     `lifecycle.train.Recipe`). Raises ModelProblem, DataProblem, RunProblem.
     """
-    with out_of_memory(spec):
+    with out_of_memory(spec), hardware.repeatable(wanted=bool(spec["options"].get("deterministic"))):
         if not spec.get("resume", True):
             for old in ("checkpoints", "best"):
                 shutil.rmtree(folder / old, ignore_errors=True)
@@ -136,7 +136,10 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[
     sink(Progress("loading the weights", 0))
     kind = tasks.find(spec["task"])
     kind.check_options(options)
+    recomputing.check(options)
     task = kind.load(spec["start"], spec["labels"], options)
+    if options.get("recompute"):
+        recomputing.enable(task.model, str(spec["start"].get("source", spec["start"]["path"])))
     chosen = chosen.suited(task.model)
     task.suit(bf16=chosen.bf16)
     torch.manual_seed(options["seed"])
@@ -157,7 +160,7 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[
         chosen.place(task.model)
         encoded = [task.freeze(part, chosen.autocast(), chosen.device) for part in encoded]
     sink(Remark("info", f"Computing in {chosen.precision} on {chosen.name()}, {chosen.threads} threads: {chosen.why}."))
-    for remark in task.remarks(encoded[0]):
+    for remark in (*hardware.repeatable_remarks(options, chosen), *task.remarks(encoded[0])):
         sink(Remark("info", remark))
     return Loop(Plan(task, encoded[0], encoded[1], options, folder, chosen, sink)), ids
 

@@ -24,6 +24,7 @@ def plan(
     epochs: Annotated[float, "passes over the training rows"] = 1.0,
     batch: Annotated[int | Literal["auto"] | None, "rows a step; auto: in parts that fit into memory"] = None,
     method: Annotated[Literal["full", "head", "lora"] | None, "which weights learn, as in fine-tuning"] = None,
+    recompute: Annotated[bool, "compute activations again in the backward pass"] = False,
     image_size: Annotated[int | None, "pixels at which pictures are seen"] = None,
     max_length: Annotated[int | None, "tokens of a text that are read"] = None,
     precision: Annotated[Literal["auto", "bf16", "fp32"], "number format"] = "auto",
@@ -39,7 +40,7 @@ def plan(
     ws = places.find(workspace)
     recipe = Recipe(
         epochs=epochs, batch=batch, method=method, image_size=image_size, max_length=max_length, precision=precision,
-        device=device, threads=threads,
+        device=device, threads=threads, recompute=recompute,
     )  # fmt: skip
     order, found = _tried(ws, model, data, recipe, "plan", f"taking three steps of {model}")
     options = order["options"]
@@ -126,8 +127,9 @@ def _choices(order: dict[str, Any], seconds: float) -> tuple[Choice, ...]:
 def _as_typed(recipe: Recipe) -> str:
     given = {"epochs": recipe.epochs, "batch": recipe.batch, "method": recipe.method, "image-size": recipe.image_size,
              "max-length": recipe.max_length}  # fmt: skip
-    return "".join(f" --{name} {value:g}" if isinstance(value, int | float) else f" --{name} {value}"
-                   for name, value in given.items() if value is not None)  # fmt: skip
+    typed = "".join(f" --{name} {value:g}" if isinstance(value, int | float) else f" --{name} {value}"
+                    for name, value in given.items() if value is not None)  # fmt: skip
+    return typed + " --recompute" * recipe.recompute
 
 
 def _free_memory_mb() -> float:

@@ -57,6 +57,9 @@ class Recipe:
     mixup: float = 0.0
     cutmix: float = 0.0
     ema: float = 0.0
+    recompute: bool = False
+    compile: str = "off"
+    deterministic: bool = False
 
     def options(self, recommended: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the options as the run's order records them; raises UsageProblem for values that cannot work."""
@@ -165,6 +168,9 @@ def finetune(
     micro_batch: Annotated[
         int | Literal["auto"], "rows that are computed at once; 0: all, auto: as many as fit into memory"
     ] = 0,
+    recompute: Annotated[
+        bool, "compute activations again in the backward pass: less memory, a third more time"
+    ] = False,
     optimizer: Annotated[Literal["adamw", "sgd"] | None, "how the weights are moved"] = None,
     momentum: Annotated[float | None, "SGD's momentum"] = None,
     weight_decay: Annotated[float | None, "pull of the weights toward zero"] = None,
@@ -189,6 +195,8 @@ def finetune(
     workers: Annotated[int | None, "threads that prepare pictures ahead"] = None,
     seed: Annotated[int, "order of rows, dropout and the fresh head"] = 0,
     precision: Annotated[Literal["auto", "bf16", "fp32"], "number format; auto takes what gains here"] = "auto",
+    compile_: Annotated[Literal["auto", "on", "off"], "torch.compile; auto: where measured steps say it pays"] = "off",
+    deterministic: Annotated[bool, "the same bits every time on a GPU too; CPUs do so anyway"] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], "where to compute"] = "auto",
     threads: Annotated[int | Literal["auto"], "CPU threads"] = "auto",
     dropout: Annotated[bool, "the base's own dropout"] = True,
@@ -215,6 +223,7 @@ def finetune(
             epochs, lr, batch, weight_decay, warmup, max_length, seed, precision, device, threads, dropout,
             checkpoint_seconds, optimizer, momentum, schedule, clip, method, augment, image_size, workers,
             label_smoothing, class_weights, patience, lora_rank, micro_batch, layer_decay, mixup, cutmix, ema,
+            recompute, compile_, deterministic,
         )  # fmt: skip
         job = order(ws, model, data, from_, recipe).place()
     if in_process:

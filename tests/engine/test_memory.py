@@ -1,4 +1,4 @@
-"""Memory that is short: batches are taken in parts that fit, by trial before the run or when it runs out in the middle."""
+"""Memory that is short: batches are taken in parts that fit, by trial before the run or when it runs out."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="the limit on address
 
 
 def limited(folder: Path, spec: dict[str, Any], more: int, since: str = "RunPlanned") -> Ear:
-    """Train in a process that may have `more` bytes from its first event of the kind `since` on; return what it said."""
+    """Train in a process that may have `more` bytes from its first event of the kind `since` on."""
     run = folder / f"run-{more}"
     run.mkdir()
     file = folder / "spec.json"
