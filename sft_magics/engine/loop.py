@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone, Event, Progress, Remark, RunPlanned, Sink, StepDone
-from sft_magics.engine import checkpoints, choosing, compiling, doctor, optimizers, scoring
+from sft_magics.engine import checkpoints, choosing, compiling, doctor, optimizers, scoring, utilization
 from sft_magics.engine.averaging import Average
 from sft_magics.engine.batching import epoch_batches, padding_waste
 from sft_magics.engine.checkpoints import Progressed
@@ -24,6 +24,7 @@ from sft_magics.engine.tasks import Batch, Encoded, Measured, Task
 _TELL_SECONDS = 0.1
 _BAD_IN_A_ROW = 3
 _SMOOTHING = 0.9
+_WHILE = 30.0  # seconds of steps, beside which counting one and measuring the peak take little
 
 
 @dataclass
@@ -67,6 +68,7 @@ class Loop:
         self._said_waiting = False
         self._rows = 0
         self._speed = 0.0
+        self._stepping, self._stepped = 0.0, 0  # seconds, and steps of this process
 
     @property
     def checkpoints(self) -> Path:
@@ -96,13 +98,21 @@ class Loop:
             if self.stopping:
                 self._checkpoint("stop")
                 return False
+            began = time.monotonic()
             self._one_step()
+            self._stepping, self._stepped = self._stepping + time.monotonic() - began, self._stepped + 1
             if self.state.step % self.plan.batches == 0 or self.state.step == self.plan.steps:
                 self._evaluate()
                 self._checkpoint("epoch")
             elif not self._bad and time.monotonic() - self._saved_at >= self.plan.options["checkpoint_seconds"]:
                 self._checkpoint("time")
+        self._account()
         return True
+
+    def _account(self) -> None:
+        """Say at the end of a run that took a while how much of the machine its steps made use of."""
+        if self._stepping >= _WHILE and (what := utilization.of_run(self, self._stepping / self._stepped)):
+            self.say(Remark("info", what))
 
     def rehearse(self, step: int) -> float:
         """Take one step at the rate that is set, say nothing of it, and return its loss."""

@@ -54,7 +54,7 @@ def plan(
         model=model, task=order["task"], rows=found["rows"], steps=found["steps"],
         batch=options["batch"], micro_batch=found["micro_batch"],
         method=options["method"], seconds=middle, seconds_low=low, seconds_high=high,
-        step_seconds=times[len(times) // 2],
+        step_seconds=times[len(times) // 2], flops=found["flops"], peak_flops=found["peak"],
         weights=found["weights"], learning=found["learning"], memory_mb=found["memory_mb"], free_memory_mb=free_memory,
         disk_bytes=checkpoints, free_disk_bytes=free_disk, machine=found["machine"],
         fits=found["memory_mb"] < _ROOM * free_memory and checkpoints < free_disk,
