@@ -147,7 +147,7 @@ def everything() -> list[Any]:
     mistake = records.Mistake("negative", "positive", 31)
     gallery = records.ErrorGallery("reviews:2", "tweets", "all", 1500, 40, 31, answers, (mistake,))
     choice = records.Choice("--method head", "often a few points less")
-    candidate = records.Candidate("lite0", "image-classification", 4_652_008, "MIT", True, 224, 0.87, 0.012, 0.004)
+    candidate = records.Candidate("lite0", "image-classification", 4_652_008, "MIT", True, 224, 0.87, 0.012, 0.004, 0.4)
     planned = records.RunPlan(
         "reviews", "text-classification", 8543, 801, 32, "full", 412.0, 380.0, 520.0, 0.5, 22_713_218, 22_713_218,
         1800.0,

@@ -20,7 +20,8 @@ class Candidate:
     """A base one could begin with: `here` says that its weights are on this machine, `pixels` what it was made for.
 
     `score` is the accuracy of a linear probe on its features of some training rows, `spread` the standard error,
-    `seconds` what the features of a row took here.
+    `seconds` what the features of a row took here, `step_seconds` what a training step does, of a batch as its recipe
+    has it.
     """
 
     base: str
@@ -32,13 +33,15 @@ class Candidate:
     score: float | None = None
     spread: float | None = None
     seconds: float | None = None
+    step_seconds: float | None = None
 
     def __str__(self) -> str:
         place = "here" if self.here else "to download"
         probe = "" if self.score is None else f", linear probe {self.score:.3f} ± {self.spread or 0.0:.3f}"
         took = "" if self.seconds is None else f", {1000 * self.seconds:.1f} ms a row"
+        step = "" if self.step_seconds is None else f", {self.step_seconds:.2g} s a step"
         size = f"{self.parameters / 1e6:.1f} M parameters"
-        return f"{self.base}: {size}, {self.license or 'license unknown'}, {place}{probe}{took}"
+        return f"{self.base}: {size}, {self.license or 'license unknown'}, {place}{probe}{took}{step}"
 
 
 @dataclass(frozen=True)
