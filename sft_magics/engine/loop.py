@@ -57,7 +57,7 @@ class Loop:
         self.optimizer = optimizers.build(self.task.model, plan.options)
         ema = float(plan.options.get("ema") or 0.0)
         self.average = Average(self.task.model, ema) if ema else None
-        self.gradients = Gradients(self.task, plan.options, plan.hardware, self.say)
+        self.gradients = Gradients(self.task, plan.options, plan.hardware, self._say)
         self.loader = Loader(self.batch_of, int(plan.options.get("workers", 0)), plan.steps)
         self.stopping = False
         self.best_measured: Measured | None = None  # of the weights in `best`, if this process measured them
@@ -112,7 +112,7 @@ class Loop:
     def _account(self) -> None:
         """Say at the end of a run that took a while how much of the machine its steps made use of."""
         if self._stepping >= _WHILE and (what := utilization.of_run(self, self._stepping / self._stepped)):
-            self.say(Remark("info", what))
+            self._say(Remark("info", what))
 
     def rehearse(self, step: int) -> float:
         """Take one step at the rate that is set, say nothing of it, and return its loss."""
@@ -135,7 +135,7 @@ class Loop:
         if since < patience:
             return False
         epochs = "an epoch" if since == 1 else f"{since} epochs"
-        self.say(Remark("info", f"No better for {epochs}: ended early, with the weights of step {state.best_step}."))
+        self._say(Remark("info", f"No better for {epochs}: ended early, with the weights of step {state.best_step}."))
         return True
 
     def measure(self) -> Measured:
@@ -146,7 +146,7 @@ class Loop:
             nonlocal told
             if time.monotonic() - told >= 0.5 or done == total:
                 told = time.monotonic()
-                self.say(Progress("validating", done, total))
+                self._say(Progress("validating", done, total))
 
         rows = self.plan.validation
         with compiling.paused(self.task.model):
@@ -160,6 +160,9 @@ class Loop:
 
     def say(self, event: Event) -> None:
         """Tell the sink, and hear whether it says to stop."""
+        self._say(event)
+
+    def _say(self, event: Event) -> None:
         if self.plan.sink(event) == "stop":
             self.stopping = True
 
@@ -171,15 +174,15 @@ class Loop:
                 self.state = checkpoints.restore(found, self.task.model, self.optimizer, self.plan.hardware.device)
                 if self.average is not None:
                     self.average.take(load_file(found / checkpoints.AVERAGE))
-                self.say(Remark("info", f"{how} from the checkpoint of step {self.state.step}."))
+                self._say(Remark("info", f"{how} from the checkpoint of step {self.state.step}."))
                 return True
-            self.say(Remark("warning", f"The checkpoint {found.name} is damaged; it was passed over and removed."))
+            self._say(Remark("warning", f"The checkpoint {found.name} is damaged; it was passed over and removed."))
             checkpoints.remove(found)
         return False
 
     def _announce(self) -> None:
         options = self.plan.options
-        self.say(
+        self._say(
             RunPlanned(
                 steps=self.plan.steps,
                 epochs=options["epochs"],
@@ -249,7 +252,7 @@ class Loop:
         """Count a step whose gradients were thrown away; after three in a row go back, once, at half the rate."""
         self._bad += 1
         self.state.skipped += 1
-        self.say(
+        self._say(
             Remark("warning", f"Step {self.state.step}: the {what} is not a number{where}; the step was left out.")
         )
         if self._bad < _BAD_IN_A_ROW:
@@ -268,7 +271,7 @@ class Loop:
             return
         # With no checkpoint yet it goes on with the weights it has: bad steps were left out, so they are sound.
         self.state.rate_scale = 0.5
-        self.say(Remark("warning", "Three steps in a row were not numbers: going on at half the rate."))
+        self._say(Remark("warning", "Three steps in a row were not numbers: going on at half the rate."))
 
     def _tell(self, lr: float) -> None:
         if not self._pending:
@@ -280,7 +283,7 @@ class Loop:
         self._pending, self._rows, self._told_at = [], 0, time.monotonic()
         self.state.summed_loss += math.fsum(losses)
         self.state.summed_steps += len(losses)
-        self.say(
+        self._say(
             StepDone(
                 step=self.state.step,
                 epoch=self.state.step / self.plan.batches,
@@ -313,11 +316,11 @@ class Loop:
         learned = state.summed_loss / state.summed_steps if state.summed_steps else math.nan
         state.summed_loss, state.summed_steps = 0.0, 0
         epoch = state.step / self.plan.batches
-        self.say(EpochDone(state.step, epoch, learned, found.loss, found.metrics, better))
+        self._say(EpochDone(state.step, epoch, learned, found.loss, found.metrics, better))
         state.history.append([learned, found.loss])
         seen = doctor.remarks(state.history, self.plan.options["lr"])
         for remark in (*found.remarks, *self.task.doubts(self.plan.train, learned), *seen, *self._waited()):
-            self.say(Remark("warning", remark))
+            self._say(Remark("warning", remark))
 
     def _waited(self) -> list[str]:
         """Say, once, that the epoch was spent waiting for batches."""
@@ -334,5 +337,5 @@ class Loop:
         choosing.note(self)
         average = None if self.average is None else self.average.state()
         path = checkpoints.save(self.checkpoints, self.task.model, self.optimizer, self.state, average)
-        self.say(CheckpointSaved(self.state.step, str(path.relative_to(self.plan.folder)), why))
+        self._say(CheckpointSaved(self.state.step, str(path.relative_to(self.plan.folder)), why))
         self._told_at = self._saved_at = time.monotonic()

@@ -58,7 +58,8 @@ def plan(
         weights=found["weights"], learning=found["learning"], memory_mb=found["memory_mb"], free_memory_mb=free_memory,
         disk_bytes=checkpoints, free_disk_bytes=free_disk, machine=found["machine"],
         fits=found["memory_mb"] < _ROOM * free_memory and checkpoints < free_disk,
-        choices=_choices(order, middle), next_step=f"%sft_finetune {model}{_as_typed(recipe)}",
+        choices=_choices(order, middle) + _savings(options, short=2 * found["memory_mb"] > free_memory),
+        next_step=f"%sft_finetune {model}{_as_typed(recipe)}",
     )  # fmt: skip
 
 
@@ -121,6 +122,16 @@ def _choices(order: dict[str, Any], seconds: float) -> tuple[Choice, ...]:
         found.append(Choice(f"--max-length {options['max_length'] // 2}", "long texts lose their end"))
     if options["epochs"] > 1 and seconds > 600:
         found.append(Choice("--patience 1", "ends when an epoch is no better"))
+    return tuple(found)
+
+
+def _savings(options: dict[str, Any], *, short: bool) -> tuple[Choice, ...]:
+    """Return what takes less memory, where it is `short`."""
+    found = []
+    if short and not options.get("micro_batch"):
+        found.append(Choice("--batch auto", "parts of a batch that fit into memory; the steps stay the same"))
+    if short and not options.get("recompute") and options["method"] != "head":
+        found.append(Choice("--recompute", "much less memory for activations, about a third more time"))
     return tuple(found)
 
 

@@ -70,7 +70,7 @@ class Recipe:
             found |= {"batch": usual["batch"], "micro_batch": self.micro_batch or "auto"}
         for name, (low, high, example) in _RANGES.items():
             value = found[name]
-            if value not in (None, "auto") and not low <= value <= high:
+            if value not in (None, "auto") and (isinstance(value, str) or not low <= value <= high):
                 flag = name.replace("_", "-")
                 raise errors.UsageProblem(f"--{flag} cannot be {value}.", f"write for example --{flag} {example}.")
         return found
