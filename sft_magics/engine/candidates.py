@@ -16,7 +16,7 @@ from sft_magics.core import errors
 from sft_magics.core.events import Progress, Remark, Sink
 from sft_magics.core.tasks import IMAGE_TASKS
 from sft_magics.datasets import read_rows
-from sft_magics.engine import hardware, tasks
+from sft_magics.engine import hardware, pace, tasks, worker
 from sft_magics.engine.batching import scoring_batches
 
 _FOLDS = 5
@@ -59,17 +59,22 @@ def _of_torchvision(name: str) -> dict[str, Any]:
 
 
 def compare(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
-    """Return what is known of other bases for `spec["task"]`, and a probe of each of `spec["starts"]` (name -> start)
-    on up to `spec["rows"]` training rows of the file `spec["data"]`, if there is one.
+    """Return what is known of other bases for `spec["task"]`, a probe of each of `spec["starts"]` (name -> start)
+    on up to `spec["rows"]` training rows of the file `spec["data"]`, if there is one, and the seconds a step of each
+    base takes here as far as they are known; those of `spec["timed"]` (name -> pixels) are measured.
     """
     found = {}
     for base, start in spec["starts"].items():
         sink(Progress(f"looking at {base}", 0))
         try:
             found[base] = _probed(spec, start)
+            if base in spec["timed"]:
+                sink(Progress(f"taking steps of {base}", 0))
+                with worker.out_of_memory({}):
+                    pace.measured(spec["task"], base, start, int(spec["timed"][base]))
         except errors.SftError as error:  # one that cannot be had is no reason to say nothing of the others
             sink(Remark("warning", error.what))
-    return {"known": known(spec["task"]), "probed": found}
+    return {"known": known(spec["task"]), "probed": found, "steps": pace.known(spec["task"])}
 
 
 def _probed(spec: dict[str, Any], start: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,8 @@ AVERAGE = "average.safetensors"
 class Progressed:
     """Where a run is, besides its tensors: `summed_*` since the epoch began, `best_*` of the best evaluation so far.
 
-    `history` has the mean training loss and the validation loss of each epoch.
+    `history` has the mean training loss and the validation loss of each epoch, `chosen` the options that were left to
+    the run, as it settled them.
     """
 
     step: int = 0
@@ -50,6 +51,7 @@ class Progressed:
     best_quality: float = -1.0
     best_loss: float = float("inf")
     history: list[list[float]] = field(default_factory=list)
+    chosen: dict[str, Any] = field(default_factory=dict)
 
 
 def save(

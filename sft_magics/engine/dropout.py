@@ -19,6 +19,8 @@ _BITS: dict[torch.dtype, Any] = {torch.bfloat16: np.uint16, torch.float32: np.ui
 
 def dropped(rows: torch.Tensor, rate: float) -> torch.Tensor:
     """Return `rows` (bfloat16 or float32, on the CPU) with about `rate` of the values 0 and the others scaled up."""
+    if torch.compiler.is_compiling():
+        return nn.functional.dropout(rows, rate)
     return rows * _chances(rows.shape, rows.numel(), rows.dtype, rate)
 
 

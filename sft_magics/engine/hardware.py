@@ -1,10 +1,13 @@
 """What this machine offers: device, threads, and the number format that gains here."""
 
+import contextlib
 import os
 import platform
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -90,6 +93,39 @@ def choose(device: str = "auto", precision: str = "auto", threads: int | str | N
     gains, why = _bf16_gains(kind)
     chosen = ("bf16" if gains else "fp32") if precision == "auto" else precision
     return Hardware(torch.device(kind), chosen, count, why, precision == "auto")
+
+
+@contextlib.contextmanager
+def repeatable(*, wanted: bool) -> Iterator[None]:
+    """Let a GPU give the same bits every time, where that is wanted; a CPU's kernels do so anyway.
+
+    Raises ModelProblem for an operation that has no such form. Has to be entered before the first product of matrices.
+    """
+    if not (wanted and torch.cuda.is_available()):
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA's first product is computed
+    conv = torch.backends.cudnn
+    kept = (torch.are_deterministic_algorithms_enabled(), conv.deterministic, conv.benchmark)
+    torch.use_deterministic_algorithms(True)
+    conv.deterministic, conv.benchmark = True, False
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        what = str(error).partition(". ")[0].partition("\n")[0]
+        raise errors.ModelProblem(f"This model cannot be trained --deterministic: {what}.", "leave it out.") from error
+    finally:
+        torch.use_deterministic_algorithms(kept[0])
+        conv.deterministic, conv.benchmark = kept[1:]
+
+
+def repeatable_remarks(options: Mapping[str, Any], chosen: Hardware) -> list[str]:
+    """Return a sentence where --deterministic was asked for and has nothing to change."""
+    if not options.get("deterministic") or chosen.device.type != "cpu":
+        return []
+    return ["--deterministic changes nothing here: on a CPU every run gives the same bits anyway."]
 
 
 def _has_depthwise(model: nn.Module) -> bool:

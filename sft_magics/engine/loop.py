@@ -13,11 +13,21 @@ from safetensors.torch import load_file
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone, Event, Progress, Remark, RunPlanned, Sink, StepDone
 from sft_magics.core.orders import Listen, nothing
-from sft_magics.engine import checkpoints, doctor, optimizers, scoring, vocabulary
+from sft_magics.engine import (
+    checkpoints,
+    choosing,
+    compiling,
+    doctor,
+    optimizers,
+    scoring,
+    utilization,
+    vocabulary,
+)
 from sft_magics.engine.averaging import Average
 from sft_magics.engine.batching import epoch_batches, padding_waste
 from sft_magics.engine.checkpoints import Progressed
 from sft_magics.engine.edits import Course, Edits, steps_of
+from sft_magics.engine.gradients import Gradients
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.keeping import Keeper
 from sft_magics.engine.loading import Loader
@@ -26,6 +36,7 @@ from sft_magics.engine.tasks import Batch, Encoded, Measured, Task
 _TELL_SECONDS = 0.1
 _BAD_IN_A_ROW = 3
 _SMOOTHING = 0.9
+_WHILE = 30.0  # seconds of steps, beside which counting one and measuring the peak take little
 
 
 @dataclass
@@ -60,21 +71,21 @@ class Loop:
         vocabulary.follow(self.task.model, self.optimizer)
         ema = float(plan.options.get("ema") or 0.0)
         self.average = Average(self.task.model, ema) if ema else None
-        self.keeper = Keeper(plan.folder, self.task, self._say)
+        self.keeper = Keeper(plan.folder, self.task, self.say)
         planned = Course.planned(plan.options, plan.batches, plan.steps)
-        self.edits = Edits(plan.folder, planned, self.keeper, self._say)
-        self.loader = Loader(self._batch_of, int(plan.options.get("workers", 0)), plan.steps)
+        self.edits = Edits(plan.folder, planned, self.keeper, self.say)
+        self.gradients = Gradients(self.task, plan.options, plan.hardware, self.say)
+        self.loader = Loader(self.batch_of, int(plan.options.get("workers", 0)), plan.steps)
         self.stopping = False
         self.best_measured: Measured | None = None  # of the weights in `best`, if this process measured them
         self._bad = 0
-        micro = int(plan.options.get("micro_batch") or 0)
-        self._parts = -(-plan.options["batch"] // micro) if micro else 1
         self._order: tuple[int, list[list[int]]] = (-1, [])
         self._pending: list[torch.Tensor] = []
         self._told_at = self._saved_at = self._epoch_at = time.monotonic()
         self._said_waiting = False
         self._rows = 0
         self._speed = 0.0
+        self._stepping, self._stepped = 0.0, 0  # seconds, and steps of this process
 
     @property
     def checkpoints(self) -> Path:
@@ -92,9 +103,11 @@ class Loop:
             return self._run()
         finally:
             self.loader.close()
+            compiling.stop(self.task.model)
 
     def _run(self) -> bool:
         self._resume("Going on")
+        choosing.settle(self)
         self._announce()
         self.task.model.train()
         self._told_at = self._saved_at = self._epoch_at = time.monotonic()
@@ -102,13 +115,16 @@ class Loop:
             if self.stopping:
                 self._checkpoint("stop")
                 return False
+            began = time.monotonic()
             self._one_step()
+            self._stepping, self._stepped = self._stepping + time.monotonic() - began, self._stepped + 1
             if self.state.step % self.plan.batches == 0 or self.state.step == self.plan.steps:
                 self._evaluate()
                 self._checkpoint("epoch")
             elif not self._bad and time.monotonic() - self._saved_at >= self.plan.options["checkpoint_seconds"]:
                 self._checkpoint("time")
         self.keeper.settle()
+        self._account()
         return True
 
     def _goes_on(self) -> bool:
@@ -128,10 +144,15 @@ class Loop:
         self.edits.rewind(self.state.step)
         self._steer()
 
+    def _account(self) -> None:
+        """Say at the end of a run that took a while how much of the machine its steps made use of."""
+        if self._stepping >= _WHILE and (what := utilization.of_run(self, self._stepping / self._stepped)):
+            self._say(Remark("info", what))
+
     def rehearse(self, step: int) -> float:
         """Take one step at the rate that is set, say nothing of it, and return its loss."""
         batch = self.loader.take(step)
-        loss = float(self._gradients(batch, len(next(iter(batch.values())))))
+        loss = float(self.gradients.of(batch, len(next(iter(batch.values())))))
         clip = float(self.plan.options.get("clip", 1.0))
         if clip:
             torch.nn.utils.clip_grad_norm_(self.task.model.parameters(), clip)
@@ -163,13 +184,18 @@ class Loop:
                 self._say(Progress("validating", done, total))
 
         rows = self.plan.validation
-        found = self.task.measure(rows, scoring.score(self.task, rows, self.plan.hardware, progress))
+        with compiling.paused(self.task.model):
+            found = self.task.measure(rows, scoring.score(self.task, rows, self.plan.hardware, progress))
         self.task.model.train()
         return found
 
     def save_best(self) -> None:
         """Write the weights as they are to `best`, whole or not at all."""
         checkpoints.replace(self.best, self.task.save)
+
+    def say(self, event: Event) -> None:
+        """Tell the sink, and hear whether it says to stop."""
+        self._say(event)
 
     def _say(self, event: Event) -> None:
         if self.plan.sink(event) == "stop":
@@ -201,14 +227,15 @@ class Loop:
                 lr=options["lr"],
                 resumed_at=self.state.step,
                 validation_rows=len(self.plan.validation.lengths),
-                padding_waste=padding_waste(self.plan.train.lengths, self._batches_of(0)),
+                padding_waste=padding_waste(self.plan.train.lengths, self.batches_of(0)),
                 device=self.plan.hardware.name(),
                 precision=self.plan.hardware.precision,
                 threads=self.plan.hardware.threads,
             )
         )
 
-    def _batches_of(self, epoch: int) -> list[list[int]]:
+    def batches_of(self, epoch: int) -> list[list[int]]:
+        """Return the rows of each batch of an epoch."""
         order = self._order  # a thread of the loader may be an epoch ahead
         if order[0] != epoch:
             options = self.plan.options
@@ -221,9 +248,10 @@ class Loop:
         size = int(self.plan.options["batch"])
         return min(size, len(self.plan.train.lengths) - step % self.plan.batches * size)
 
-    def _batch_of(self, step: int) -> Batch:
+    def batch_of(self, step: int) -> Batch:
+        """Return the tensors of a step, on the CPU."""
         epoch, place = divmod(step, self.plan.batches)
-        return self.task.collate(self.plan.train, self._batches_of(epoch)[place], epoch)
+        return self.task.collate(self.plan.train, self.batches_of(epoch)[place], epoch)
 
     def _one_step(self) -> None:
         options = self.plan.options
@@ -232,7 +260,7 @@ class Loop:
         batch = self.loader.take(self.state.step)
         rows = self._rows_of(self.state.step)
         size = len(next(iter(batch.values())))
-        loss = self._gradients(batch, size)
+        loss = self.gradients.of(batch, size)
         clip = float(options.get("clip", 1.0)) or math.inf
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.task.model.parameters() if p.grad is not None])
         if clip < math.inf:
@@ -253,41 +281,6 @@ class Loop:
         self._pending.append(loss)
         if time.monotonic() - self._told_at >= _TELL_SECONDS or self.state.step == self.plan.steps:
             self._tell(lr)
-
-    def _gradients(self, batch: Batch, size: int) -> torch.Tensor:
-        """Return the batch's loss with its gradients in place; a GPU that runs out of memory takes it in more parts."""
-        while True:
-            try:
-                return self._in_parts(batch, size)
-            except torch.cuda.OutOfMemoryError:
-                if self._parts >= size:
-                    raise
-            # Outside the handler: the exception's traceback would hold the tensors that have to go.
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.cuda.empty_cache()
-            self._parts *= 2
-            part = -(-self.plan.options["batch"] // self._parts)
-            what = f"The GPU's memory is full: batches are taken in parts of {part} rows; the steps stay the same."
-            self._say(Remark("warning", what))
-
-    def _in_parts(self, batch: Batch, rows: int) -> torch.Tensor:
-        size = -(-rows // self._parts)
-        whole = self.task.weight(batch) or 1.0
-        total = torch.zeros((), device=self.plan.hardware.device)
-        for start in range(0, rows, size):
-            part = self._to_device({k: v[start : start + size] for k, v in batch.items()})
-            with self.plan.hardware.autocast():
-                loss = self.task.loss(part)
-            share = loss if size >= rows else loss * (self.task.weight(part) / whole)
-            share.backward()
-            total += share.detach()
-        return total
-
-    def _to_device(self, batch: Batch) -> Batch:
-        device = self.plan.hardware.device
-        if device.type != "cuda":
-            return {k: v.to(device) for k, v in batch.items()}
-        return {k: v.pin_memory().to(device, non_blocking=True) for k, v in batch.items()}
 
     def _bad_step(self, what: str, where: str) -> None:
         """Count a step whose gradients were thrown away; after three in a row go back, once, at half the rate."""
@@ -375,6 +368,7 @@ class Loop:
 
     def _checkpoint(self, why: str) -> None:
         self._tell(self._rate_now())
+        choosing.note(self)
         average = None if self.average is None else self.average.state()
 
         def save() -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_magics.core.events import Progress, Sink
-from sft_magics.engine import optimizers, scoring, worker
+from sft_magics.engine import choosing, optimizers, scoring, utilization, worker
 from sft_magics.engine.loop import Loop
 
 _STEPS = 3
@@ -25,11 +25,13 @@ _LOWEST = 1e-7
 def plan(spec: dict[str, Any], sink: Sink, folder: Path) -> dict[str, Any]:
     """Take a few steps of the run that `spec` orders and measure them; see `worker.train` for the spec and errors.
 
-    Returns seconds a step (each), seconds an evaluation takes, steps, rows, weights in all and those that learn, peak
-    memory in MB, bytes of a checkpoint, and the machine.
+    Returns seconds a step (each), seconds an evaluation takes, steps, rows and how many at once, weights in all and
+    those that learn, operations of a step and the machine's peak a second, peak memory in MB, bytes of a
+    checkpoint, and the machine.
     """
     with worker.out_of_memory(spec):
         loop, _ = worker.prepare(spec, sink, folder)
+        choosing.settle(loop)
         model = loop.task.model
         model.train()
         seconds = []
@@ -39,6 +41,8 @@ def plan(spec: dict[str, Any], sink: Sink, folder: Path) -> dict[str, Any]:
             loop.rehearse(step)
             seconds.append(time.monotonic() - began)
         loop.loader.close()
+        sink(Progress("what this machine can compute", 0))
+        flops, most = utilization.operations(loop), utilization.peak(loop.plan.hardware)
         sink(Progress("an evaluation", 0))
         learning = [p for p in model.parameters() if p.requires_grad]
         buffers = sum(b.numel() * b.element_size() for b in model.buffers())
@@ -48,7 +52,10 @@ def plan(spec: dict[str, Any], sink: Sink, folder: Path) -> dict[str, Any]:
             "evaluation": _evaluation(loop),
             "steps": loop.plan.steps,
             "batches": loop.plan.batches,
+            "flops": flops,
+            "peak": most,
             "rows": len(loop.plan.train.lengths),
+            "micro_batch": loop.gradients.micro,
             "weights": sum(p.numel() for p in model.parameters()),
             "learning": sum(p.numel() for p in learning),
             "memory_mb": loop.plan.hardware.memory_mb(),
@@ -75,6 +82,7 @@ def find_rate(spec: dict[str, Any], sink: Sink, folder: Path, steps: int) -> dic
     """
     with worker.out_of_memory(spec):
         loop, _ = worker.prepare(spec, sink, folder)
+        choosing.settle(loop)
         loop.task.model.train()
         highest = 10.0 if spec["options"].get("optimizer", "adamw") == "sgd" else 1.0
         factor = (highest / _LOWEST) ** (1 / max(1, steps - 1))

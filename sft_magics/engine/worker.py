@@ -8,7 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,10 @@ from sft_magics.core.events import Progress, Remark, Sink
 from sft_magics.core.orders import Listen, nothing
 from sft_magics.core.records import Metric
 from sft_magics.datasets import read_rows
-from sft_magics.engine import checkpoints, hardware, pretrained, tasks
+from sft_magics.engine import checkpoints, hardware, memory, pretrained, recomputing, tasks
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.loop import Loop, Plan
 from sft_magics.engine.predictor import Predictor
-
-# How torch's allocators say it: the GPU's, the CPU's, oneDNN's. What oneDNN means by the last but one was seen when
-# memory had run out; it gives no reason.
-_MEMORY = (
-    "out of memory",
-    "not enough memory",
-    "allocate memory",
-    "could not create a memory object",
-    "could not create a primitive",
-    "bad_alloc",
-)
 
 
 @dataclass(frozen=True)
@@ -53,6 +42,7 @@ class Trained:
     edits: list[dict[str, Any]]  # what was changed as it trained, each with its step
     preprocessing: dict[str, Any]
     fresh: tuple[str, ...]
+    chosen: dict[str, Any] = field(default_factory=dict)  # the options that were left to the run, as it settled them
 
 
 def train(spec: dict[str, Any], sink: Sink, folder: Path, listen: Listen = nothing) -> Trained:
@@ -62,7 +52,7 @@ def train(spec: dict[str, Any], sink: Sink, folder: Path, listen: Listen = nothi
     `lifecycle.train.Recipe`). `listen` is asked before every step what was told; options may hold `edits`, to be made
     again at their steps. Raises ModelProblem, DataProblem, RunProblem.
     """
-    with out_of_memory(spec):
+    with out_of_memory(spec), hardware.repeatable(wanted=bool(spec["options"].get("deterministic"))):
         if not spec.get("resume", True):
             for old in ("checkpoints", "best"):
                 shutil.rmtree(folder / old, ignore_errors=True)
@@ -160,7 +150,10 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path, listen: Listen = not
     sink(Progress("loading the weights", 0))
     kind = tasks.find(spec["task"])
     kind.check_options(options)
+    recomputing.check(options)
     task = kind.load(spec["start"], spec["labels"], options)
+    if options.get("recompute"):
+        recomputing.enable(task.model, str(spec["start"].get("source", spec["start"]["path"])))
     chosen = chosen.suited(task.model)
     task.suit(bf16=chosen.bf16)
     torch.manual_seed(options["seed"])
@@ -183,10 +176,7 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path, listen: Listen = not
         chosen.place(task.model)
         encoded = [task.freeze(part, chosen.autocast(), chosen.device) for part in encoded]
     sink(Remark("info", f"Computing in {chosen.precision} on {chosen.name()}, {chosen.threads} threads: {chosen.why}."))
-    if options.get("micro_batch") and any(isinstance(m, torch.nn.BatchNorm2d) for m in task.model.modules()):
-        parts = f"{options['micro_batch']} rows at a time"
-        sink(Remark("info", f"BatchNorm counts over {parts}: the gradients differ a little from the whole's."))
-    for remark in task.remarks(encoded[0]):
+    for remark in (*hardware.repeatable_remarks(options, chosen), *task.remarks(encoded[0])):
         sink(Remark("info", remark))
     return Loop(Plan(task, encoded[0], encoded[1], options, folder, chosen, sink, listen)), ids
 
@@ -211,6 +201,7 @@ def _trained(loop: Loop, ids: list[str], scores: list[Any], step: int | None, *,
         edits=loop.edits.written(),
         preprocessing=loop.task.preprocessing(),
         fresh=loop.task.fresh,
+        chosen=loop.state.chosen,
     )
 
 
@@ -227,12 +218,11 @@ def environment(machine: Hardware) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def out_of_memory(spec: dict[str, Any]) -> Iterator[None]:
-    """Say in a sentence when memory runs out; torch says it as a RuntimeError on CPUs."""
+    """Say in a sentence when memory runs out."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        told = str(error).lower()
-        if isinstance(error, RuntimeError) and not any(sign in told for sign in _MEMORY):
+        if not memory.ran_out(error):
             raise
         batch = spec.get("options", {}).get("batch")
         step = (

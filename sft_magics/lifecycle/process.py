@@ -298,7 +298,14 @@ def _candidates(job: JobFolder, mouth: Mouth) -> Ended:
     from sft_magics.engine import candidates
 
     mouth(work.started("looking at bases"))
-    job.finish(candidates.compare(job.spec(), mouth))
+    spec = job.spec()
+    # Beside a run a step would take longer than it does, and to wait for the run's end would be worse.
+    lock = try_lock(Workspace(Path(spec["workspace"])).prepare().runs / "device.lock") if spec["timed"] else None
+    try:
+        job.finish(candidates.compare({**spec, "timed": spec["timed"] if lock is not None else {}}, mouth))
+    finally:
+        if lock is not None:
+            os.close(lock)
     return Ended("done")
 
 

@@ -22,8 +22,9 @@ def plan(
     *,
     data: Annotated[str | None, "another dataset than the model's own", Names("dataset")] = None,
     epochs: Annotated[float, "passes over the training rows"] = 1.0,
-    batch: Annotated[int | None, "rows a step"] = None,
+    batch: Annotated[int | Literal["auto"] | None, "rows a step; auto: in parts that fit into memory"] = None,
     method: Annotated[Literal["full", "head", "lora"] | None, "which weights learn, as in fine-tuning"] = None,
+    recompute: Annotated[bool, "compute activations again in the backward pass"] = False,
     image_size: Annotated[int | None, "pixels at which pictures are seen"] = None,
     max_length: Annotated[int | None, "tokens of a text that are read"] = None,
     precision: Annotated[Literal["auto", "bf16", "fp32"], "number format"] = "auto",
@@ -39,7 +40,7 @@ def plan(
     ws = places.find(workspace)
     recipe = Recipe(
         epochs=epochs, batch=batch, method=method, image_size=image_size, max_length=max_length, precision=precision,
-        device=device, threads=threads,
+        device=device, threads=threads, recompute=recompute,
     )  # fmt: skip
     order, found = _tried(ws, model, data, recipe, "plan", f"taking three steps of {model}")
     options = order["options"]
@@ -50,13 +51,15 @@ def plan(
     free_memory, free_disk = _free_memory_mb(), shutil.disk_usage(ws.root).free
     checkpoints = 3 * int(found["checkpoint_bytes"])
     return RunPlan(
-        model=model, task=order["task"], rows=found["rows"], steps=found["steps"], batch=options["batch"],
+        model=model, task=order["task"], rows=found["rows"], steps=found["steps"],
+        batch=options["batch"], micro_batch=found["micro_batch"],
         method=options["method"], seconds=middle, seconds_low=low, seconds_high=high,
-        step_seconds=times[len(times) // 2],
+        step_seconds=times[len(times) // 2], flops=found["flops"], peak_flops=found["peak"],
         weights=found["weights"], learning=found["learning"], memory_mb=found["memory_mb"], free_memory_mb=free_memory,
         disk_bytes=checkpoints, free_disk_bytes=free_disk, machine=found["machine"],
         fits=found["memory_mb"] < _ROOM * free_memory and checkpoints < free_disk,
-        choices=_choices(order, middle), next_step=f"%sft_finetune {model}{_as_typed(recipe)}",
+        choices=_choices(order, middle) + _savings(options, short=2 * found["memory_mb"] > free_memory),
+        next_step=f"%sft_finetune {model}{_as_typed(recipe)}",
     )  # fmt: skip
 
 
@@ -122,11 +125,22 @@ def _choices(order: dict[str, Any], seconds: float) -> tuple[Choice, ...]:
     return tuple(found)
 
 
+def _savings(options: dict[str, Any], *, short: bool) -> tuple[Choice, ...]:
+    """Return what takes less memory, where it is `short`."""
+    found = []
+    if short and not options.get("micro_batch"):
+        found.append(Choice("--batch auto", "parts of a batch that fit into memory; the steps stay the same"))
+    if short and not options.get("recompute") and options["method"] != "head":
+        found.append(Choice("--recompute", "much less memory for activations, about a third more time"))
+    return tuple(found)
+
+
 def _as_typed(recipe: Recipe) -> str:
     given = {"epochs": recipe.epochs, "batch": recipe.batch, "method": recipe.method, "image-size": recipe.image_size,
              "max-length": recipe.max_length}  # fmt: skip
-    return "".join(f" --{name} {value:g}" if isinstance(value, int | float) else f" --{name} {value}"
-                   for name, value in given.items() if value is not None)  # fmt: skip
+    typed = "".join(f" --{name} {value:g}" if isinstance(value, int | float) else f" --{name} {value}"
+                    for name, value in given.items() if value is not None)  # fmt: skip
+    return typed + " --recompute" * recipe.recompute
 
 
 def _free_memory_mb() -> float:

@@ -32,7 +32,7 @@ class Recipe:
 
     epochs: float = 1.0
     lr: float | None = None
-    batch: int | None = None
+    batch: int | Literal["auto"] | None = None
     weight_decay: float | None = None
     warmup: float | None = None
     max_length: int | None = None
@@ -54,29 +54,41 @@ class Recipe:
     class_weights: str = "none"
     patience: int = 0
     lora_rank: int = 16
-    micro_batch: int = 0
+    micro_batch: int | Literal["auto"] = 0
     layer_decay: float = 1.0
     mixup: float = 0.0
     cutmix: float = 0.0
     ema: float = 0.0
+    recompute: bool = False
+    compile: str = "off"
+    deterministic: bool = False
 
     def options(self, recommended: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the options as the run's order records them; raises UsageProblem for values that cannot work."""
-        return check({**GENERAL, **(recommended or {}), **self._set()})
+        usual = {**GENERAL, **(recommended or {})}
+        return check(self._settled({**usual, **self._set()}, usual["batch"]))
 
     def over(self, before: Mapping[str, Any], named: Collection[str]) -> dict[str, Any]:
         """Return the options of another run with those that were `named` in their place; raises UsageProblem."""
-        return check({**GENERAL, **Recipe()._set(), **before, **{k: v for k, v in self._set().items() if k in named}})
+        usual = {**GENERAL, **Recipe()._set(), **before}
+        mine = {k: v for k, v in self._set().items() if k in named}
+        return check(self._settled({**usual, **mine}, usual["batch"]))
 
     def _set(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if value is not None}
+
+    def _settled(self, found: dict[str, Any], batch: int) -> dict[str, Any]:
+        """Return the options with the recipe's batch where it was left to us: how it is computed is what can vary."""
+        if found["batch"] != "auto":
+            return found
+        return {**found, "batch": batch, "micro_batch": self.micro_batch or "auto"}
 
 
 def check(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options if their values can work; raises UsageProblem."""
     for name, (low, high, example) in _RANGES.items():
         value = options.get(name)
-        if value not in (None, "auto") and not low <= value <= high:
+        if value not in (None, "auto") and (isinstance(value, str) or not low <= value <= high):
             flag = name.replace("_", "-")
             raise errors.UsageProblem(f"--{flag} cannot be {value}.", f"write for example --{flag} {example}.")
     return options
@@ -182,8 +194,15 @@ def finetune(
     data: Annotated[str | None, "another dataset than the model's own", Names("dataset")] = None,
     epochs: Annotated[float, "passes over the training rows"] = 1.0,
     lr: Annotated[float | None, "peak learning rate; without it what suits the base, as all that follow"] = None,
-    batch: Annotated[int | None, "rows a step"] = None,
-    micro_batch: Annotated[int, "rows that are computed at once, where a batch needs too much memory; 0: all"] = 0,
+    batch: Annotated[
+        int | Literal["auto"] | None, "rows a step; auto: as the base's recipe has it, in parts that fit into memory"
+    ] = None,
+    micro_batch: Annotated[
+        int | Literal["auto"], "rows that are computed at once; 0: all, auto: as many as fit into memory"
+    ] = 0,
+    recompute: Annotated[
+        bool, "compute activations again in the backward pass: less memory, a third more time"
+    ] = False,
     optimizer: Annotated[Literal["adamw", "sgd"] | None, "how the weights are moved"] = None,
     momentum: Annotated[float | None, "SGD's momentum"] = None,
     weight_decay: Annotated[float | None, "pull of the weights toward zero"] = None,
@@ -208,6 +227,8 @@ def finetune(
     workers: Annotated[int | None, "threads that prepare pictures ahead"] = None,
     seed: Annotated[int, "order of rows, dropout and the fresh head"] = 0,
     precision: Annotated[Literal["auto", "bf16", "fp32"], "number format; auto takes what gains here"] = "auto",
+    compile_: Annotated[Literal["auto", "on", "off"], "torch.compile; auto: where measured steps say it pays"] = "off",
+    deterministic: Annotated[bool, "the same bits every time on a GPU too; CPUs do so anyway"] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], "where to compute"] = "auto",
     threads: Annotated[int | Literal["auto"], "CPU threads"] = "auto",
     dropout: Annotated[bool, "the base's own dropout"] = True,
@@ -240,6 +261,7 @@ def finetune(
             epochs, lr, batch, weight_decay, warmup, max_length, seed, precision, device, threads, dropout,
             checkpoint_seconds, optimizer, momentum, schedule, clip, method, augment, image_size, workers,
             label_smoothing, class_weights, patience, lora_rank, micro_batch, layer_decay, mixup, cutmix, ema,
+            recompute, compile_, deterministic,
         )  # fmt: skip
         job = order(ws, model, data, from_, recipe, named).place()
     if in_process:

@@ -23,9 +23,9 @@ def models(
 ) -> Table:
     """List the models of this workspace; or, with --task or --data, the bases one could begin with.
 
-    With --data those whose weights are on this machine are ranked by a linear probe on their features of up to 500
-    training rows: quick, and only a hint, as fine-tuning does better with any. Raises DataProblem for data
-    of a task that has no classes to probe.
+    Of those whose weights are on this machine, what a training step takes here is measured, once a machine. With --data
+    they are ranked by a linear probe on their features of up to 500 training rows: quick, and only a hint, as
+    fine-tuning does better with any. Raises DataProblem for data of a task that has no classes to probe.
     """
     from sft_magics.registry import Registry
 

@@ -77,12 +77,12 @@ def changed_base(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path
     return folder
 
 
-def small_base(folder: Path) -> Path:
+def small_base(folder: Path, layers: int = 2) -> Path:
     """A BERT of 1 M parameters, weights drawn, with the base's tokenizer: for tests that save many checkpoints."""
     from transformers import AutoTokenizer, BertConfig, BertModel
 
     config = BertConfig(
-        vocab_size=30_522, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+        vocab_size=30_522, hidden_size=32, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=64
     )
     torch.manual_seed(0)
     BertModel(config).save_pretrained(folder)

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from sft_magics.core.events import Event, EventWriter, RunPlanned
+from sft_magics.core.events import Event, EventWriter
 
 
 def main() -> None:
@@ -14,8 +14,8 @@ def main() -> None:
 
     def sink(event: Event) -> str:
         writer.write(event)
-        if isinstance(event, RunPlanned) and "memory" in spec:
-            _limit_memory(spec["memory"])
+        if type(event).__name__ == spec.get("memory_from", "RunPlanned") and "memory" in spec:
+            _limit_memory(spec.pop("memory"))
         return ""
 
     from sft_magics.core import errors

@@ -155,11 +155,12 @@ def everything() -> list[Any]:
     mistake = records.Mistake("negative", "positive", 31)
     gallery = records.ErrorGallery("reviews:2", "tweets", "all", 1500, 40, 31, answers, (mistake,))
     choice = records.Choice("--method head", "often a few points less")
-    candidate = records.Candidate("lite0", "image-classification", 4_652_008, "MIT", True, 224, 0.87, 0.012, 0.004)
+    candidate = records.Candidate("lite0", "image-classification", 4_652_008, "MIT", True, 224, 0.87, 0.012, 0.004, 0.4)
     planned = records.RunPlan(
         "reviews", "text-classification", 8543, 801, 32, "full", 412.0, 380.0, 520.0, 0.5, 22_713_218, 22_713_218,
         1800.0,
         9000.0, 270_000_000, 10**10, {"device": "cpu", "precision": "bf16", "threads": 2}, True, (choice,), "%sft",
+        8, 1.2e11, 6.5e11,
     )  # fmt: skip
     tried = records.RatesTried(
         "reviews", "text-classification", (1e-7, 1e-5, 1e-3, 1e-1), (0.7, 0.6, 0.5, 3.0), (0.7, 0.65, 0.6, 1.1), 1e-5,

@@ -20,7 +20,8 @@ class Candidate:
     """A base one could begin with: `here` says that its weights are on this machine, `pixels` what it was made for.
 
     `score` is the accuracy of a linear probe on its features of some training rows, `spread` the standard error,
-    `seconds` what the features of a row took here.
+    `seconds` what the features of a row took here, `step_seconds` what a training step does, of a batch as its recipe
+    has it.
     """
 
     base: str
@@ -32,20 +33,24 @@ class Candidate:
     score: float | None = None
     spread: float | None = None
     seconds: float | None = None
+    step_seconds: float | None = None
 
     def __str__(self) -> str:
         place = "here" if self.here else "to download"
         probe = "" if self.score is None else f", linear probe {self.score:.3f} ± {self.spread or 0.0:.3f}"
         took = "" if self.seconds is None else f", {1000 * self.seconds:.1f} ms a row"
+        step = "" if self.step_seconds is None else f", {self.step_seconds:.2g} s a step"
         size = f"{self.parameters / 1e6:.1f} M parameters"
-        return f"{self.base}: {size}, {self.license or 'license unknown'}, {place}{probe}{took}"
+        return f"{self.base}: {size}, {self.license or 'license unknown'}, {place}{probe}{took}{step}"
 
 
 @dataclass(frozen=True)
 class RunPlan:
     """What a run would take, from three of its steps: seconds with a range, memory in MB, bytes of its checkpoints.
 
-    `weights` are all parameters, `learning` those that are trained; `fits` says whether memory and disk are enough.
+    `weights` are all parameters, `learning` those that are trained; `fits` says whether memory and disk are enough;
+    `micro_batch` rows of a batch are computed at once, 0: all. `flops` are the operations of a
+    step, `peak_flops` those that products of matrices reach here in a second.
     """
 
     model: str
@@ -68,14 +73,35 @@ class RunPlan:
     fits: bool
     choices: tuple[Choice, ...] = ()
     next_step: str = ""
+    micro_batch: int = 0
+    flops: float = 0.0
+    peak_flops: float = 0.0
+
+    @property
+    def utilization(self) -> float:
+        """The share of the machine's peak that a step reaches; 0 where it was not measured."""
+        return self.flops / self.step_seconds / self.peak_flops if self.peak_flops and self.step_seconds else 0.0
 
     def __str__(self) -> str:
-        head = f"{self.model}: {self.steps:,} steps of {self.batch} rows ({self.rows:,} rows, --method {self.method})"
+        parts = f" in parts of {self.micro_batch}" if self.micro_batch else ""
+        which = f"({self.rows:,} rows, --method {self.method})"
+        head = f"{self.model}: {self.steps:,} steps of {self.batch} rows{parts} {which}"
         time = f"about {_spoken(self.seconds)} ({_spoken(self.seconds_low)} to {_spoken(self.seconds_high)})"
         room = f"{self.memory_mb:,.0f} MB of memory at most, {self.disk_bytes / 1e6:,.0f} MB of disk while it runs"
         verdict = "it fits" if self.fits else "it does not fit: memory or disk are too small"
-        lines = [head, f"  {time}; {room}; {verdict}", *(f"  cheaper: {c}" for c in self.choices)]
+        lines = [head, f"  {time}; {room}; {verdict}", *self._computed(), *(f"  cheaper: {c}" for c in self.choices)]
         return "\n".join([*lines, f"Next: {self.next_step}"])
+
+    def _computed(self) -> list[str]:
+        if not self.utilization:
+            return []
+        reached = f"{operations(self.flops / self.step_seconds)}FLOP/s, {self.utilization:.0%} of this machine's peak"
+        return [f"  a step computes {operations(self.flops)}FLOP, at {reached}"]
+
+
+def operations(number: float) -> str:
+    """Return a number of operations with three digits and G or T, to stand before FLOP."""
+    return f"{number / 1e12:.3g} T" if number >= 1e12 else f"{number / 1e9:.3g} G"
 
 
 def _spoken(seconds: float) -> str:

@@ -218,11 +218,14 @@ class Retirement:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one kind of record, as a verb that lists returns them; `kind` names them in the plural."""
+    """Rows of one kind of record, as a verb that lists returns them; `kind` names them in the plural, `note` is a
+    sentence about all of them.
+    """
 
     kind: str
     rows: tuple[Any, ...]
     next_step: str = ""
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -234,7 +237,7 @@ class Table:
         return self.rows[index]
 
     def __str__(self) -> str:
-        body = [str(r) for r in self.rows] or [f"no {self.kind} yet"]
+        body = [*(str(r) for r in self.rows), *[self.note] * bool(self.note)] or [f"no {self.kind} yet"]
         return "\n".join([*body, *([f"Next: {self.next_step}"] * bool(self.next_step))])
 
 

@@ -59,7 +59,7 @@ def _table(found: records.Table) -> list[Child]:
         drawn = listing(caption, heads, rows(found.rows), "none yet")
     else:
         drawn = history.history(found) if found.kind == "history" else history.generic(found)
-    return [drawn, next_line(found.next_step)]
+    return [drawn, badges.notes(badges.note("info", found.note)) if found.note else None, next_line(found.next_step)]
 
 
 def _metric(found: records.Metric) -> list[Child]:

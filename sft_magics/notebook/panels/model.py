@@ -45,7 +45,7 @@ def card(found: Model) -> list[Child]:
     ]
 
 
-BASES = ("base", "parameters#", "pixels#", "weights", "linear probe", "a row#", "license")
+BASES = ("base", "parameters#", "pixels#", "weights", "linear probe", "a row#", "a step#", "license")
 
 
 def candidates(bases: Sequence[Candidate]) -> list[list[Child]]:
@@ -54,7 +54,8 @@ def candidates(bases: Sequence[Candidate]) -> list[list[Child]]:
         [
             code(b.base), f"{b.parameters / 1e6:.1f} M", count(b.pixels) if b.pixels else None,
             "here" if b.here else muted("to download"), _probe(b),
-            f"{1000 * b.seconds:.1f} ms" if b.seconds is not None else None, shorten(b.license, 60),
+            f"{1000 * b.seconds:.1f} ms" if b.seconds is not None else None,
+            f"{b.step_seconds:.2g} s" if b.step_seconds is not None else None, shorten(b.license, 60),
         ]
         for b in bases
     ]  # fmt: skip

@@ -1,0 +1,93 @@
+"""The gradients of a batch, computed in as many parts as memory needs; the step that follows is the whole batch's."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from sft_magics.core.events import Event, Remark
+from sft_magics.engine import compiling, memory
+from sft_magics.engine.hardware import Hardware
+from sft_magics.engine.tasks import Batch, Task
+
+_OTHER_NORM = " BatchNorm counts over each part alone: the gradients differ a little from the whole's."
+
+
+class Gradients:
+    """Puts gradients in place; `parts` are those of a whole batch of `options["batch"]` rows."""
+
+    def __init__(self, task: Task, options: dict[str, Any], hardware: Hardware, say: Callable[[Event], None]) -> None:
+        self.task = task
+        self.hardware = hardware
+        self.batch = int(options["batch"])
+        self.parts = 1
+        self._say = say
+        micro = options.get("micro_batch") or 0
+        self.take(0 if micro == "auto" else int(micro))
+
+    def take(self, micro: int) -> None:
+        """Compute so many rows at once from now on; 0: all."""
+        self.parts = -(-self.batch // micro) if micro else 1
+
+    @property
+    def micro(self) -> int:
+        """How many rows are computed at once; 0: all."""
+        return 0 if self.parts == 1 else -(-self.batch // self.parts)
+
+    def of(self, batch: Batch, rows: int) -> torch.Tensor:
+        """Return the batch's mean loss with its gradients in place; when memory runs out it is taken in more parts.
+
+        When a compiled model fails it is computed as it is; an error that is the model's own comes again then.
+
+        Raises what torch raises when memory is not enough for a single row either, or for the two that BatchNorm needs.
+        """
+        normed = memory.has_batch_norm(self.task.model)
+        while True:
+            broken = ""
+            try:
+                return self.in_parts(batch, rows)
+            except Exception as error:
+                if not memory.ran_out(error) and compiling.running(self.task.model):
+                    broken = type(error).__name__
+                elif not memory.ran_out(error) or self.parts >= rows // (2 if normed else 1):
+                    raise
+            # Outside the handler: the exception's traceback would hold the tensors that have to go.
+            self.forget()
+            if broken:
+                self.uncompiled(f"Compiled steps do not work here ({broken})")
+                continue
+            self.parts *= 2
+            whose = "The GPU's memory" if self.hardware.device.type == "cuda" else "The memory"
+            what = f"{whose} is full: batches are taken in parts of {self.micro} rows; the steps stay the same."
+            self._say(Remark("warning", what + _OTHER_NORM * normed))
+
+    def uncompiled(self, why: str) -> None:
+        """Compute steps as they are from now on, and say why."""
+        compiling.stop(self.task.model)
+        self._say(Remark("warning", f"{why}: the run goes on without compiling."))
+
+    def forget(self) -> None:
+        """Drop the gradients, and let a GPU's freed memory be one piece again."""
+        self.task.model.zero_grad(set_to_none=True)
+        if self.hardware.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def in_parts(self, batch: Batch, rows: int) -> torch.Tensor:
+        """Return the batch's mean loss with its gradients in place, computed in the parts that are set."""
+        size = -(-rows // self.parts)
+        whole = self.task.weight(batch) or 1.0
+        total = torch.zeros((), device=self.hardware.device)
+        for start in range(0, rows, size):
+            part = self._to_device({k: v[start : start + size] for k, v in batch.items()})
+            with self.hardware.autocast():
+                loss = self.task.loss(part)
+            share = loss if size >= rows else loss * (self.task.weight(part) / whole)
+            share.backward()
+            total += share.detach()
+        return total
+
+    def _to_device(self, batch: Batch) -> Batch:
+        device = self.hardware.device
+        if device.type != "cuda":
+            return {k: v.to(device) for k, v in batch.items()}
+        return {k: v.pin_memory().to(device, non_blocking=True) for k, v in batch.items()}

@@ -1,0 +1,101 @@
+"""Memory: what is free, what a step takes, and how torch says that there is no more."""
+
+import contextlib
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+# How torch's allocators say it: the GPU's, the CPU's, oneDNN's. What oneDNN means by the last but one was seen when
+# memory had run out; it gives no reason.
+_SIGNS = (
+    "out of memory",
+    "not enough memory",
+    "allocate memory",
+    "could not create a memory object",
+    "could not create a primitive",
+    "bad_alloc",
+)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Say whether this is how memory runs out; torch says it as a RuntimeError on CPUs."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the bytes that this process may still take: of the GPU, or of the machine within its limits."""
+    if device.type == "cuda":
+        there, _ = torch.cuda.mem_get_info(device)
+        return int(there) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    found = [int(psutil.virtual_memory().available), *_container()]
+    with contextlib.suppress(ImportError):  # Windows has no such limits
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            found.append(limit - int(psutil.Process().memory_info().vms))
+    return max(0, min(found))
+
+
+def _container() -> Iterator[int]:
+    """Yield what each cgroup around this process leaves it; what the files' cache holds there can be had back."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, kinds, place = line.split(":", 2)
+            if kinds in ("", "memory"):
+                root = Path("/sys/fs/cgroup") / kinds
+                here = root / place.lstrip("/")
+                yield from (n for at in (here, *here.parents) if at.is_relative_to(root) for n in _left(at))
+
+
+def _left(group: Path) -> Iterator[int]:
+    for most, used, cache in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number, and no limit
+            limit, taken = (int((group / name).read_text()) for name in (most, used))
+            stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            yield limit - taken + int(stat.get(cache, 0))
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Say whether what a row gives depends on the rows beside it."""
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+
+
+class Meter(TorchDispatchMode):
+    """Counts the bytes of tensors that are made and freed while it is on: `now`, and the most so far, `peak`.
+
+    It sees forward and backward; what a kernel takes for itself and gives back it does not see.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now: int = 0
+        self.peak: int = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the operation and count the storages that are new in what it returns."""
+        made = func(*args, **(kwargs or {}))
+        known = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in known:
+                storage = tensor.untyped_storage()
+                known.add(storage._cdata)
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._freed, storage.nbytes())
+        return made
+
+    def _freed(self, size: int) -> None:
+        self.now -= size

@@ -1,0 +1,81 @@
+"""What a run settles for itself is in its version; the same line in every face, and bad values are sentences."""
+
+from pathlib import Path
+
+import pytest
+
+import sft_magics as sft
+from sft_magics.core import errors, signatures
+from sft_magics.core.events import Remark
+from sft_magics.core.jobs import JobFolder
+from sft_magics.core.records import Version
+from sft_magics.lifecycle import rehearse
+from sft_magics.lifecycle.train import GENERAL, Recipe
+from sft_magics.notebook import panels
+from sft_magics.verbs import VERBS
+from tests.engine.house import small_base
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory, film_csv: Path) -> Path:
+    root = tmp_path_factory.mktemp("automatic")
+    sft.data("films", str(film_csv), workspace=root / "ws")
+    sft.create("films", data="films", base=str(small_base(root / "base")), workspace=root / "ws")
+    return root / "ws"
+
+
+def test_what_was_settled_is_in_the_version_and_made_again(workspace: Path) -> None:
+    made = sft.finetune(
+        "films", batch="auto", recompute=True, compile_="auto", deterministic=True, epochs=0.5, threads=1,
+        workspace=workspace,
+    )  # fmt: skip
+    assert isinstance(made, Version)
+    settled = {name: made.options[name] for name in ("batch", "micro_batch", "recompute", "compile", "deterministic")}
+    assert settled == {"batch": 32, "micro_batch": 0, "recompute": True, "compile": "off", "deterministic": True}
+    said = [e.text for e in JobFolder(workspace / "runs" / made.run).history() if isinstance(e, Remark)]
+    assert any("Batches of 32 rows are taken whole" in text for text in said)
+    assert sft.reproduce(made.ref, workspace=workspace).same_weights
+
+
+def test_a_plan_says_how_much_of_the_machine_is_used(workspace: Path) -> None:
+    found = sft.plan("films", batch="auto", recompute=True, threads=1, workspace=workspace)
+    assert found.next_step == "%sft_finetune films --epochs 1 --batch auto --recompute"
+    assert found.micro_batch == 0
+    assert found.flops > 1e8
+    assert 0 < found.utilization < 1
+    assert "of this machine's peak" in str(found)
+    assert "products of matrices reach here" in str(panels.html(found))
+
+
+def test_short_memory_is_answered_with_what_saves_it() -> None:
+    options = {"method": "full", "micro_batch": 0, "recompute": False}
+    assert [c.option for c in rehearse._savings(options, short=True)] == ["--batch auto", "--recompute"]
+    assert rehearse._savings(options, short=False) == ()
+    assert rehearse._savings({**options, "micro_batch": "auto", "method": "head"}, short=True) == ()
+
+
+def test_auto_is_the_recipe_s_batch_and_parts_that_are_found() -> None:
+    assert Recipe(batch="auto").options()["batch"] == GENERAL["batch"]
+    found = Recipe(batch="auto").options({"batch": 8})
+    assert (found["batch"], found["micro_batch"]) == (8, "auto")
+    given = Recipe(batch="auto", micro_batch=2).options({"batch": 8})
+    assert (given["batch"], given["micro_batch"]) == (8, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"batch": 0}, "--batch cannot be 0"),
+        ({"micro_batch": -1}, "--micro-batch cannot be -1"),
+        ({"batch": "many"}, "--batch cannot be many"),
+    ],
+)
+def test_bad_values_are_sentences(workspace: Path, options: dict[str, object], what: str) -> None:
+    with pytest.raises(errors.UsageProblem, match=what):
+        sft.finetune("films", workspace=workspace, **options)
+
+
+@pytest.mark.parametrize("flag", ["--batch", "--micro-batch", "--compile"])
+def test_a_line_with_a_bad_word_is_answered_with_the_flag(flag: str) -> None:
+    with pytest.raises(errors.UsageProblem, match=f"{flag} cannot be 'maybe'"):
+        signatures.parse(VERBS["finetune"].signature, ["films", flag, "maybe"])
