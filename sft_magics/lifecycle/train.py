@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from sft_magics.core import audience, errors, provenance
+from sft_magics.core import audience, augments, errors, provenance
 from sft_magics.core import workspace as places
 from sft_magics.core.audience import Companion
 from sft_magics.core.jobs import JobFolder
@@ -178,7 +178,10 @@ def finetune(
     patience: Annotated[int, "end early after so many epochs that are no better; 0: never"] = 0,
     max_length: Annotated[int | None, "tokens of a text that are read"] = None,
     image_size: Annotated[int | None, "pixels at which pictures are seen"] = None,
-    augment: Annotated[Literal["none", "light", "flip", "strong"] | None, "chance changes of pictures"] = None,
+    augment: Annotated[
+        Literal["none", "light", "flip", "strong", "auto"] | str | None,
+        "chance changes of pictures; or a list such as flip,color,erase",
+    ] = None,
     workers: Annotated[int | None, "threads that prepare pictures ahead"] = None,
     seed: Annotated[int, "order of rows, dropout and the fresh head"] = 0,
     precision: Annotated[Literal["auto", "bf16", "fp32"], "number format; auto takes what gains here"] = "auto",
@@ -226,7 +229,7 @@ def order(ws: Workspace, model: str | None, data: str | None, from_: str | None,
         raise errors.UsageProblem("%sft_finetune needs the model to fine-tune.", "write %sft_finetune MODEL --epochs 1")
     registry = Registry(ws)
     record = registry.model(model)
-    recipe.options(record.weights.get("recipe"))
+    augments.check(recipe.options(record.weights.get("recipe"))["augment"], record.task)
     parent = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}") if from_ else None
     if parent is not None:
         check_parent(record, parent)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sft_magics.core import augments
 from sft_magics.engine import backbones, checkpoints, images
 from sft_magics.engine.images import Chance, Pictures
 from sft_magics.engine.tasks import classification
@@ -160,5 +161,5 @@ class ImageClassification(Classifier):
         assert isinstance(rows, Images)
         if rows.features is not None:
             return ["The backbone is frozen: its features were computed once, and only the head learns."]
-        how = "as they are" if self._augment == "none" else f"cropped by chance ({self._augment})"
+        how = augments.read(self._augment)
         return [f"Pictures are seen at {rows.pictures.size} x {rows.pictures.size} pixels, {how}."]

@@ -96,9 +96,8 @@ class ObjectDetection(Dense):
         assert isinstance(rows, Boxed)
         scenes = rows.scenes
         if epoch is not None:
-            chance = self.chance(epoch)
-            pictures, _ = scenes.learned(indices, chance)
-            return {"pictures": pictures, "boxes": self._packed([scenes.placed(i, chance) for i in indices])}
+            pictures, found = scenes.boxed(indices, self.chance(epoch))
+            return {"pictures": pictures, "boxes": self._packed(found)}
         batch = scenes.whole(indices)
         if scenes.boxes is not None:
             sides = zip(batch["inner"].tolist(), batch["outer"].tolist(), indices, strict=True)
