@@ -1,5 +1,6 @@
 """Chance changes of pictures by name, as `--augment` takes them; the engine has what they do (`engine.augment`)."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,6 +47,7 @@ class Augment:
         return " and ".join(said for said in (cropped, changed) if said) or "as they are"
 
 
+@functools.cache
 def read(text: str) -> Augment:
     """Return what `none`, a crop, `auto` or a list such as `flip,color,erase` asks for; raises UsageProblem."""
     if text == NONE:

@@ -109,13 +109,13 @@ class Chance:
     epoch: int
 
     @functools.cached_property
-    def _read(self) -> augments.Augment:
-        return augments.read(self.augment)
-
-    @property
     def changes(self) -> tuple[str, ...]:
         """What is done to a picture after its crop."""
-        return self._read.changes
+        return augments.read(self.augment).changes
+
+    @functools.cached_property
+    def _crop(self) -> tuple[float, float, bool] | None:
+        return _CROPS.get(augments.read(self.augment).crop)
 
     def changed(self, index: int, picture: Image.Image, mask: Any = None, boxes: Any = None) -> "Changed":
         """Return a picture after its crop with all other changes, its mask and boxes with it."""
@@ -125,9 +125,9 @@ class Chance:
 
     def of(self, index: int) -> Change | None:
         """Return the crop of one picture, always the same one; None where it is not cropped by chance."""
-        if not self._read.crop:
+        if self._crop is None:
             return None
-        smallest, squareness, mirror = _CROPS[self._read.crop]
+        smallest, squareness, mirror = self._crop
         draw = random.Random(f"{self.seed}/{self.epoch}/{index}")
         ratio = squareness ** draw.uniform(-0.5, 0.5)
         share, x, y = draw.uniform(smallest, 1.0), draw.random(), draw.random()

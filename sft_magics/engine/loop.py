@@ -64,7 +64,9 @@ class Loop:
         self._order: tuple[int, list[list[int]]] = (-1, [])
         self._pending: list[torch.Tensor] = []
         self._told_at = self._saved_at = self._epoch_at = time.monotonic()
-        self._said_waiting = False
+        self._said: set[str] = set()  # kinds of remarks that are made once
+        self._losses: list[float] = []  # of the steps since the last evaluation
+        self._masked = False
         self._rows = 0
         self._speed = 0.0
 
@@ -225,7 +227,11 @@ class Loop:
             return
         self._bad = 0
         self._rows += rows
-        self._pending.append(loss)
+        if not self._masked:
+            self._pending.append(loss)
+        elif self._once("masked"):
+            what = f"Step {self.state.step}: all labels of its batch are masked, so nothing was learned from it"
+            self._say(Remark("warning", f"{what}; such steps do not count in the loss."))
         if time.monotonic() - self._told_at >= _TELL_SECONDS or self.state.step == self.plan.steps:
             self._tell(lr)
 
@@ -247,7 +253,8 @@ class Loop:
 
     def _in_parts(self, batch: Batch, rows: int) -> torch.Tensor:
         size = -(-rows // self._parts)
-        whole = self.task.weight(batch) or 1.0
+        whole = self.task.weight(batch)
+        self._masked, whole = not whole, whole or 1.0
         total = torch.zeros((), device=self.plan.hardware.device)
         for start in range(0, rows, size):
             part = self._to_device({k: v[start : start + size] for k, v in batch.items()})
@@ -296,6 +303,7 @@ class Loop:
         seconds = max(time.monotonic() - self._told_at, 1e-6)
         current = self._rows / seconds
         self._speed = current if not self._speed else _SMOOTHING * self._speed + (1 - _SMOOTHING) * current
+        self._losses += losses
         self._pending, self._rows, self._told_at = [], 0, time.monotonic()
         self.state.summed_loss += math.fsum(losses)
         self.state.summed_steps += len(losses)
@@ -335,18 +343,30 @@ class Loop:
         self._say(EpochDone(state.step, epoch, learned, found.loss, found.metrics, better))
         state.history.append([learned, found.loss])
         seen = doctor.remarks(state.history, self.plan.options["lr"])
-        for remark in (*found.remarks, *self.task.doubts(self.plan.train, learned), *seen, *self._waited()):
+        doubts = self.task.doubts(self.plan.train, learned)
+        flat = "" if doubts or seen else doctor.not_falling(self._losses, state.history)
+        self._losses = []
+        for remark in (
+            *found.remarks,
+            *doubts,
+            *seen,
+            *([flat] if flat and self._once("flat") else []),
+            *self._waited(),
+        ):
             self._say(Remark("warning", remark))
+
+    def _once(self, kind: str) -> bool:
+        """Say whether a remark of this kind is the first one."""
+        new = kind not in self._said
+        self._said.add(kind)
+        return new
 
     def _waited(self) -> list[str]:
         """Say, once, that the epoch was spent waiting for batches."""
         workers = int(self.plan.options.get("workers", 0))
         said = doctor.waiting(self.loader.waited, time.monotonic() - self._epoch_at, workers)
         self.loader.waited, self._epoch_at = 0.0, time.monotonic()
-        if not said or self._said_waiting:
-            return []
-        self._said_waiting = True
-        return [said]
+        return [said] if said and self._once("waiting") else []
 
     def _checkpoint(self, why: str) -> None:
         self._tell(self._rate_now())

@@ -20,7 +20,7 @@ from sft_magics.core.codec import plain
 from sft_magics.core.events import Progress, Remark, Sink
 from sft_magics.core.records import Metric
 from sft_magics.datasets import read_rows
-from sft_magics.engine import checkpoints, hardware, pretrained, tasks
+from sft_magics.engine import checkpoints, hardware, long_rows, pretrained, tasks
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.loop import Loop, Plan
 from sft_magics.engine.predictor import Predictor
@@ -159,7 +159,10 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[
     if validation.empty:
         sink(Remark("warning", "There are no validation rows: the training rows are measured instead, which flatters."))
         validation = learned
-    encoded = [task.encode(list(part["text"]), list(part[task.column])) for part in (learned, validation)]
+    frames = [learned, validation]
+    encoded = [task.encode(list(part["text"]), list(part[task.column])) for part in frames]
+    frames, encoded = long_rows.settle(task, frames, encoded, options, folder, sink)
+    ids = list(frames[1]["id"]) if ids else []
     if options.get("class_weights", "none") == "auto":
         task.balance(encoded[0])
     if options.get("method", "full") == "head":
@@ -172,6 +175,8 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[
         sink(Remark("info", f"BatchNorm counts over {parts}: the gradients differ a little from the whole's."))
     for remark in task.remarks(encoded[0]):
         sink(Remark("info", remark))
+    for warning in task.warnings(encoded[0]):
+        sink(Remark("warning", warning))
     return Loop(Plan(task, encoded[0], encoded[1], options, folder, chosen, sink)), ids
 
 

@@ -34,6 +34,7 @@ class Recipe:
     weight_decay: float | None = None
     warmup: float | None = None
     max_length: int | None = None
+    long: str = "cut"
     seed: int = 0
     precision: str = "auto"
     device: str = "auto"
@@ -177,6 +178,7 @@ def finetune(
     ema: Annotated[float, "decay of an average of the weights, which is measured and kept; 0: none"] = 0.0,
     patience: Annotated[int, "end early after so many epochs that are no better; 0: never"] = 0,
     max_length: Annotated[int | None, "tokens of a text that are read"] = None,
+    long: Annotated[Literal["cut", "skip", "refuse"], "what becomes of rows with more tokens than that"] = "cut",
     image_size: Annotated[int | None, "pixels at which pictures are seen"] = None,
     augment: Annotated[
         Literal["none", "light", "flip", "strong", "auto"] | str | None,
@@ -208,7 +210,7 @@ def finetune(
         job = _resumable(ws, resume)
     else:
         recipe = Recipe(
-            epochs, lr, batch, weight_decay, warmup, max_length, seed, precision, device, threads, dropout,
+            epochs, lr, batch, weight_decay, warmup, max_length, long, seed, precision, device, threads, dropout,
             checkpoint_seconds, optimizer, momentum, schedule, clip, method, augment, image_size, workers,
             label_smoothing, class_weights, patience, lora_rank, micro_batch, layer_decay, mixup, cutmix, ema,
         )  # fmt: skip

@@ -104,6 +104,14 @@ class Task(abc.ABC):
     def facts(self) -> dict[str, Any]:
         """Return what a model card says of the weights: parameters, license, limits."""
 
+    def over(self, rows: "Encoded") -> dict[int, int]:  # noqa: ARG002
+        """Return how many tokens each row has that has more than `preprocessing()["max_length"]`."""
+        return {}
+
+    def warnings(self, rows: "Encoded") -> list[str]:  # noqa: ARG002
+        """Return sentences about encoded training rows of which some cannot be learned from."""
+        return []
+
     def restore(self, folder: Path) -> None:
         """Put the weights of a folder that `save` wrote back into the model."""
         checkpoints.load_weights(self.model, folder)

@@ -1,7 +1,7 @@
 """Object detection: where things are and what they are, by FCOS on a timm backbone or a torchvision detector."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,8 +158,7 @@ class ObjectDetection(Dense):
         whole, _ = self._precision(rows, scores, None)
         counted = self._counted(rows, scores)
         metrics = {"ap50": ap50, "map": whole}
-        remarks = [] if any(hits for hits, _, _ in counted.values()) else ["No validation box is found yet."]
-        return Measured(scores, loss, 0.0 if math.isnan(ap50) else ap50, metrics, remarks)
+        return Measured(scores, loss, 0.0 if math.isnan(ap50) else ap50, metrics, _never(counted))
 
     def report(self, rows: Encoded, scores: list[Any]) -> Report:
         """Return COCO's average precision, over overlaps and at one half, and precision and recall at `SURE_BOX`."""
@@ -232,6 +231,14 @@ class ObjectDetection(Dense):
     def remarks(self, rows: Encoded) -> list[str]:  # noqa: ARG002
         """Say at what size the pictures are seen."""
         return self.seen_remarks()
+
+
+def _never(counted: Mapping[str, tuple[int, int, int]]) -> list[str]:
+    """Say that nothing is found, or which classes no box is answered with although there are some."""
+    if not any(hits for hits, _, _ in counted.values()):
+        return ["No validation box is found yet."]
+    never = [label for label, (_, said, there) in counted.items() if there and not said]
+    return [f"No validation box is answered with {', '.join(never)}."] if never else []
 
 
 def _tensors(found: Sequence[Sequence[float]]) -> dict[str, torch.Tensor]:

@@ -205,6 +205,16 @@ class SemanticSegmentation(Dense):
         worst = [1.0 - float(_means(ious(one)[None])[0]) for one in counts]
         return Report({m.key: m for m in found}, worst, total.tolist())
 
+    def warnings(self, rows: Encoded) -> list[str]:
+        """Say of how many pictures no pixel has a class, among those that are in memory."""
+        assert isinstance(rows, Masked)
+        kept = rows.scenes.kept_masks.values()
+        masked = sum(bool((np.asarray(mask) == masks.NOTHING).all()) for mask in kept)
+        if not masked:
+            return []
+        what = "1 training mask has" if masked == 1 else f"{masked:,} training masks have"
+        return [f"{what} no pixel with a class ({masks.NOTHING} is none): nothing is learned from them."]
+
     def doubts(self, rows: Encoded, loss: float) -> list[str]:  # noqa: ARG002
         """Say nothing: the share of pixels makes guessing too easy to compare with."""
         return []

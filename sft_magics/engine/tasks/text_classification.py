@@ -20,10 +20,10 @@ _BLOCK = 1000
 
 @dataclass
 class Texts(Labeled):
-    """Token ids of each row, cut to the length limit; `cut` counts rows that lost their end."""
+    """Token ids of each row, cut to the length limit; `over` has the tokens of labeled rows that lost their end."""
 
     ids: list[list[int]]
-    cut: int
+    over: dict[int, int]
 
 
 @register("text-classification")
@@ -62,7 +62,18 @@ class TextClassification(Classifier):
             ids += found["input_ids"]
         known = None if targets is None else classification.targets(targets, self.labels)
         lengths = [len(row) for row in ids]
-        return Texts(lengths, known, ids, sum(n >= self.limit for n in lengths))
+        return Texts(lengths, known, ids, {} if targets is None else self._over(inputs, lengths))
+
+    def _over(self, inputs: Sequence[str], lengths: Sequence[int]) -> dict[int, int]:
+        """Count the tokens of rows that reach the limit again, whole: some have just as many."""
+        reached = [i for i, n in enumerate(lengths) if n >= self.limit]
+        if not reached:
+            return {}
+        whole = self.loaded.tokenizer(
+            [inputs[i] for i in reached], return_attention_mask=False, return_token_type_ids=False, verbose=False
+        )
+        counts = zip(reached, map(len, whole["input_ids"]), strict=True)
+        return {i: n for i, n in counts if n > self.limit}
 
     def collate(self, rows: Encoded, indices: Sequence[int], epoch: int | None = None) -> Batch:  # noqa: ARG002
         """Pad the rows of one batch to their longest, rounded up."""
@@ -109,13 +120,14 @@ class TextClassification(Classifier):
             "left_out": list(self.loaded.left_out),
         }
 
-    def remarks(self, rows: Encoded) -> list[str]:
-        """Say how many texts lose their end."""
+    def over(self, rows: Encoded) -> dict[int, int]:
+        """Return how many tokens each text has that loses its end."""
         assert isinstance(rows, Texts)
-        if not rows.cut:
-            return []
-        share = rows.cut / len(rows.ids)
-        return [f"{rows.cut:,} texts ({share:.0%}) reach {self.limit} tokens and lose the rest (--max-length)."]
+        return rows.over
+
+    def remarks(self, rows: Encoded) -> list[str]:  # noqa: ARG002
+        """Say nothing: texts that lose their end are named one by one."""
+        return []
 
 
 def _without_dropout(model: nn.Module) -> None:
