@@ -32,10 +32,10 @@ def settle(
     parts: "Sequence[DataFrame]",
     encoded: Sequence[Encoded],
     options: dict[str, Any],
-    folder: Path,
+    folder: Path | None,
     sink: Sink,
 ) -> "tuple[list[DataFrame], list[Encoded]]":
-    """Say which rows are longer than the limit, all of them in a file of `folder`, and do with them as `long` says.
+    """Say which rows are longer than the limit, all of them in a file of `folder` if that lasts, and do as `long` says.
 
     Returns the rows that stay and what they are encoded as. Raises DataProblem for `refuse`, and where `skip` would
     leave a part empty.
@@ -46,7 +46,8 @@ def settle(
     if not every:
         return list(parts), list(encoded)
     limit = int(task.preprocessing()["max_length"])
-    _write(folder / LISTING, every)
+    if folder is not None:
+        _write(folder / LISTING, every)
     verb = "row is" if len(every) == 1 else "rows are"
     what = f"{len(every):,} {verb} longer than {limit:,} tokens"
     named = _named(every, folder)
@@ -74,11 +75,12 @@ def _listed(task: Task, part: "DataFrame", rows: Encoded) -> list[_Long]:
     return [_Long(ids[i], splits[i], n, " ".join(texts[i].split())) for i, n in sorted(task.over(rows).items())]
 
 
-def _named(rows: Sequence[_Long], folder: Path) -> str:
+def _named(rows: Sequence[_Long], folder: Path | None) -> str:
     longest = sorted(rows, key=lambda row: -row.tokens)[:_NAMED]
     said = "; ".join(f"{row.id} ({row.tokens:,} tokens, “{row.text[:_SHOWN].rstrip()}…”)" for row in longest)
     more = len(rows) - len(longest)
-    return said + (f"; and {more:,} more, all in {folder / LISTING}" if more else "")
+    where = f", all in {folder / LISTING}" if folder is not None else ""
+    return said + (f"; and {more:,} more{where}" if more else "")
 
 
 def _write(path: Path, rows: Sequence[_Long]) -> None:

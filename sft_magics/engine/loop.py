@@ -104,6 +104,11 @@ class Loop:
                 self._checkpoint("time")
         return True
 
+    def seen(self, step: int) -> tuple[list[int], Batch]:
+        """Return the rows of a step and the batch it gets of them."""
+        epoch, place = divmod(step, self.plan.batches)
+        return self._batches_of(epoch)[place], self._batch_of(step)
+
     def rehearse(self, step: int) -> float:
         """Take one step at the rate that is set, say nothing of it, and return its loss."""
         batch = self.loader.take(step)

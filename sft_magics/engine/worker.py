@@ -161,7 +161,8 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[
         validation = learned
     frames = [learned, validation]
     encoded = [task.encode(list(part["text"]), list(part[task.column])) for part in frames]
-    frames, encoded = long_rows.settle(task, frames, encoded, options, folder, sink)
+    lasting = folder if spec.get("kind", "finetune") == "finetune" else None
+    frames, encoded = long_rows.settle(task, frames, encoded, options, lasting, sink)
     ids = list(frames[1]["id"]) if ids else []
     if options.get("class_weights", "none") == "auto":
         task.balance(encoded[0])

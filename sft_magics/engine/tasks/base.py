@@ -108,6 +108,12 @@ class Task(abc.ABC):
         """Return how many tokens each row has that has more than `preprocessing()["max_length"]`."""
         return {}
 
+    def turned_back(self, rows: "Encoded", batch: Batch, indices: Sequence[int]) -> list[dict[str, Any]]:  # noqa: ARG002
+        """Return the first rows of a batch as a person sees them (see `core.records.Seen`), turned back from its
+        tensors; `indices` are their places in `rows`, in the batch's order.
+        """
+        raise errors.ModelProblem(f"There is no preview for {self.name}.", "%sft_finetune MODEL trains without one.")
+
     def warnings(self, rows: "Encoded") -> list[str]:  # noqa: ARG002
         """Return sentences about encoded training rows of which some cannot be learned from."""
         return []

@@ -14,7 +14,7 @@ from torch import nn
 from sft_magics.core import errors
 from sft_magics.core.records import Metric
 from sft_magics.datasets import dialogues
-from sft_magics.engine import language_models, packing
+from sft_magics.engine import language_models, packing, preview
 from sft_magics.engine.language_models import Language
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, Task, register
 
@@ -29,13 +29,13 @@ _MARK = "0f3a-the-answer"
 class Dialogues(Encoded):
     """Token ids of each row; `starts` says where its answer begins, None where there are none.
 
-    `over` has the tokens of rows that lost their end.
+    `over` has all ids of rows that lost their end.
     """
 
     lengths: list[int]
     ids: list[list[int]]
     starts: list[int] | None
-    over: dict[int, int] = field(default_factory=dict)
+    over: dict[int, list[int]] = field(default_factory=dict)
 
 
 @register("causal-lm")
@@ -88,7 +88,7 @@ class CausalLM(Task):
             before = self._ids(self._asked(text))
             whole = before + self._ids(answer + end)
             if len(whole) > self.limit:
-                over[row] = len(whole)
+                over[row] = whole
             ids.append(whole[: self.limit])
             starts.append(min(len(before), self.limit))
         if all(len(row) <= start for row, start in zip(ids, starts, strict=True)):
@@ -245,7 +245,21 @@ class CausalLM(Task):
     def over(self, rows: Encoded) -> dict[int, int]:
         """Return how many tokens each row has that loses its end."""
         assert isinstance(rows, Dialogues)
-        return rows.over
+        return {i: len(ids) for i, ids in rows.over.items()}
+
+    def turned_back(self, rows: Encoded, batch: Batch, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the tokens of a batch's rows, as they lie in its packs: what is read, what has loss, what is cut."""
+        assert isinstance(rows, Dialogues)
+        found = []
+        for place, i in enumerate(indices):
+            mine = batch["rows"] == place
+            ids, learned = batch["input_ids"][mine], batch["labels"][mine] != packing.IGNORED
+            cut = rows.over.get(i, [])[len(ids) :]
+            runs = [(ids[~learned].tolist(), "read"), (ids[learned].tolist(), "learned"), (cut, "cut")]
+            pieces = [preview.piece(self.tokenizer, run, kind) for run, kind in runs if run]
+            note = f"{len(ids):,} tokens, {int(learned.sum()):,} with loss, in pack {int(mine.any(1).nonzero()[0]) + 1}"
+            found.append({"label": "", "pieces": pieces, "note": note})
+        return found
 
     def warnings(self, rows: Encoded) -> list[str]:
         """Say of how many rows all labels are masked: their prompts alone reach the limit."""

@@ -13,9 +13,9 @@ from torchvision.ops import box_iou
 from sft_magics.core import measures
 from sft_magics.core.records import Metric
 from sft_magics.core.tasks import SURE_BOX
-from sft_magics.datasets import boxes
+from sft_magics.datasets import boxes, overlays
 from sft_magics.datasets.boxes import Box
-from sft_magics.engine import backbones, detectors, pyramids
+from sft_magics.engine import backbones, detectors, preview, pyramids
 from sft_magics.engine.backbones import Backbone
 from sft_magics.engine.scenes import Scenes
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, register
@@ -103,6 +103,18 @@ class ObjectDetection(Dense):
             sides = zip(batch["inner"].tolist(), batch["outer"].tolist(), indices, strict=True)
             batch["boxes"] = self._packed([_scaled(scenes.boxes[i], inner, outer) for inner, outer, i in sides])
         return batch
+
+    def turned_back(self, rows: Encoded, batch: Batch, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the pictures of a batch with its boxes in the colors of their classes."""
+        assert isinstance(rows, Boxed)
+        found = []
+        for place, (i, target) in enumerate(zip(indices, self._targets(batch["boxes"]), strict=False)):
+            kinds = [int(n) - 1 for n in target["labels"]]
+            marks = list(zip(kinds, target["boxes"].tolist(), strict=True))
+            picture = overlays.classed(preview.picture_of(batch["pictures"][place]), marks)
+            said = boxes.summary(self.labels[kind] for kind in kinds)
+            found.append({"label": said, "text": rows.scenes.paths[i], "picture": picture})
+        return found
 
     def _packed(self, rows: Sequence[Sequence[Box]]) -> torch.Tensor:
         most = max([1, *(len(row) for row in rows)])

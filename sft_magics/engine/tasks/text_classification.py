@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sft_magics.engine import checkpoints, pretrained
+from sft_magics.engine import checkpoints, pretrained, preview
 from sft_magics.engine.tasks import classification
 from sft_magics.engine.tasks.base import Batch, Encoded, register
 from sft_magics.engine.tasks.classification import Classifier, Labeled
@@ -20,10 +20,10 @@ _BLOCK = 1000
 
 @dataclass
 class Texts(Labeled):
-    """Token ids of each row, cut to the length limit; `over` has the tokens of labeled rows that lost their end."""
+    """Token ids of each row, cut to the length limit; `over` has all ids of labeled rows that lost their end."""
 
     ids: list[list[int]]
-    over: dict[int, int]
+    over: dict[int, list[int]]
 
 
 @register("text-classification")
@@ -64,16 +64,15 @@ class TextClassification(Classifier):
         lengths = [len(row) for row in ids]
         return Texts(lengths, known, ids, {} if targets is None else self._over(inputs, lengths))
 
-    def _over(self, inputs: Sequence[str], lengths: Sequence[int]) -> dict[int, int]:
-        """Count the tokens of rows that reach the limit again, whole: some have just as many."""
+    def _over(self, inputs: Sequence[str], lengths: Sequence[int]) -> dict[int, list[int]]:
+        """Tokenize rows that reach the limit again, whole: some have just as many."""
         reached = [i for i, n in enumerate(lengths) if n >= self.limit]
         if not reached:
             return {}
         whole = self.loaded.tokenizer(
             [inputs[i] for i in reached], return_attention_mask=False, return_token_type_ids=False, verbose=False
         )
-        counts = zip(reached, map(len, whole["input_ids"]), strict=True)
-        return {i: n for i, n in counts if n > self.limit}
+        return {i: list(ids) for i, ids in zip(reached, whole["input_ids"], strict=True) if len(ids) > self.limit}
 
     def collate(self, rows: Encoded, indices: Sequence[int], epoch: int | None = None) -> Batch:  # noqa: ARG002
         """Pad the rows of one batch to their longest, rounded up."""
@@ -123,11 +122,31 @@ class TextClassification(Classifier):
     def over(self, rows: Encoded) -> dict[int, int]:
         """Return how many tokens each text has that loses its end."""
         assert isinstance(rows, Texts)
-        return rows.over
+        return {i: len(ids) for i, ids in rows.over.items()}
+
+    def turned_back(self, rows: Encoded, batch: Batch, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the tokens of a batch's rows, and those that are cut."""
+        assert isinstance(rows, Texts)
+        found = []
+        for place, i in enumerate(indices):
+            real = batch["attention_mask"][place].bool()
+            ids = batch["input_ids"][place][real].tolist()
+            pieces = [preview.piece(self.loaded.tokenizer, ids, "read")]
+            if i in rows.over:
+                pieces.append(preview.piece(self.loaded.tokenizer, _beyond(ids, rows.over[i]), "cut"))
+            note = f"{len(ids):,} tokens, filled up with {int((~real).sum()):,}"
+            found.append({"label": self.labels[int(batch["labels"][place])], "pieces": pieces, "note": note})
+        return found
 
     def remarks(self, rows: Encoded) -> list[str]:  # noqa: ARG002
         """Say nothing: texts that lose their end are named one by one."""
         return []
+
+
+def _beyond(read: Sequence[int], whole: Sequence[int]) -> list[int]:
+    """Return what is cut: both may end in tokens of their own, such as [SEP]."""
+    begun = next((n for n, (a, b) in enumerate(zip(read, whole, strict=False)) if a != b), len(read))
+    return list(whole[begun : len(whole) - (len(read) - begun)])
 
 
 def _without_dropout(model: nn.Module) -> None:
