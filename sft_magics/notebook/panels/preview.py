@@ -8,6 +8,7 @@ from sft_magics.notebook.panels.subjects import framed, legend
 
 _LONGEST = 4000
 _NOTES = 6
+_NARROW = "max-width:150px"  # as wide as its picture: five stand side by side
 
 
 def card(found: BatchPreview) -> list[Child]:
@@ -52,7 +53,7 @@ def _rows(found: BatchPreview) -> Safe | None:
 
 def _pictured(found: Seen) -> Safe:
     note = muted(" ", shorten(found.note, 80)) if found.note else None
-    return framed(found.text, found.picture, shorten(found.label, 80), note)
+    return el("div", framed(found.text, found.picture, shorten(found.label, 80), note), style=_NARROW)
 
 
 def _worded(found: Seen) -> Safe:
