@@ -48,8 +48,9 @@ def settle(
     limit = int(task.preprocessing()["max_length"])
     if folder is not None:
         _write(folder / LISTING, every)
-    verb = "row is" if len(every) == 1 else "rows are"
-    what = f"{len(every):,} {verb} longer than {limit:,} tokens"
+    share = sum(map(len, found)) / sum(map(len, parts))
+    noun, verb = ("row", "is") if len(every) == 1 else ("rows", "are")
+    what = f"{len(every):,} {noun} ({share:.0%}) {verb} longer than {limit:,} tokens"
     named = _named(every, folder)
     if how == "refuse":
         raise errors.DataProblem(

@@ -44,7 +44,7 @@ def test_a_row_that_just_fits_is_not_long(data: Path, tmp_path: Path) -> None:
     ear = run(data, tmp_path, "cut")
     (said,) = [r.text for r in ear.all(Remark) if "longer than" in r.text]
     assert said.startswith(
-        "3 rows are longer than 16 tokens, and what is beyond is not read (--max-length, --long): r3 (18 t"
+        "3 rows (30%) are longer than 16 tokens, and what is beyond is not read (--max-length, --long): r3 (18 t"
     )
     assert ear.all(RunPlanned)[0].rows == 7
     assert [(row["id"], row["split"], row["tokens"]) for row in listing(tmp_path)] == [
@@ -65,7 +65,7 @@ def test_they_are_left_out(data: Path, tmp_path: Path) -> None:
 def test_they_are_refused_before_the_first_step(data: Path, tmp_path: Path) -> None:
     ear = Ear()
     spec = order(data, start=small_base(tmp_path / "base"), max_length=LIMIT, long="refuse", batch=2)
-    with pytest.raises(errors.DataProblem, match="3 rows are longer than 16 tokens: r3") as caught:
+    with pytest.raises(errors.DataProblem, match=r"3 rows \(30%\) are longer than 16 tokens: r3") as caught:
         worker.train(spec, ear, tmp_path / "run")
     assert "--max-length 32" in caught.value.next_step
     assert ear.all(StepDone) == []
@@ -118,5 +118,5 @@ def test_the_option_reaches_the_run_and_the_sentence_the_user(trained: Workspace
     frame = pd.read_csv(film_csv).head(60)
     frame.loc[7, "text"] = "very " * 300 + "good"
     sft.data("long", frame, workspace=trained)
-    with pytest.raises(errors.DataProblem, match="1 row is longer than 256 tokens"):
+    with pytest.raises(errors.DataProblem, match=r"1 row \(2%\) is longer than 256 tokens"):
         sft.finetune("films", data="long", long="refuse", workspace=trained)
