@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sft_magics.lifecycle.notes import note, tag
     from sft_magics.lifecycle.optimize import retrain
     from sft_magics.lifecycle.overview import board, doctor
+    from sft_magics.lifecycle.preview import preview
     from sft_magics.lifecycle.promote import promote, rollback
     from sft_magics.lifecycle.rehearse import lr, plan
     from sft_magics.lifecycle.reproduce import reproduce
@@ -63,6 +64,7 @@ __all__ = [
     "pause",
     "plan",
     "predict",
+    "preview",
     "promote",
     "registry_",
     "reproduce",

@@ -92,6 +92,7 @@ _ROWS = (
     ("models", "versions", "Create", "List the models."),
     ("plan", "rehearse", "Train", "What a run would take, from three of its steps."),
     ("lr", "rehearse", "Train", "The loss at rates that rise: where to start."),
+    ("preview", "preview", "Train", "What the model will see of a batch: pictures, marks, tokens."),
     ("finetune", "train", "Train", "Fine-tune a model in its own process and commit a version."),
     ("watch", "runs", "Train", "Show a run's panel again, from any notebook or shell."),
     ("runs", "runs", "Train", "List the runs and what became of them."),

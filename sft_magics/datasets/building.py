@@ -68,7 +68,10 @@ def build(
     before it, and its test rows stay a third split. Raises DataProblem, NotFound, UsageProblem, WorkspaceProblem.
     """
     references.check_name(name, "dataset")
-    loaded = load(source, text=text, label=label, split=split, broken=broken, task=task, progress=progress)
+    loaded = load(
+        source, text=text, label=label, split=split, broken=broken, task=task, progress=progress,
+        keep=workspace.root / "pictures",
+    )  # fmt: skip
     check_task(loaded, task)
     about = {"columns": loaded.columns, "license": loaded.license}
     rows = Rows(

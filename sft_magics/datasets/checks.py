@@ -181,10 +181,15 @@ def _duplicates(rows: Checked) -> list[Finding]:
 
 
 def _long(rows: Checked) -> list[Finding]:
-    n = sum(len(text.split()) > LONG_WORDS for text in rows.texts if len(text) > LONG_WORDS)
-    if not n:
+    words = [(len(text.split()), text) for text in rows.texts if len(text) > LONG_WORDS]
+    long = [pair for pair in words if pair[0] > LONG_WORDS]
+    if not long:
         return []
-    message = f"{_count(n, 'text is', 'texts are')} longer than {LONG_WORDS} words: most bases read only the beginning."
+    most, text = max(long)
+    message = (
+        f"{_count(len(long), 'text is', 'texts are')} longer than {LONG_WORDS} words, at most {most:,} "
+        f"(“{_short(text, 40)}”): most bases read only the beginning."
+    )
     return [Finding("info", "long_texts", message)]
 
 

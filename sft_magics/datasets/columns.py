@@ -50,7 +50,7 @@ def assign(table: Columns, text: str | None, label: str | None, split: str | Non
         check_exists(table, flag, None if (flag, name) == ("split", NO_SPLIT) else name)
     if text is None and label is None:
         _check_header(table)
-    split_found = _split_column(table, split)
+    split_found = split_column(table, split)
     taken = {name for name in (text, label, split_found) if name is not None}
     text_found = text or find_text(table, taken, label)
     label_found = label or _find_label(table, taken | {text_found}, text)
@@ -156,7 +156,7 @@ def _only(table: Columns, found: list[str], role: str, also: str) -> str:
 # Splits
 
 
-def _split_column(table: Columns, split: str | None) -> str | None:
+def split_column(table: Columns, split: str | None) -> str | None:
     """Return the split column; one that was not asked for counts only if it holds nothing but names of splits."""
     if split == NO_SPLIT:
         return None

@@ -1,4 +1,4 @@
-"""Instructions and their answers: a table with a prompt and a response, or with the messages of a chat.
+"""Instructions and their answers: a table with a prompt and a response, or with the messages of a chat or of both.
 
 A row's text is the prompt, or for a chat all messages but the last as JSON; its label is the answer to learn.
 """
@@ -52,7 +52,13 @@ def load(table: Columns, text: str | None, label: str | None, split: str | None)
                 f"{table.where} has no column '{lacking}' to learn a dialogue from: it has {', '.join(table.values)}.",
                 f"name it with {flag} COLUMN.",
             )
-        rows = [_of_pair(a, b) for a, b in zip(_prompts(table, prompt), table.values[answer], strict=True)]
+        pairs = zip(_prompts(table, prompt), table.values[answer], strict=True)
+        rows = [
+            _of_chat([*a, *(b if isinstance(b, list) else ())], i, table.where)
+            if isinstance(a, list)
+            else _of_pair(a, b)
+            for i, (a, b) in enumerate(pairs)
+        ]
         used = {"prompt": prompt, "response": answer}
     splits, named = _splits(table, split)
     keep = [i for i, row in enumerate(rows) if row is not None]

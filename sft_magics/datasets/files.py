@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sft_magics.core import errors
+from sft_magics.datasets.pictures import NONE_KEPT, Kept
 
 DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 _SNIFF_CHARACTERS = 1 << 17
@@ -24,13 +25,14 @@ class Columns:
     """A table as plain lists: `values` maps each column's name to its cells, None where a cell is missing.
 
     `declared` holds, for a categorical column, every class its type declares, met or not. `headed` says that the names
-    are the first line of a text file.
+    are the first line of a text file, `kept` what is known of pictures that came without files.
     """
 
     where: str
     values: dict[str, list[Any]]
     declared: dict[str, list[Any]] = field(default_factory=dict)
     headed: bool = False
+    kept: Kept = NONE_KEPT
 
     def __len__(self) -> int:
         return len(next(iter(self.values.values()), ()))
@@ -203,6 +205,8 @@ def _read_parquet(path: Path, shown: str) -> Columns:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from sft_magics.datasets import arrow
+
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
@@ -212,13 +216,7 @@ def _read_parquet(path: Path, shown: str) -> Columns:
         ) from error
     if not table.num_rows:
         raise errors.DataProblem(f"{shown} has no rows.", "give a file that has rows.")
-    values, declared = {}, {}
-    for name in table.column_names:
-        column = table.column(name)
-        values[name] = column.to_pylist()
-        if pa.types.is_dictionary(column.type):
-            declared[name] = list(dict.fromkeys(v for chunk in column.chunks for v in chunk.dictionary.to_pylist()))
-    return Columns(shown, values, declared)
+    return arrow.columns_of(table, shown)
 
 
 _READERS: dict[str, Callable[[Path, str], Columns]] = {

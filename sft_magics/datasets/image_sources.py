@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sft_magics.core import errors
 from sft_magics.core.records import Finding
 from sft_magics.datasets import columns, pictures
-from sft_magics.datasets.pictures import Looked
+from sft_magics.datasets.files import Columns
+from sft_magics.datasets.pictures import NONE_KEPT, Kept, Looked
 
 if TYPE_CHECKING:
     from sft_magics.datasets.sources import Loaded, Progress
@@ -23,9 +24,11 @@ def is_folder(source: Any) -> bool:
     return isinstance(source, str | Path) and Path(source).expanduser().is_dir()
 
 
-def paths_in(values: Sequence[Any]) -> bool:
+def paths_in(table: Columns, name: str) -> bool:
     """Say whether the cells of a column are the names of image files."""
-    known = [v for v in values[:_SIDE] if v is not None]
+    known = [
+        v for v in table.values[name][:_SIDE] if v is not None and not (isinstance(v, str) and v in table.kept.wrong)
+    ]
     return bool(known) and all(isinstance(v, str) and pictures.is_picture(v.strip()) for v in known)
 
 
@@ -54,24 +57,40 @@ def _classes_of(folder: Path) -> list[Path]:
     return [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
 
 
-def resolve(loaded: "Loaded", source: Any, broken: str, progress: "Progress") -> "Loaded":
+def base_of(source: Any) -> Path:
+    """Return where the relative paths of a table begin: where it lies itself, else in the working folder."""
+    return Path(source).expanduser().resolve().parent if isinstance(source, str | Path) else Path.cwd()
+
+
+def placed(cell: str, base: Path, kept: Kept) -> str:
+    """Return the path that a cell names; what stands for a cell without a picture stays as it is."""
+    return cell if cell in kept.wrong else str(base / Path(cell.strip()).expanduser())
+
+
+def resolve(loaded: "Loaded", table: Columns, source: Any, broken: str, progress: "Progress") -> "Loaded":
     """Turn the rows of a table whose texts are paths into images; relative paths begin where the table lies."""
-    base = Path(source).expanduser().resolve().parent if isinstance(source, str | Path) else Path.cwd()
-    paths = [str(base / Path(text.strip()).expanduser()) for text in loaded.texts]
+    base = base_of(source)
+    paths = [placed(text, base, table.kept) for text in loaded.texts]
     rows = list(zip(paths, loaded.labels, loaded.splits, strict=True))
-    found = _looked_at(loaded.source, rows, broken, progress)
+    found = _looked_at(loaded.source, rows, broken, progress, table.kept)
     return replace(
         found, columns=loaded.columns, findings=(*loaded.findings, *found.findings), empty_classes=loaded.empty_classes
     )
 
 
-def _looked_at(where: str, rows: Sequence[tuple[str, str, str | None]], broken: str, progress: "Progress") -> "Loaded":
+def _looked_at(
+    where: str,
+    rows: Sequence[tuple[str, str, str | None]],
+    broken: str,
+    progress: "Progress",
+    kept: Kept = NONE_KEPT,
+) -> "Loaded":
     from sft_magics.datasets.sources import Loaded
 
-    looks = pictures.look_at([path for path, _, _ in rows], progress)
+    looks = pictures.look_at([path for path, _, _ in rows], progress, kept)
     wrong = [look for look in looks if look.wrong]
     if wrong and broken != "skip":
-        raise broken_images(where, wrong)
+        raise broken_images(where, wrong, kept)
     if len(wrong) == len(rows):
         raise errors.DataProblem(f"None of the {len(rows):,} images of {where} can be read.", "look at the files.")
     good = [(row, look) for row, look in zip(rows, looks, strict=True) if not look.wrong]
@@ -81,30 +100,30 @@ def _looked_at(where: str, rows: Sequence[tuple[str, str, str | None]], broken: 
         labels=[row[1] for row, _ in good],
         splits=[row[2] for row, _ in good],
         columns={},
-        findings=left_out(wrong),
+        findings=left_out(wrong, kept),
         hashes=[look.sha256 for _, look in good],
         sides=[min(look.width, look.height) for _, look in good],
         task="image-classification",
     )
 
 
-def _listed(wrong: Sequence[Looked]) -> str:
-    shown = "; ".join(f"{Path(look.path).name} ({look.wrong})" for look in wrong[:_NAMED])
+def _listed(wrong: Sequence[Looked], kept: Kept) -> str:
+    shown = "; ".join(f"{kept.named(look.path)} ({look.wrong})" for look in wrong[:_NAMED])
     return shown + (f"; and {len(wrong) - _NAMED:,} more" if len(wrong) > _NAMED else "")
 
 
-def broken_images(where: str, wrong: Sequence[Looked]) -> errors.DataProblem:
+def broken_images(where: str, wrong: Sequence[Looked], kept: Kept = NONE_KEPT) -> errors.DataProblem:
     """Return the error that names files which cannot be used."""
     noun = "file" if len(wrong) == 1 else "files"
     return errors.DataProblem(
-        f"{len(wrong):,} {noun} of {where} cannot be used: {_listed(wrong)}.",
+        f"{len(wrong):,} {noun} of {where} cannot be used: {_listed(wrong, kept)}.",
         "mend or remove them, or add --broken skip to leave them out.",
     )
 
 
-def left_out(wrong: Sequence[Looked]) -> tuple[Finding, ...]:
+def left_out(wrong: Sequence[Looked], kept: Kept = NONE_KEPT) -> tuple[Finding, ...]:
     """Return a finding that names the files which were left out."""
     if not wrong:
         return ()
     verb = "image was" if len(wrong) == 1 else "images were"
-    return (Finding("warning", "broken_images", f"{len(wrong):,} broken {verb} left out: {_listed(wrong)}."),)
+    return (Finding("warning", "broken_images", f"{len(wrong):,} broken {verb} left out: {_listed(wrong, kept)}."),)

@@ -5,7 +5,7 @@ pixels count neither in the loss nor in a metric. Pascal VOC's `JPEGImages` and 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sft_magics.core import errors
 from sft_magics.core.tasks import SEMANTIC_SEGMENTATION
 from sft_magics.datasets import columns, image_sources, pictures
-from sft_magics.datasets.pictures import Looked
+from sft_magics.datasets.pictures import NONE_KEPT, Kept, Looked
 
 if TYPE_CHECKING:
     from sft_magics.datasets.sources import Loaded, Progress
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 NOTHING = 255
 _PAIRS = (("images", "masks"), ("JPEGImages", "SegmentationClass"))
 _THREADS = 4
+Row = tuple[Path, Path, str | None]  # the picture, its mask, the split
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,24 @@ def read(path: str | Path) -> Any:
 
 def load(source: str, broken: str, progress: "Progress") -> "Loaded":
     """Load a folder of pictures and masks; what does not fit is refused by file, or left out with `broken="skip"`."""
-    from sft_magics.datasets.sources import Loaded
-
     root = Path(source).expanduser().resolve()
     rows = list(_rows(root))
     if not rows:
         raise errors.DataProblem(
             f"No picture of {source} has a mask of the same name.", "masks/1.png belongs to images/1.jpg."
         )
-    looks = pictures.look_at([str(path) for path, _, _ in rows], progress)
+    return loaded(source, rows, root, broken, progress)
+
+
+def loaded(
+    source: str, rows: Sequence[Row], root: Path, broken: str, progress: "Progress", kept: Kept = NONE_KEPT
+) -> "Loaded":
+    """Look at pictures and their masks and hold them against each other; `root` may hold classes.txt."""
+    from sft_magics.datasets.sources import Loaded
+
+    looks = pictures.look_at([str(path) for path, _, _ in rows], progress, kept)
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(_look, [mask for _, mask, _ in rows], looks))
+        found = list(pool.map(lambda path, look: _look(path, look, kept), [mask for _, mask, _ in rows], looks))
     names = _names(root, max((n for mask in found for n in mask.numbers), default=0))
     found = [_known(mask, names) for mask in found]
     wrong = [
@@ -80,7 +88,7 @@ def load(source: str, broken: str, progress: "Progress") -> "Loaded":
         if mask.wrong or look.wrong
     ]
     if wrong and broken != "skip":
-        raise image_sources.broken_images(source, wrong)
+        raise image_sources.broken_images(source, wrong, kept)
     good = [t for t in zip(rows, looks, found, strict=True) if not (t[1].wrong or t[2].wrong)]
     if not good:
         raise errors.DataProblem(f"None of the {len(rows):,} masks of {source} can be used.", "look at the files.")
@@ -97,7 +105,7 @@ def load(source: str, broken: str, progress: "Progress") -> "Loaded":
         labels=[", ".join(row) for row in classes],
         splits=[part for (_, _, part), _, _ in good],
         columns={},
-        findings=image_sources.left_out(wrong),
+        findings=image_sources.left_out(wrong, kept),
         hashes=[hashlib.sha256(f"{look.sha256} {mask.sha256}".encode()).hexdigest() for _, look, mask in good],
         sides=[min(look.width, look.height) for _, look, _ in good],
         task=SEMANTIC_SEGMENTATION,
@@ -108,7 +116,7 @@ def load(source: str, broken: str, progress: "Progress") -> "Loaded":
     )
 
 
-def _rows(root: Path) -> Iterator[tuple[Path, Path, str | None]]:
+def _rows(root: Path) -> Iterator[Row]:
     """Yield the picture, the mask and the split of each pair."""
     folders: list[tuple[Path, str | None]] = [(root, None)]
     folders += [(f, columns.SPLITS.get(f.name.lower())) for f in sorted(root.iterdir()) if f.is_dir()]
@@ -123,9 +131,11 @@ def _rows(root: Path) -> Iterator[tuple[Path, Path, str | None]]:
                 yield path, mask, part
 
 
-def _look(path: Path, look: Looked) -> Mask:
+def _look(path: Path, look: Looked, kept: Kept) -> Mask:
     import numpy as np
 
+    if str(path) in kept.wrong:
+        return Mask(wrong=kept.wrong[str(path)])
     try:
         found = read(path)
     except Exception as error:  # noqa: BLE001 - a damaged file can fail in any way its decoder has

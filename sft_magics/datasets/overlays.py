@@ -53,6 +53,27 @@ def tinted(path: str, mask: Any, truth: str = "") -> str:
     return _encoded(sheet)
 
 
+def shown(image: "Image") -> str:
+    """Return a picture as it is, small."""
+    return _encoded(_small(image)[0])
+
+
+def classed(image: "Image", marks: "Sequence[tuple[int, Sequence[float]]]") -> str:
+    """Return a picture with boxes in the colors of their classes, each the class's number and its corners in pixels."""
+    from PIL import ImageDraw
+
+    small, scale = _small(image)
+    pen = ImageDraw.Draw(small)
+    for kind, corners in marks:
+        pen.rectangle([x * scale for x in corners], outline=COLORS[kind % len(COLORS)], width=2)
+    return _encoded(small)
+
+
+def masked(image: "Image", mask: Any) -> str:
+    """Return a picture under the colors of its mask, numbers height x width."""
+    return _encoded(_under(_small(image)[0], mask))
+
+
 def _under(small: "Image", mask: Any) -> "Image":
     """Return a picture mixed with the colors of its mask; as it is where that has gone."""
     import numpy as np

@@ -3,9 +3,9 @@
 import base64
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -22,6 +22,24 @@ class Looked:
     width: int = 0
     height: int = 0
     wrong: str = ""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is known of pictures that came without files: why a cell holds none, and which row a path was written for.
+
+    Both are keyed by what stands in the place of the picture.
+    """
+
+    wrong: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self, path: str) -> str:
+        """Return what a user knows a picture by: its row, or the name of its file."""
+        return self.rows.get(path) or Path(path).name
+
+
+NONE_KEPT = Kept()
 
 
 def is_picture(name: str) -> bool:
@@ -58,20 +76,25 @@ def look(path: str) -> Looked:
     except FileNotFoundError:
         return Looked(path, wrong="there is no such file")
     except Exception as error:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
-        return Looked(path, wrong=_reason(error))
+        return Looked(path, wrong=reason(error))
     return Looked(path, hashlib.sha256(data).hexdigest(), width, height)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return what a picture's decoder has to say, in a few words."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return "it is no image that can be read" if "cannot identify" in text else text[:120]
 
 
-def look_at(paths: Sequence[str], progress: Callable[[str, int, int], None]) -> list[Looked]:
+def look_at(paths: Sequence[str], progress: Callable[[str, int, int], None], kept: Kept = NONE_KEPT) -> list[Looked]:
     """Look at many files, a few at once; `progress` hears how many are done."""
     found: list[Looked] = []
+
+    def seen(path: str) -> Looked:
+        return Looked(path, wrong=kept.wrong[path]) if path in kept.wrong else look(path)
+
     with ThreadPoolExecutor(_THREADS) as pool:
-        for one in pool.map(look, paths, chunksize=16):
+        for one in pool.map(seen, paths, chunksize=16):
             found.append(one)
             if len(found) % 100 == 0 or len(found) == len(paths):
                 progress("looking at images", len(found), len(paths))

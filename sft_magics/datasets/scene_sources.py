@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from sft_magics.core import errors
 from sft_magics.core.tasks import OBJECT_DETECTION
-from sft_magics.datasets import boxes, columns, image_sources, masks, pictures
+from sft_magics.datasets import boxes, columns, image_sources, masks, pictures, yolo
 from sft_magics.datasets.boxes import Box
-from sft_magics.datasets.pictures import Looked
+from sft_magics.datasets.pictures import NONE_KEPT, Kept, Looked
 
 if TYPE_CHECKING:
     from sft_magics.datasets.sources import Loaded, Progress
@@ -21,11 +21,12 @@ _PARTS = ("trainval", "train", "val", "test")
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and what is marked in it, as a source says it."""
+    """A picture and what is marked in it, as a source says it, or what is `wrong` with what it says."""
 
     path: Path
     boxes: list[Box] = field(default_factory=list)
     split: str | None = None
+    wrong: str = ""
 
 
 def reader(source: Any, task: str | None = None) -> "Callable[[str, str, Progress], Loaded] | None":
@@ -45,7 +46,7 @@ def reader(source: Any, task: str | None = None) -> "Callable[[str, str, Progres
         return masks.load
     if voc:
         return _voc
-    return None
+    return yolo.load if yolo.fits(root) else None
 
 
 def _coco(source: str, broken: str, progress: "Progress") -> "Loaded":
@@ -107,15 +108,25 @@ def _marks(file: Path) -> list[Box]:
         ) from error
 
 
-def loaded(source: str, scenes: Sequence[Scene], names: tuple[str, ...], broken: str, progress: "Progress") -> "Loaded":
-    """Look at the pictures and hold the boxes against them; wrong ones are refused by file, or left out."""
+def loaded(
+    source: str,
+    scenes: Sequence[Scene],
+    names: tuple[str, ...],
+    broken: str,
+    progress: "Progress",
+    looks: Sequence[Looked] | None = None,
+    kept: Kept = NONE_KEPT,
+) -> "Loaded":
+    """Look at the pictures, unless `looks` did, and hold the boxes against them; wrong ones are refused by file, or
+    left out.
+    """
     from sft_magics.datasets.sources import Loaded
 
-    looks = pictures.look_at([str(scene.path) for scene in scenes], progress)
+    looks = looks or pictures.look_at([str(scene.path) for scene in scenes], progress, kept)
     judged = [_judged(scene, look) for scene, look in zip(scenes, looks, strict=True)]
     wrong = [look for look in judged if look.wrong]
     if wrong and broken != "skip":
-        raise image_sources.broken_images(source, wrong)
+        raise image_sources.broken_images(source, wrong, kept)
     good = [(s, look) for s, look in zip(scenes, judged, strict=True) if not look.wrong]
     marks = [[b.cut(look.width, look.height) for b in scene.boxes] for scene, look in good]
     if not any(marks):
@@ -127,7 +138,7 @@ def loaded(source: str, scenes: Sequence[Scene], names: tuple[str, ...], broken:
         labels=[boxes.dumps(row) for row in marks],
         splits=[scene.split for scene, _ in good],
         columns={},
-        findings=image_sources.left_out(wrong),
+        findings=image_sources.left_out(wrong, kept),
         hashes=[look.sha256 for _, look in good],
         sides=[min(look.width, look.height) for _, look in good],
         task=OBJECT_DETECTION,
@@ -138,7 +149,7 @@ def loaded(source: str, scenes: Sequence[Scene], names: tuple[str, ...], broken:
 
 
 def _judged(scene: Scene, look: Looked) -> Looked:
-    if look.wrong:
-        return look
+    if look.wrong or scene.wrong:
+        return look if look.wrong else Looked(look.path, wrong=scene.wrong)
     faults = [said for said in (b.wrong(look.width, look.height) for b in scene.boxes) if said]
     return Looked(look.path, wrong=faults[0]) if faults else look

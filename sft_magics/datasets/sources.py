@@ -3,14 +3,24 @@
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.core import errors
 from sft_magics.core.records import Finding
 from sft_magics.core.tasks import CAUSAL_LM
-from sft_magics.datasets import columns, dialogues, image_sources, packaged, samples, scene_sources
+from sft_magics.datasets import (
+    columns,
+    dialogues,
+    embedded,
+    hub,
+    image_sources,
+    marked_tables,
+    packaged,
+    samples,
+    scene_sources,
+)
 from sft_magics.datasets.files import Columns, read_file
 
 if TYPE_CHECKING:
@@ -65,10 +75,12 @@ def load(
     broken: str = "refuse",
     task: str | None = None,
     progress: Progress | None = None,
+    keep: Path | None = None,
 ) -> Loaded:
     """Load rows to learn from: `sample:NAME`; a .csv, .tsv, .jsonl or .parquet path or a DataFrame of labeled texts, of
     image paths and labels, or of prompts and responses or chats; a folder with a folder of images for each class, with
-    images and masks, or in the VOC layout; a COCO .json.
+    images and masks, or in the VOC or YOLO layout; a COCO .json; a data set of the Hugging Face library, saved by it or
+    not, or `hub:owner/name`. Tables may hold the pictures themselves, which are written below `keep`, masks and boxes.
 
     `text`, `label` and `split` name columns; without them they are found by name and content. `split="none"` ignores a
     split column. `task` says which reading is meant where a table allows two. Labels become strings (1.0 becomes "1").
@@ -83,16 +95,26 @@ def load(
     if marked is not None:
         _no_columns("A source of marked images", source, text, label, split)
         return marked(str(source), broken, say)
-    if image_sources.is_folder(source):
+    if image_sources.is_folder(source) and not hub.reads(source):
         _no_columns("A folder of images", source, text, label, split)
         return image_sources.load_folder(source, broken, say)
-    table = read_columns(source)
+    table, left = hub.read(source) if hub.reads(source) else (read_columns(source), ())
+    table = embedded.unpacked(table, keep, say)
+    found = _of_table(table, marked_tables.Chosen(source, text, label, split, broken, say), task)
+    return replace(found, findings=(*left, *found.findings))
+
+
+def _of_table(table: Columns, chosen: marked_tables.Chosen, task: str | None) -> Loaded:
+    text, label, split = chosen.text, chosen.label, chosen.split
     if task == CAUSAL_LM or (task is None and not text and not label and dialogues.found_in(table)):
         return dialogues.load(table, text, label, split)
+    marked = marked_tables.reader(table, task, label)
+    if marked is not None:
+        return marked(table, chosen)
     roles = columns.assign(table, text or _image_column(table, label), label, split)
     found = _clean(table, roles)
-    if image_sources.paths_in(table.values[roles.text]):
-        return image_sources.resolve(found, source, broken, say)
+    if image_sources.paths_in(table, roles.text):
+        return image_sources.resolve(found, table, chosen.source, chosen.broken, chosen.progress)
     return found
 
 
@@ -106,7 +128,7 @@ def _no_columns(what: str, source: Any, *given: str | None) -> None:
 
 def _image_column(table: Columns, label: str | None) -> str | None:
     """Return the only column that holds the names of image files, if there is one."""
-    found = [name for name, cells in table.values.items() if name != label and image_sources.paths_in(cells)]
+    found = [name for name in table.values if name != label and image_sources.paths_in(table, name)]
     return found[0] if len(found) == 1 else None
 
 
@@ -115,7 +137,9 @@ def _silent(what: str, done: int, total: int) -> None:
 
 
 def read_columns(source: Any) -> Columns:
-    """Read a file or a frame as columns, all of them; raises DataProblem and NotFound."""
+    """Read a file, a frame or a data set of the hub's as columns, all of them; raises DataProblem and NotFound."""
+    if hub.reads(source):
+        return hub.read(source)[0]
     if isinstance(source, str | Path):
         _check_is_file(str(source))
         return read_file(Path(source).expanduser(), str(source))

@@ -1,6 +1,7 @@
 """The training doctor: what the numbers of a run say is wrong, in a sentence, with what to try."""
 
 import math
+import statistics
 from collections.abc import Sequence
 
 import torch
@@ -13,11 +14,48 @@ _RISES = 1.02
 _JUMPS = 1.2
 _WAITS = 0.3
 _MOST_WORKERS = 16
+_QUARTER = 10  # steps
+_SMALL_FALL = 0.03
+_SURE = 2.33  # standard errors: 99 % on one side
+_FALLS = 0.99
 
 
 def remarks(history: Sequence[Epoch], lr: float) -> list[str]:
     """Return what the epochs up to now say; each is said once, at the epoch where it first shows."""
     return [said for said in (_overfitting(history), _rate_too_high(history, lr)) if said]
+
+
+def not_falling(losses: Sequence[float], history: Sequence[Epoch]) -> str:
+    """Say that the training loss does not fall: within the first epoch, or in none of several.
+
+    Within an epoch the median of the first quarter of `losses`, one a step, is compared with that of the last. It is
+    said only where the fall is surely small: the upper end of its interval (99 %, by the median absolute deviation) is
+    below 3 % of the loss. Few or noisy steps say nothing.
+    """
+    first = math.nan if not history else history[0][0]
+    if len(history) == 1 and _flat(losses):
+        quarter = len(losses) // 4
+        ends = statistics.median(losses[:quarter]), statistics.median(losses[-quarter:])
+        what = f"The training loss does not fall: {ends[0]:.3f} over the first steps, {ends[1]:.3f} over the last"
+    elif len(history) > 1 and all(learned >= _FALLS * first for learned, _ in history[1:]):
+        what = f"The training loss has not fallen in {len(history)} epochs: from {first:.3f} to {history[-1][0]:.3f}"
+    else:
+        return ""
+    return f"{what}. Try another --lr (%sft_lr), look at a batch (%sft_preview), or it has learned what it can."
+
+
+def _flat(losses: Sequence[float]) -> bool:
+    quarter = len(losses) // 4
+    if quarter < _QUARTER or not all(map(math.isfinite, losses)):
+        return False
+    parts = losses[:quarter], losses[-quarter:]
+    before, after = map(statistics.median, parts)
+    spreads = [
+        statistics.median(abs(loss - m) for loss in part) for part, m in zip(parts, (before, after), strict=True)
+    ]
+    # Of a median the standard error is 1.25 of that of a mean, and 1.48 deviations are one standard deviation.
+    error = 1.25 * 1.48 * math.hypot(*spreads) / math.sqrt(quarter)
+    return before > 0 and (before - after + _SURE * error) / before < _SMALL_FALL
 
 
 def _overfitting(history: Sequence[Epoch]) -> str:

@@ -21,6 +21,7 @@ class Gradients:
         self.hardware = hardware
         self.batch = int(options["batch"])
         self.parts = 1
+        self.masked = False  # the newest batch: nothing of it is learned
         self._say = say
         micro = options.get("micro_batch") or 0
         self.take(0 if micro == "auto" else int(micro))
@@ -75,7 +76,8 @@ class Gradients:
     def in_parts(self, batch: Batch, rows: int) -> torch.Tensor:
         """Return the batch's mean loss with its gradients in place, computed in the parts that are set."""
         size = -(-rows // self.parts)
-        whole = self.task.weight(batch) or 1.0
+        whole = self.task.weight(batch)
+        self.masked, whole = not whole, whole or 1.0
         total = torch.zeros((), device=self.hardware.device)
         for start in range(0, rows, size):
             part = self._to_device({k: v[start : start + size] for k, v in batch.items()})

@@ -4,21 +4,24 @@ What chance does to an image is a function of (seed, epoch, index) alone, so a r
 seen. Resizing is Pillow's, with antialiasing, as torchvision's own presets do it.
 """
 
+import functools
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from sft_magics.core import errors
+from sft_magics.core import augments, errors
+
+if TYPE_CHECKING:
+    from sft_magics.engine.augment import Changed
 
 Batch = dict[str, torch.Tensor]
 
-AUGMENTS = ("none", "light", "flip", "strong")
 _KEPT_BYTES = 1 << 30
 _NAMED = 5
 # name -> (smallest share of the picture that is kept, how far from square, whether it may be mirrored)
@@ -64,16 +67,19 @@ class Pictures:
 
     def batch(self, indices: Sequence[int], chance: "Chance | None" = None) -> torch.Tensor:
         """Return pictures as uint8, rows x 3 x size x size; with `chance` as they are changed, else their centers."""
-        made = [self._square(i, None if chance is None else chance.of(i)) for i in indices]
+        made = [np.asarray(self._square(i, chance)) for i in indices]
         return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).contiguous()
 
-    def _square(self, index: int, change: "Change | None") -> Any:
+    def _square(self, index: int, chance: "Chance | None") -> Image.Image:
         image = self.get(index)
+        change = None if chance is None else chance.of(index)
         if change is None:
             left, top = round((image.width - self.size) / 2), round((image.height - self.size) / 2)
-            return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
-        square = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=change.box(image.size))
-        return np.asarray(ImageOps.mirror(square) if change.mirrored else square)
+            square = image.crop((left, top, left + self.size, top + self.size))
+        else:
+            square = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=change.box(image.size))
+            square = ImageOps.mirror(square) if change.mirrored else square
+        return square if chance is None or not chance.changes else chance.changed(index, square).picture
 
 
 @dataclass(frozen=True)
@@ -96,15 +102,32 @@ class Change:
 
 @dataclass(frozen=True)
 class Chance:
-    """What is drawn for each picture of an epoch."""
+    """What is drawn for each picture of an epoch; `augment` is as `core.augments` reads it."""
 
     augment: str
     seed: int
     epoch: int
 
-    def of(self, index: int) -> Change:
-        """Return the change of one picture, always the same one."""
-        smallest, squareness, mirror = _CROPS[self.augment]
+    @functools.cached_property
+    def changes(self) -> tuple[str, ...]:
+        """What is done to a picture after its crop."""
+        return augments.read(self.augment).changes
+
+    @functools.cached_property
+    def _crop(self) -> tuple[float, float, bool] | None:
+        return _CROPS.get(augments.read(self.augment).crop)
+
+    def changed(self, index: int, picture: Image.Image, mask: Any = None, boxes: Any = None) -> "Changed":
+        """Return a picture after its crop with all other changes, its mask and boxes with it."""
+        from sft_magics.engine import augment
+
+        return augment.apply(self.changes, (self.seed, self.epoch, index), picture, mask, boxes)
+
+    def of(self, index: int) -> Change | None:
+        """Return the crop of one picture, always the same one; None where it is not cropped by chance."""
+        if self._crop is None:
+            return None
+        smallest, squareness, mirror = self._crop
         draw = random.Random(f"{self.seed}/{self.epoch}/{index}")
         ratio = squareness ** draw.uniform(-0.5, 0.5)
         share, x, y = draw.uniform(smallest, 1.0), draw.random(), draw.random()

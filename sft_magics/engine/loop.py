@@ -82,7 +82,8 @@ class Loop:
         self._order: tuple[int, list[list[int]]] = (-1, [])
         self._pending: list[torch.Tensor] = []
         self._told_at = self._saved_at = self._epoch_at = time.monotonic()
-        self._said_waiting = False
+        self._said: set[str] = set()  # kinds of remarks that are made once
+        self._losses: list[float] = []  # of the steps since the last evaluation
         self._rows = 0
         self._speed = 0.0
         self._stepping, self._stepped = 0.0, 0  # seconds, and steps of this process
@@ -148,6 +149,11 @@ class Loop:
         """Say at the end of a run that took a while how much of the machine its steps made use of."""
         if self._stepping >= _WHILE and (what := utilization.of_run(self, self._stepping / self._stepped)):
             self._say(Remark("info", what))
+
+    def seen(self, step: int) -> tuple[list[int], Batch]:
+        """Return the rows of a step and the batch it gets of them."""
+        epoch, place = divmod(step, self.plan.batches)
+        return self.batches_of(epoch)[place], self.batch_of(step)
 
     def rehearse(self, step: int) -> float:
         """Take one step at the rate that is set, say nothing of it, and return its loss."""
@@ -278,7 +284,11 @@ class Loop:
             return
         self._bad = 0
         self._rows += rows
-        self._pending.append(loss)
+        if not self.gradients.masked:
+            self._pending.append(loss)
+        elif self._once("masked"):
+            what = f"Step {self.state.step}: all labels of its batch are masked, so nothing was learned from it"
+            self._say(Remark("warning", f"{what}; such steps do not count in the loss."))
         if time.monotonic() - self._told_at >= _TELL_SECONDS or self.state.step == self.plan.steps:
             self._tell(lr)
 
@@ -314,6 +324,7 @@ class Loop:
         seconds = max(time.monotonic() - self._told_at, 1e-6)
         current = self._rows / seconds
         self._speed = current if not self._speed else _SMOOTHING * self._speed + (1 - _SMOOTHING) * current
+        self._losses += losses
         self._pending, self._rows, self._told_at = [], 0, time.monotonic()
         self.state.summed_loss += math.fsum(losses)
         self.state.summed_steps += len(losses)
@@ -353,18 +364,30 @@ class Loop:
         self._say(EpochDone(state.step, epoch, learned, found.loss, found.metrics, better))
         state.history.append([learned, found.loss])
         seen = doctor.remarks(state.history, self.plan.options["lr"])
-        for remark in (*found.remarks, *self.task.doubts(self.plan.train, learned), *seen, *self._waited()):
+        doubts = self.task.doubts(self.plan.train, learned)
+        flat = "" if doubts or seen else doctor.not_falling(self._losses, state.history)
+        self._losses = []
+        for remark in (
+            *found.remarks,
+            *doubts,
+            *seen,
+            *([flat] if flat and self._once("flat") else []),
+            *self._waited(),
+        ):
             self._say(Remark("warning", remark))
+
+    def _once(self, kind: str) -> bool:
+        """Say whether a remark of this kind is the first one."""
+        new = kind not in self._said
+        self._said.add(kind)
+        return new
 
     def _waited(self) -> list[str]:
         """Say, once, that the epoch was spent waiting for batches."""
         workers = int(self.plan.options.get("workers", 0))
         said = doctor.waiting(self.loader.waited, time.monotonic() - self._epoch_at, workers)
         self.loader.waited, self._epoch_at = 0.0, time.monotonic()
-        if not said or self._said_waiting:
-            return []
-        self._said_waiting = True
-        return [said]
+        return [said] if said and self._once("waiting") else []
 
     def _checkpoint(self, why: str) -> None:
         self._tell(self._rate_now())

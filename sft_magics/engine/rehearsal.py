@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_magics.core.events import Progress, Sink
+from sft_magics.core.events import Event, Progress, Remark, Sink
 from sft_magics.engine import choosing, optimizers, scoring, utilization, worker
 from sft_magics.engine.loop import Loop
 
@@ -20,6 +20,7 @@ _SCORED = 128  # rows that are measured to know what an evaluation takes
 _DIVERGED = 4.0
 _SMOOTH = 0.8
 _LOWEST = 1e-7
+_COMPUTING = "Computing in"  # how a remark begins that says nothing of the rows
 
 
 def plan(spec: dict[str, Any], sink: Sink, folder: Path) -> dict[str, Any]:
@@ -72,6 +73,29 @@ def _evaluation(loop: Loop) -> float:
     scoring.score(loop.task, rows, loop.plan.hardware, only=range(part))
     share = sum(rows.lengths[:part]) / max(1, sum(rows.lengths))
     return (time.monotonic() - began) / max(share, 1e-9)
+
+
+def look(spec: dict[str, Any], sink: Sink, folder: Path) -> dict[str, Any]:
+    """Return the first `spec["rows"]` rows of the first batch of `spec["epoch"]`, and the shapes of its tensors.
+
+    The task's own encoding and collating make the batch, and it is turned back from its tensors.
+    See `worker.train` for the rest of the spec and for what is raised. Nothing is trained, nothing is kept.
+    """
+    notes: list[str] = []
+
+    def hear(event: Event) -> str:
+        if isinstance(event, Remark) and not event.text.startswith(_COMPUTING):
+            notes.append(event.text)
+        return sink(event)
+
+    with worker.out_of_memory(spec):
+        loop, _ = worker.prepare(spec, hear, folder)
+        indices, batch = loop.seen(int(spec["epoch"]) * loop.plan.batches)
+        loop.loader.close()
+        rows = loop.task.turned_back(loop.plan.train, batch, indices[: int(spec["rows"])])
+        shapes = [f"{name} {' x '.join(map(str, t.shape))} {str(t.dtype).removeprefix('torch.')}"
+                  for name, t in batch.items()]  # fmt: skip
+        return {"rows": rows, "batch": len(indices), "tensors": shapes, "notes": notes}
 
 
 def find_rate(spec: dict[str, Any], sink: Sink, folder: Path, steps: int) -> dict[str, Any]:

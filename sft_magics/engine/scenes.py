@@ -99,23 +99,46 @@ class Scenes:
         """Return squares as uint8 (rows x 3 x size x size), and their masks (rows x size x size) if there are any."""
         pictures, marks = [], []
         for i in indices:
-            change = _WHOLE if chance is None else chance.of(i)
-            pictures.append(self._square(self.picture(i), change, Image.Resampling.BILINEAR))
+            change = _change(i, chance)
+            square = self._square(self.picture(i), change, Image.Resampling.BILINEAR)
+            mask = None
             if self.masks is not None:
-                marks.append(self._square(self.mask(i), change, Image.Resampling.NEAREST))
-        seen = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
-        return seen, torch.from_numpy(np.stack(marks)) if marks else None
+                mask = np.asarray(self._square(self.mask(i), change, Image.Resampling.NEAREST))
+            if chance is not None and chance.changes:
+                changed = chance.changed(i, square, mask)
+                square, mask = changed.picture, None if changed.mask is None else changed.mask.numpy()
+            pictures.append(np.asarray(square))
+            if mask is not None:
+                marks.append(mask)
+        return _stacked(pictures), torch.from_numpy(np.stack(marks)) if marks else None
 
-    def _square(self, image: Image.Image, change: Change, how: Image.Resampling) -> Any:
+    def boxed(self, indices: Sequence[int], chance: Chance | None) -> tuple[torch.Tensor, list[list[Box]]]:
+        """Return squares as uint8 (rows x 3 x size x size), and the boxes that are in each."""
+        pictures, marks = [], []
+        for i in indices:
+            square = self._square(self.picture(i), _change(i, chance), Image.Resampling.BILINEAR)
+            found = self.placed(i, chance)
+            if chance is not None and chance.changes:
+                corners = torch.tensor([box.corners for box in found], dtype=torch.float32).reshape(-1, 4)
+                changed = chance.changed(i, square, boxes=corners)
+                assert changed.boxes is not None
+                assert changed.there is not None
+                rows = zip(found, changed.boxes.tolist(), changed.there, strict=True)
+                square, found = changed.picture, [Box(box.label, *four) for box, four, there in rows if there]
+            pictures.append(np.asarray(square))
+            marks.append(found)
+        return _stacked(pictures), marks
+
+    def _square(self, image: Image.Image, change: Change, how: Image.Resampling) -> Image.Image:
         box = (0.0, 0.0, float(image.width), float(image.height)) if change is _WHOLE else change.box(image.size)
         square = image.resize((self.size, self.size), how, box=box)
-        return np.asarray(ImageOps.mirror(square) if change.mirrored else square)
+        return ImageOps.mirror(square) if change.mirrored else square
 
     def placed(self, index: int, chance: Chance | None) -> list[Box]:
-        """Return a picture's boxes where they lie in its square; those whose middle was cropped away are left out."""
+        """Return a picture's boxes where they lie in its crop; those whose middle was cropped away are left out."""
         assert self.boxes is not None
         wide, high = self.picture(index).info["size"]
-        change = _WHOLE if chance is None else chance.of(index)
+        change = _change(index, chance)
         left, top, right, bottom = (0.0, 0.0, wide, high) if change is _WHOLE else change.box((wide, high))
         found = []
         for box in self.boxes[index]:
@@ -161,6 +184,14 @@ class Scenes:
         for row, mask in enumerate(found):
             block[row, : mask.height, : mask.width] = np.asarray(mask)
         return torch.from_numpy(block)
+
+
+def _change(index: int, chance: Chance | None) -> Change:
+    return (None if chance is None else chance.of(index)) or _WHOLE
+
+
+def _stacked(pictures: Sequence[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
 def measured_size(outer: tuple[int, int]) -> tuple[int, int]:

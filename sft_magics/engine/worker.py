@@ -21,7 +21,7 @@ from sft_magics.core.events import Progress, Remark, Sink
 from sft_magics.core.orders import Listen, nothing
 from sft_magics.core.records import Metric
 from sft_magics.datasets import read_rows
-from sft_magics.engine import checkpoints, hardware, memory, pretrained, recomputing, tasks
+from sft_magics.engine import checkpoints, hardware, long_rows, memory, pretrained, recomputing, tasks
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.loop import Loop, Plan
 from sft_magics.engine.predictor import Predictor
@@ -166,7 +166,11 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path, listen: Listen = not
     if validation.empty:
         sink(Remark("warning", "There are no validation rows: the training rows are measured instead, which flatters."))
         validation = learned
-    encoded = [task.encode(list(part["text"]), list(part[task.column])) for part in (learned, validation)]
+    frames = [learned, validation]
+    encoded = [task.encode(list(part["text"]), list(part[task.column])) for part in frames]
+    lasting = folder if spec.get("kind", "finetune") == "finetune" else None
+    frames, encoded = long_rows.settle(task, frames, encoded, options, lasting, sink)
+    ids = list(frames[1]["id"]) if ids else []
     if options.get("class_weights", "none") == "auto":
         task.balance(encoded[0])
     if chosen.bf16 or chosen.free:
@@ -178,6 +182,8 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path, listen: Listen = not
     sink(Remark("info", f"Computing in {chosen.precision} on {chosen.name()}, {chosen.threads} threads: {chosen.why}."))
     for remark in (*hardware.repeatable_remarks(options, chosen), *task.remarks(encoded[0])):
         sink(Remark("info", remark))
+    for warning in task.warnings(encoded[0]):
+        sink(Remark("warning", warning))
     return Loop(Plan(task, encoded[0], encoded[1], options, folder, chosen, sink, listen)), ids
 
 

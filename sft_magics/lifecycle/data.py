@@ -21,7 +21,7 @@ def data(
     name: Annotated[str | None, "the dataset's name; without it all are listed", Names("dataset")] = None,
     source: Annotated[
         Any,
-        "sample:reviews, a CSV, Parquet or JSONL file, a DataFrame, a folder of images, a COCO .json",
+        "sample:reviews, a CSV, Parquet or JSONL file, a DataFrame, a folder of images, a COCO .json, hub:owner/name",
         Names("source"),
         FromNamespace(),
     ] = None,
@@ -40,8 +40,9 @@ def data(
     Without SOURCE it shows the dataset of this name again, without a name it lists them all. Samples: sample:reviews
     (film), sample:amazon, sample:tweets, sample:nyt; of images sample:digits, sample:uci-digits, sample:emoji,
     sample:noto-emoji; with masks sample:planet, with boxes sample:islands; of dialogues sample:docstrings. A folder of
-    images has a folder for each class, or images and masks. Raises DataProblem for data that cannot be read or learned
-    from.
+    images has a folder for each class, or images and masks. Tables may hold paths of masks, boxes, or the pictures
+    themselves, which are then written into the workspace once; a Dataset or DatasetDict of the Hugging Face library
+    keeps its splits and class names. Raises DataProblem for data that cannot be read or learned from.
     """
     from sft_magics.datasets import build
     from sft_magics.registry import Registry

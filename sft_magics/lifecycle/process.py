@@ -294,6 +294,15 @@ def _rehearse(job: JobFolder, mouth: Mouth) -> Ended:
     return Ended("done")
 
 
+def _preview(job: JobFolder, mouth: Mouth) -> Ended:
+    from sft_magics.engine import rehearsal
+
+    spec = job.spec()
+    mouth(work.started("loading the model"))  # it computes nothing, so it waits for no run
+    job.finish(rehearsal.look({**spec, "data": spec["data_file"]}, mouth, job.path))
+    return Ended("done")
+
+
 def _candidates(job: JobFolder, mouth: Mouth) -> Ended:
     from sft_magics.engine import candidates
 
@@ -360,6 +369,7 @@ _WORK: dict[str, Callable[[JobFolder, Mouth], Ended]] = {
     "predict": _predict,
     "evaluate": _evaluate,
     "rehearse": _rehearse,
+    "preview": _preview,
     "candidates": _candidates,
     "compare": _compare,
     "reproduce": _reproduce,

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from sft_magics.core import audience, errors, given, provenance
+from sft_magics.core import audience, augments, errors, given, provenance
 from sft_magics.core import workspace as places
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Dataset, Model, Run, Version
@@ -36,6 +36,7 @@ class Recipe:
     weight_decay: float | None = None
     warmup: float | None = None
     max_length: int | None = None
+    long: str = "cut"
     seed: int = 0
     precision: str = "auto"
     device: str = "auto"
@@ -222,8 +223,12 @@ def finetune(
     ema: Annotated[float, "decay of an average of the weights, which is measured and kept; 0: none"] = 0.0,
     patience: Annotated[int, "end early after so many epochs that are no better; 0: never"] = 0,
     max_length: Annotated[int | None, "tokens of a text that are read"] = None,
+    long: Annotated[Literal["cut", "skip", "refuse"], "what becomes of rows with more tokens than that"] = "cut",
     image_size: Annotated[int | None, "pixels at which pictures are seen"] = None,
-    augment: Annotated[Literal["none", "light", "flip", "strong"] | None, "chance changes of pictures"] = None,
+    augment: Annotated[
+        Literal["none", "light", "flip", "strong", "auto"] | str | None,
+        "chance changes of pictures; or a list such as flip,color,erase",
+    ] = None,
     workers: Annotated[int | None, "threads that prepare pictures ahead"] = None,
     seed: Annotated[int, "order of rows, dropout and the fresh head"] = 0,
     precision: Annotated[Literal["auto", "bf16", "fp32"], "number format; auto takes what gains here"] = "auto",
@@ -258,7 +263,7 @@ def finetune(
         run_folders.make_ready(job)
     else:
         recipe = Recipe(
-            epochs, lr, batch, weight_decay, warmup, max_length, seed, precision, device, threads, dropout,
+            epochs, lr, batch, weight_decay, warmup, max_length, long, seed, precision, device, threads, dropout,
             checkpoint_seconds, optimizer, momentum, schedule, clip, method, augment, image_size, workers,
             label_smoothing, class_weights, patience, lora_rank, micro_batch, layer_decay, mixup, cutmix, ema,
             recompute, compile_, deterministic,
@@ -282,7 +287,7 @@ def order(
         raise errors.UsageProblem("%sft_finetune needs the model to fine-tune.", "write %sft_finetune MODEL --epochs 1")
     registry = Registry(ws)
     record = registry.model(model)
-    recipe.options(record.weights.get("recipe"))
+    augments.check(recipe.options(record.weights.get("recipe"))["augment"], record.task)
     if from_ is not None and from_.startswith("run-"):
         return _clone(ws, registry, record, data, from_, recipe, named)
     parent = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}") if from_ else None

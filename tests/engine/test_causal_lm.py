@@ -219,10 +219,10 @@ def test_answers_that_do_not_fit_are_said_or_refused(data: Path, base: Path, tmp
     with pytest.raises(errors.DataProblem, match="No answer is left to learn"):
         task.encode(["a " * 100], ["b"])
     rows = task.encode(["hi", "a " * 100], ["a very long answer " * 20, "b"])
-    assert rows.cut == 2
-    said = task.remarks(rows)
-    assert any("2 rows reach 32 tokens" in s for s in said)
-    assert any("1 rows have no token of an answer left" in s for s in said)
+    assert list(rows.over) == list(task.over(rows)) == [0, 1]
+    assert min(task.over(rows).values()) > 32
+    (said,) = task.warnings(rows)
+    assert said.startswith("1 training row has no token of an answer left (50%): all their labels are masked")
     with pytest.raises(errors.ModelProblem, match="--method head is not there for causal-lm"):
         worker.train(order(data, base, method="head"), Ear(), tmp_path)
 

@@ -164,7 +164,7 @@ def test_long_texts_and_a_class_that_is_never_answered_are_remarked(tmp_path: Pa
     data = table(tmp_path, texts, labels, ["train"] * 16 + ["validation"] * 2)
     worker.train(order(data, lr=1e-3, epochs=2.0), ear, tmp_path / "run")
     said = " ".join(r.text for r in ear.all(Remark))
-    assert "15 texts (94%)" in said
+    assert "15 rows (83%) are longer than 48 tokens" in said
     assert "No validation row is answered with negative" in said
 
 

@@ -187,6 +187,8 @@ def test_what_does_not_fit_is_refused_in_a_sentence(scenes: Path, words: Path, f
         (lambda: finetune("masks", data="boxes"), errors.DataProblem, "is for object-detection"),
         (lambda: finetune("masks", data="turned"), errors.DataProblem, "number their classes disc, square, ground"),
         (lambda: finetune("masks", method="head"), errors.ModelProblem, "--method head is not there for semantic-seg"),
+        (lambda: finetune("boxes", augment="flip,trivial"), errors.UsageProblem, "boxes and masks cannot follow"),
+        (lambda: finetune("boxes", augment="flop"), errors.UsageProblem, "'flop' is not known. Did you mean 'flip'"),
         (lambda: finetune("boxes", method="lora"), errors.ModelProblem, "--method lora is not there for object-det"),
         (lambda: finetune("boxes", class_weights="auto"), errors.ModelProblem, "--class-weights is not there"),
         (lambda: sft.create("x", data="masks", base="minilm", workspace=scenes), errors.ModelProblem, "is a base for"),

@@ -162,6 +162,15 @@ def everything() -> list[Any]:
         9000.0, 270_000_000, 10**10, {"device": "cpu", "precision": "bf16", "threads": 2}, True, (choice,), "%sft",
         8, 1.2e11, 6.5e11,
     )  # fmt: skip
+    pieces = (records.Piece("what·is·up", "read", 3), records.Piece("the·sky", "learned", 2),
+              records.Piece("and·more", "cut", 2))  # fmt: skip
+    seen = records.Seen("2 square", "a/b.png", "", (), "a note")
+    said = records.Seen("", "", "", pieces, "5 tokens")
+    previewed = records.BatchPreview(
+        "shapes", "object-detection", "shapes", 0, "cropped by chance (flip)", 32, (seen, seen),
+        ("pictures 32 x 3 x 64 x 64 uint8",), ("disc", "square"), ("a note",), "%sft_finetune shapes",
+    )  # fmt: skip
+    told = records.BatchPreview("says", "causal-lm", "says", 1, "", 8, (said,), ("input_ids 2 x 512 int64",))
     tried = records.RatesTried(
         "reviews", "text-classification", (1e-7, 1e-5, 1e-3, 1e-1), (0.7, 0.6, 0.5, 3.0), (0.7, 0.65, 0.6, 1.1), 1e-5,
         1e-4, 0.1, 5e-5, 5e-5, "a note", "%sft_finetune reviews --lr 5e-5",
@@ -195,7 +204,7 @@ def everything() -> list[Any]:
     }  # fmt: skip
     return [
         version, run, endpoint, alert, dataset, model, report, pair, check, mistake, gallery, choice, candidate,
-        planned, tried,
+        planned, tried, previewed, told, seen, *pieces,
         evaluation,
         finding, example, answers[0],
         metrics["accuracy"], change, metric_change, layer, flip, difference, gate, then, promotion, moment,

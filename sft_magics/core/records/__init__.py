@@ -19,6 +19,7 @@ from sft_magics.core.records.control import (
     Promotion,
     Reproduction,
 )
+from sft_magics.core.records.previewed import BatchPreview, Piece, Seen
 from sft_magics.core.records.rehearsed import Candidate, Choice, RatesTried, RunPlan
 from sft_magics.core.records.results import (
     Board,
@@ -53,6 +54,7 @@ __all__ = [
     "SCHEMA",
     "Alert",
     "AliasThen",
+    "BatchPreview",
     "Board",
     "Candidate",
     "Change",
@@ -80,6 +82,7 @@ __all__ = [
     "Model",
     "ModelCard",
     "Moment",
+    "Piece",
     "Prediction",
     "Predictions",
     "Promotion",
@@ -89,6 +92,7 @@ __all__ = [
     "Retirement",
     "Run",
     "RunPlan",
+    "Seen",
     "Table",
     "Version",
 ]

@@ -107,6 +107,20 @@ class Task(abc.ABC):
     def facts(self) -> dict[str, Any]:
         """Return what a model card says of the weights: parameters, license, limits."""
 
+    def over(self, rows: "Encoded") -> dict[int, int]:  # noqa: ARG002
+        """Return how many tokens each row has that has more than `preprocessing()["max_length"]`."""
+        return {}
+
+    def turned_back(self, rows: "Encoded", batch: Batch, indices: Sequence[int]) -> list[dict[str, Any]]:  # noqa: ARG002
+        """Return the first rows of a batch as a person sees them (see `core.records.Seen`), turned back from its
+        tensors; `indices` are their places in `rows`, in the batch's order.
+        """
+        raise errors.ModelProblem(f"There is no preview for {self.name}.", "%sft_finetune MODEL trains without one.")
+
+    def warnings(self, rows: "Encoded") -> list[str]:  # noqa: ARG002
+        """Return sentences about encoded training rows of which some cannot be learned from."""
+        return []
+
     def restore(self, folder: Path) -> None:
         """Put the weights of a folder that `save` wrote back into the model."""
         checkpoints.load_weights(self.model, folder)

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 from sft_magics.core import errors
 from sft_magics.core.records import Metric
 from sft_magics.datasets import dialogues
-from sft_magics.engine import language_models, packing
+from sft_magics.engine import language_models, packing, preview
 from sft_magics.engine.language_models import Language
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, Task, register
 
@@ -27,12 +27,15 @@ _MARK = "0f3a-the-answer"
 
 @dataclass
 class Dialogues(Encoded):
-    """Token ids of each row; `starts` says where its answer begins, None where there are none; `cut` lost their end."""
+    """Token ids of each row; `starts` says where its answer begins, None where there are none.
+
+    `over` has all ids of rows that lost their end.
+    """
 
     lengths: list[int]
     ids: list[list[int]]
     starts: list[int] | None
-    cut: int = 0
+    over: dict[int, list[int]] = field(default_factory=dict)
 
 
 @register("causal-lm")
@@ -80,11 +83,12 @@ class CausalLM(Task):
         if targets is None:
             prompts = [self._ids(self._asked(text))[-self.limit :] for text in inputs]
             return Dialogues([len(p) + self.longest for p in prompts], prompts, None)
-        ids, starts, cut, end = [], [], 0, self._end()
-        for text, answer in zip(inputs, targets, strict=True):
+        ids, starts, over, end = [], [], {}, self._end()
+        for row, (text, answer) in enumerate(zip(inputs, targets, strict=True)):
             before = self._ids(self._asked(text))
             whole = before + self._ids(answer + end)
-            cut += len(whole) > self.limit
+            if len(whole) > self.limit:
+                over[row] = whole
             ids.append(whole[: self.limit])
             starts.append(min(len(before), self.limit))
         if all(len(row) <= start for row, start in zip(ids, starts, strict=True)):
@@ -92,7 +96,7 @@ class CausalLM(Task):
                 f"No answer is left to learn: every prompt alone reaches {self.limit} tokens.",
                 f"write --max-length {2 * self.limit}, or shorten the prompts.",
             )
-        return Dialogues([len(row) for row in ids], ids, starts, cut)
+        return Dialogues([len(row) for row in ids], ids, starts, over)
 
     def _ids(self, text: str) -> list[int]:
         found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -233,16 +237,40 @@ class CausalLM(Task):
         return []
 
     def remarks(self, rows: Encoded) -> list[str]:
-        """Say how much is learned, and how many answers lose their end."""
+        """Say how much is learned, and from what."""
         assert isinstance(rows, Dialogues)
         learning = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        said = [f"{learning / 1e6:.1f} M weights learn (--method {self.method}); the loss is on the answers alone."]
+        return [f"{learning / 1e6:.1f} M weights learn (--method {self.method}); the loss is on the answers alone."]
+
+    def over(self, rows: Encoded) -> dict[int, int]:
+        """Return how many tokens each row has that loses its end."""
+        assert isinstance(rows, Dialogues)
+        return {i: len(ids) for i, ids in rows.over.items()}
+
+    def turned_back(self, rows: Encoded, batch: Batch, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the tokens of a batch's rows, as they lie in its packs: what is read, what has loss, what is cut."""
+        assert isinstance(rows, Dialogues)
+        found = []
+        for place, i in enumerate(indices):
+            mine = batch["rows"] == place
+            ids, learned = batch["input_ids"][mine], batch["labels"][mine] != packing.IGNORED
+            cut = rows.over.get(i, [])[len(ids) :]
+            runs = [(ids[~learned].tolist(), "read"), (ids[learned].tolist(), "learned"), (cut, "cut")]
+            pieces = [preview.piece(self.tokenizer, run, kind) for run, kind in runs if run]
+            note = f"{len(ids):,} tokens, {int(learned.sum()):,} with loss, in pack {int(mine.any(1).nonzero()[0]) + 1}"
+            found.append({"label": "", "pieces": pieces, "note": note})
+        return found
+
+    def warnings(self, rows: Encoded) -> list[str]:
+        """Say of how many rows all labels are masked: their prompts alone reach the limit."""
+        assert isinstance(rows, Dialogues)
         masked = sum(len(row) <= start for row, start in zip(rows.ids, rows.starts or [], strict=True))
-        if rows.cut:
-            said.append(f"{rows.cut:,} rows reach {self.limit} tokens and lose the rest (--max-length).")
-        if masked:
-            said.append(f"{masked:,} rows have no token of an answer left: nothing is learned from them.")
-        return said
+        if not masked:
+            return []
+        have = "row has" if masked == 1 else "rows have"
+        share = f"{masked / len(rows.ids):.0%}"
+        what = f"{masked:,} training {have} no token of an answer left ({share}): all their labels are masked"
+        return [f"{what}, and nothing is learned from them. Write --max-length {2 * self.limit}, or --long skip."]
 
 
 def _positions(found: Language) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sft_magics.core import errors
+from sft_magics.core import augments, errors
 from sft_magics.engine import checkpoints, images
 from sft_magics.engine.backbones import Backbone
 from sft_magics.engine.images import Chance
@@ -97,5 +97,4 @@ class Dense(Task):
 
     def seen_remarks(self) -> list[str]:
         """Say at what size the pictures are seen, and how they are changed."""
-        how = "as they are" if self._augment == "none" else f"cropped by chance ({self._augment})"
-        return [f"Pictures are seen at {self.size} pixels, {how}."]
+        return [f"Pictures are seen at {self.size} pixels, {augments.read(self._augment)}."]

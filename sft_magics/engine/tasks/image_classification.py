@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from sft_magics.engine import backbones, checkpoints, images
+from sft_magics.core import augments
+from sft_magics.datasets import overlays
+from sft_magics.engine import backbones, checkpoints, images, preview
 from sft_magics.engine.images import Chance, Pictures
 from sft_magics.engine.tasks import classification
 from sft_magics.engine.tasks.base import Batch, Encoded, register
@@ -117,6 +119,20 @@ class ImageClassification(Classifier):
             return images.mixed(batch, draw, self._mixup, self._cutmix)
         return batch
 
+    def turned_back(self, rows: Encoded, batch: Batch, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the pictures of a batch with their labels; of two in one both labels and their shares."""
+        assert isinstance(rows, Images)
+        seen = batch["pictures"] if "pictures" in batch else rows.pictures.batch(indices)
+        found = []
+        for place, i in enumerate(indices):
+            label = self.labels[int(batch["labels"][place])]
+            if "others" in batch:
+                share, other = float(batch["share"][place]), self.labels[int(batch["others"][place])]
+                label = f"{share:.0%} {label}, {1 - share:.0%} {other}"
+            picture = overlays.shown(preview.picture_of(seen[place]))
+            found.append({"label": label, "text": rows.pictures.paths[i], "picture": picture})
+        return found
+
     def logits(self, batch: Batch) -> torch.Tensor:
         """Return what the head says, rows x labels, float32."""
         if "features" in batch:
@@ -160,5 +176,5 @@ class ImageClassification(Classifier):
         assert isinstance(rows, Images)
         if rows.features is not None:
             return ["The backbone is frozen: its features were computed once, and only the head learns."]
-        how = "as they are" if self._augment == "none" else f"cropped by chance ({self._augment})"
+        how = augments.read(self._augment)
         return [f"Pictures are seen at {rows.pictures.size} x {rows.pictures.size} pixels, {how}."]

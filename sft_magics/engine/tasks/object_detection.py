@@ -1,7 +1,7 @@
 """Object detection: where things are and what they are, by FCOS on a timm backbone or a torchvision detector."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from torchvision.ops import box_iou
 from sft_magics.core import measures
 from sft_magics.core.records import Metric
 from sft_magics.core.tasks import SURE_BOX
-from sft_magics.datasets import boxes
+from sft_magics.datasets import boxes, overlays
 from sft_magics.datasets.boxes import Box
-from sft_magics.engine import backbones, detectors, pyramids
+from sft_magics.engine import backbones, detectors, preview, pyramids
 from sft_magics.engine.backbones import Backbone
 from sft_magics.engine.scenes import Scenes
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, register
@@ -96,14 +96,25 @@ class ObjectDetection(Dense):
         assert isinstance(rows, Boxed)
         scenes = rows.scenes
         if epoch is not None:
-            chance = self.chance(epoch)
-            pictures, _ = scenes.learned(indices, chance)
-            return {"pictures": pictures, "boxes": self._packed([scenes.placed(i, chance) for i in indices])}
+            pictures, found = scenes.boxed(indices, self.chance(epoch))
+            return {"pictures": pictures, "boxes": self._packed(found)}
         batch = scenes.whole(indices)
         if scenes.boxes is not None:
             sides = zip(batch["inner"].tolist(), batch["outer"].tolist(), indices, strict=True)
             batch["boxes"] = self._packed([_scaled(scenes.boxes[i], inner, outer) for inner, outer, i in sides])
         return batch
+
+    def turned_back(self, rows: Encoded, batch: Batch, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the pictures of a batch with its boxes in the colors of their classes."""
+        assert isinstance(rows, Boxed)
+        found = []
+        for place, (i, target) in enumerate(zip(indices, self._targets(batch["boxes"]), strict=False)):
+            kinds = [int(n) - 1 for n in target["labels"]]
+            marks = list(zip(kinds, target["boxes"].tolist(), strict=True))
+            picture = overlays.classed(preview.picture_of(batch["pictures"][place]), marks)
+            said = boxes.summary(self.labels[kind] for kind in kinds)
+            found.append({"label": said, "text": rows.scenes.paths[i], "picture": picture})
+        return found
 
     def _packed(self, rows: Sequence[Sequence[Box]]) -> torch.Tensor:
         most = max([1, *(len(row) for row in rows)])
@@ -159,8 +170,7 @@ class ObjectDetection(Dense):
         whole, _ = self._precision(rows, scores, None)
         counted = self._counted(rows, scores)
         metrics = {"ap50": ap50, "map": whole}
-        remarks = [] if any(hits for hits, _, _ in counted.values()) else ["No validation box is found yet."]
-        return Measured(scores, loss, 0.0 if math.isnan(ap50) else ap50, metrics, remarks)
+        return Measured(scores, loss, 0.0 if math.isnan(ap50) else ap50, metrics, _never(counted))
 
     def report(self, rows: Encoded, scores: list[Any]) -> Report:
         """Return COCO's average precision, over overlaps and at one half, and precision and recall at `SURE_BOX`."""
@@ -233,6 +243,14 @@ class ObjectDetection(Dense):
     def remarks(self, rows: Encoded) -> list[str]:  # noqa: ARG002
         """Say at what size the pictures are seen."""
         return self.seen_remarks()
+
+
+def _never(counted: Mapping[str, tuple[int, int, int]]) -> list[str]:
+    """Say that nothing is found, or which classes no box is answered with although there are some."""
+    if not any(hits for hits, _, _ in counted.values()):
+        return ["No validation box is found yet."]
+    never = [label for label, (_, said, there) in counted.items() if there and not said]
+    return [f"No validation box is answered with {', '.join(never)}."] if never else []
 
 
 def _tensors(found: Sequence[Sequence[float]]) -> dict[str, torch.Tensor]:

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import nn
 
 from sft_magics.core.records import Metric
-from sft_magics.datasets import masks
-from sft_magics.engine import backbones, pyramids
+from sft_magics.datasets import masks, overlays
+from sft_magics.engine import backbones, preview, pyramids
 from sft_magics.engine.pyramids import Body, Pyramid
 from sft_magics.engine.scenes import Scenes, measured_size
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, register
@@ -107,6 +107,19 @@ class SemanticSegmentation(Dense):
         if rows.scenes.masks is not None:
             batch["truths"] = rows.scenes.truths(indices)
         return batch
+
+    def turned_back(self, rows: Encoded, batch: Batch, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the pictures of a batch under the colors of their masks, and what is in those."""
+        assert isinstance(rows, Masked)
+        found = []
+        for place, i in enumerate(indices):
+            mask = batch["masks"][place].numpy()
+            counts = np.bincount(mask.ravel(), minlength=256)
+            said = [f"{name} {counts[n] / mask.size:.0%}" for n, name in enumerate(self.labels) if counts[n]]
+            said += [f"no class {counts[masks.NOTHING] / mask.size:.0%}"] if counts[masks.NOTHING] else []
+            picture = overlays.masked(preview.picture_of(batch["pictures"][place]), mask)
+            found.append({"label": ", ".join(said), "text": rows.scenes.paths[i], "picture": picture})
+        return found
 
     def balance(self, rows: Encoded) -> None:
         """Let every class weigh alike: a pixel counts for the mean class size over that of its own."""
@@ -204,6 +217,16 @@ class SemanticSegmentation(Dense):
             found.append(Metric("recall", float(recall[i]), n=n, label=label))
         worst = [1.0 - float(_means(ious(one)[None])[0]) for one in counts]
         return Report({m.key: m for m in found}, worst, total.tolist())
+
+    def warnings(self, rows: Encoded) -> list[str]:
+        """Say of how many pictures no pixel has a class, among those that are in memory."""
+        assert isinstance(rows, Masked)
+        kept = rows.scenes.kept_masks.values()
+        masked = sum(bool((np.asarray(mask) == masks.NOTHING).all()) for mask in kept)
+        if not masked:
+            return []
+        what = "1 training mask has" if masked == 1 else f"{masked:,} training masks have"
+        return [f"{what} no pixel with a class ({masks.NOTHING} is none): nothing is learned from them."]
 
     def doubts(self, rows: Encoded, loss: float) -> list[str]:  # noqa: ARG002
         """Say nothing: the share of pixels makes guessing too easy to compare with."""

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sft_magics.engine import checkpoints, pretrained, vocabulary
+from sft_magics.engine import checkpoints, pretrained, preview, vocabulary
 from sft_magics.engine.tasks import classification
 from sft_magics.engine.tasks.base import Batch, Encoded, register
 from sft_magics.engine.tasks.classification import Classifier, Labeled
@@ -21,10 +21,10 @@ _BLOCK = 1000
 
 @dataclass
 class Texts(Labeled):
-    """Token ids of each row, cut to the length limit; `cut` counts rows that lost their end."""
+    """Token ids of each row, cut to the length limit; `over` has all ids of labeled rows that lost their end."""
 
     ids: list[list[int]]
-    cut: int
+    over: dict[int, list[int]]
 
 
 @register("text-classification")
@@ -63,7 +63,17 @@ class TextClassification(Classifier):
             ids += found["input_ids"]
         known = None if targets is None else classification.targets(targets, self.labels)
         lengths = [len(row) for row in ids]
-        return Texts(lengths, known, ids, sum(n >= self.limit for n in lengths))
+        return Texts(lengths, known, ids, {} if targets is None else self._over(inputs, lengths))
+
+    def _over(self, inputs: Sequence[str], lengths: Sequence[int]) -> dict[int, list[int]]:
+        """Tokenize rows that reach the limit again, whole: some have just as many."""
+        reached = [i for i, n in enumerate(lengths) if n >= self.limit]
+        if not reached:
+            return {}
+        whole = self.loaded.tokenizer(
+            [inputs[i] for i in reached], return_attention_mask=False, return_token_type_ids=False, verbose=False
+        )
+        return {i: list(ids) for i, ids in zip(reached, whole["input_ids"], strict=True) if len(ids) > self.limit}
 
     def economize(self, rows: Encoded, options: dict[str, Any]) -> None:
         """Learn only the word embeddings that the training texts use, where AdamW is to learn all weights."""
@@ -121,13 +131,34 @@ class TextClassification(Classifier):
             "left_out": list(self.loaded.left_out),
         }
 
-    def remarks(self, rows: Encoded) -> list[str]:
-        """Say how many texts lose their end."""
+    def over(self, rows: Encoded) -> dict[int, int]:
+        """Return how many tokens each text has that loses its end."""
         assert isinstance(rows, Texts)
-        if not rows.cut:
-            return []
-        share = rows.cut / len(rows.ids)
-        return [f"{rows.cut:,} texts ({share:.0%}) reach {self.limit} tokens and lose the rest (--max-length)."]
+        return {i: len(ids) for i, ids in rows.over.items()}
+
+    def turned_back(self, rows: Encoded, batch: Batch, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the tokens of a batch's rows, and those that are cut."""
+        assert isinstance(rows, Texts)
+        found = []
+        for place, i in enumerate(indices):
+            real = batch["attention_mask"][place].bool()
+            ids = batch["input_ids"][place][real].tolist()
+            pieces = [preview.piece(self.loaded.tokenizer, ids, "read")]
+            if i in rows.over:
+                pieces.append(preview.piece(self.loaded.tokenizer, _beyond(ids, rows.over[i]), "cut"))
+            note = f"{len(ids):,} tokens, filled up with {int((~real).sum()):,}"
+            found.append({"label": self.labels[int(batch["labels"][place])], "pieces": pieces, "note": note})
+        return found
+
+    def remarks(self, rows: Encoded) -> list[str]:  # noqa: ARG002
+        """Say nothing: texts that lose their end are named one by one."""
+        return []
+
+
+def _beyond(read: Sequence[int], whole: Sequence[int]) -> list[int]:
+    """Return what is cut: both may end in tokens of their own, such as [SEP]."""
+    begun = next((n for n, (a, b) in enumerate(zip(read, whole, strict=False)) if a != b), len(read))
+    return list(whole[begun : len(whole) - (len(read) - begun)])
 
 
 def _without_dropout(model: nn.Module) -> None:

@@ -1,0 +1,239 @@
+"""Tables of marked pictures: a column of masks' paths, a column of objects, or a row for each box.
+
+Boxes of a column `objects` are left, top, width, height as the hub has them, or corners where only these fit; those of
+`xmin`, `ymin`, `xmax`, `ymax` are corners. Numbers that never pass 1 are shares of the picture.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sft_magics.core import errors
+from sft_magics.core.records import Finding
+from sft_magics.core.tasks import OBJECT_DETECTION, SEMANTIC_SEGMENTATION
+from sft_magics.datasets import columns, image_sources, masks, pictures, scene_sources
+from sft_magics.datasets.boxes import Box
+from sft_magics.datasets.files import Columns
+from sft_magics.datasets.pictures import Looked
+from sft_magics.datasets.scene_sources import Scene
+
+if TYPE_CHECKING:
+    from sft_magics.datasets.sources import Loaded, Progress
+
+MASKS = ("mask", "masks", "annotation", "segmentation", "segmentation_mask")
+OBJECTS = ("objects", "annotations", "boxes", "bboxes")
+CORNERS = (
+    ("xmin", "x_min", "left", "x1"), ("ymin", "y_min", "top", "y1"),
+    ("xmax", "x_max", "right", "x2"), ("ymax", "y_max", "bottom", "y2"),
+)  # fmt: skip
+_PLACES = ("bbox", "bboxes", "box", "boxes")
+_KINDS = ("category", "categories", "label", "labels", "class", "classes", "name", "category_id")
+_CLASS = ("label", "class", "category", "name", "class_name")
+Four = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the user said of a table, and how it is to be read."""
+
+    source: Any
+    text: str | None
+    label: str | None
+    split: str | None
+    broken: str
+    progress: "Progress"
+
+
+@dataclass
+class _Marked:
+    """A picture with the numbers of its boxes as the table has them."""
+
+    cell: str
+    boxes: list[tuple[str, Four]]
+    split: str | None = None
+    wrong: str = ""
+
+
+def reader(table: Columns, task: str | None, label: str | None) -> "Callable[[Columns, Chosen], Loaded] | None":
+    """Return what reads a table as pictures with masks or boxes, or None for a table of another kind."""
+    if not _picture_columns(table):
+        return None
+    if task in (None, SEMANTIC_SEGMENTATION) and _mask_column(table, label) is not None:
+        return _masks
+    if task not in (None, OBJECT_DETECTION):
+        return None
+    if _objects_column(table) is not None:
+        return _objects
+    return _corners if _corner_columns(table) is not None else None
+
+
+def _picture_columns(table: Columns) -> list[str]:
+    return [name for name in table.values if image_sources.paths_in(table, name)]
+
+
+def _first(table: Columns, names: Sequence[str]) -> str | None:
+    known = {name.lower(): name for name in table.values}
+    return next((known[name] for name in names if name in known), None)
+
+
+def _mask_column(table: Columns, label: str | None) -> str | None:
+    name = label if label in table.values else _first(table, MASKS)
+    return name if name is not None and image_sources.paths_in(table, name) else None
+
+
+def _objects_column(table: Columns) -> str | None:
+    name = _first(table, OBJECTS)
+    cell = next((c for c in table.values[name] if c), None) if name is not None else None
+    one = cell[0] if isinstance(cell, list) and cell else cell
+    return name if isinstance(one, Mapping) and _key(one, _PLACES) and _key(one, _KINDS) else None
+
+
+def _corner_columns(table: Columns) -> tuple[str, ...] | None:
+    found = [_first(table, names) for names in CORNERS]
+    return tuple(name for name in found if name is not None) if None not in found else None
+
+
+def _key(cell: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    return next((name for name in names if name in cell), None)
+
+
+def _picture_column(table: Columns, chosen: Chosen, besides: str | None) -> str:
+    """Return the column of pictures; raises DataProblem where it could be more than one."""
+    columns.check_exists(table, "text", chosen.text)
+    found = [chosen.text] if chosen.text else [name for name in _picture_columns(table) if name != besides]
+    if len(found) != 1:
+        several = f"several columns of pictures: {', '.join(found)}" if found else "masks, and no pictures to them"
+        raise errors.DataProblem(f"{table.where} has {several}.", "name the one that is meant with --text COLUMN.")
+    return found[0]
+
+
+def _splits(table: Columns, split: str | None) -> tuple[list[str | None], dict[str, str]]:
+    name = columns.split_column(table, split)
+    if name is None:
+        return [None] * len(table), {}
+    return [columns.SPLITS.get(str(v).strip().lower()) for v in table.values[name]], {"split": name}
+
+
+def _masks(table: Columns, chosen: Chosen) -> "Loaded":
+    columns.check_exists(table, "label", chosen.label)
+    mask = _mask_column(table, chosen.label)
+    assert mask is not None
+    picture = _picture_column(table, chosen, mask)
+    splits, named = _splits(table, chosen.split)
+    base = image_sources.base_of(chosen.source)
+    rows: list[masks.Row] = [
+        (Path(image_sources.placed(a, base, table.kept)), Path(image_sources.placed(b, base, table.kept)), part)
+        for a, b, part in zip(table.values[picture], table.values[mask], splits, strict=True)
+        if a and b
+    ]
+    found = masks.loaded(table.where, rows, base, chosen.broken, chosen.progress, table.kept)
+    left = len(table) - len(rows)
+    said = (Finding("warning", "missing_labels", f"{left:,} rows without a picture or a mask were left out."),)
+    return replace(
+        found, columns={"text": picture, "label": mask, **named}, findings=(*found.findings, *(said if left else ()))
+    )
+
+
+def _objects(table: Columns, chosen: Chosen) -> "Loaded":
+    objects, picture = _objects_column(table), _picture_column(table, chosen, _mask_column(table, None))
+    assert objects is not None
+    splits, named = _splits(table, chosen.split)
+    cells = zip(table.values[picture], table.values[objects], splits, strict=True)
+    rows = [_of_objects(cell, found, part) for cell, found, part in cells if cell]
+    return _boxed(table, chosen, rows, {"text": picture, "label": objects, **named}, corners=False)
+
+
+def _of_objects(cell: str, found: Any, split: str | None) -> _Marked:
+    """Return the boxes of a cell: a dict of lists, or a list of dicts."""
+    marked = _Marked(cell, [], split)
+    try:
+        if isinstance(found, Mapping):
+            pairs = list(zip(found[_key(found, _KINDS) or ""], found[_key(found, _PLACES) or ""], strict=True))
+        else:
+            pairs = [(one[_key(one, _KINDS) or ""], one[_key(one, _PLACES) or ""]) for one in found or ()]
+        marked.boxes = [(_named(kind), _four(place)) for kind, place in pairs]
+    except (ValueError, TypeError, KeyError) as error:
+        marked.wrong = f"its boxes cannot be read: {error}"
+    return marked
+
+
+def _named(kind: Any) -> str:
+    if kind is None or not str(kind).strip():
+        raise ValueError("a box has no class")
+    return str(kind).strip()
+
+
+def _four(values: Any) -> Four:
+    left, top, right, bottom = (float(v) for v in values)
+    return left, top, right, bottom
+
+
+def _corners(table: Columns, chosen: Chosen) -> "Loaded":
+    sides, picture = _corner_columns(table), _picture_column(table, chosen, _mask_column(table, None))
+    assert sides is not None
+    columns.check_exists(table, "label", chosen.label)
+    label = chosen.label or _first(table, _CLASS)
+    if label is None:
+        raise errors.DataProblem(
+            f"{table.where} has boxes, and no column of their classes.", "name it: --label COLUMN."
+        )
+    splits, named = _splits(table, chosen.split)
+    rows: dict[str, _Marked] = {}
+    for i, (cell, kind) in enumerate(zip(table.values[picture], table.values[label], strict=True)):
+        if cell:
+            marked = rows.setdefault(cell, _Marked(cell, []))
+            marked.split = marked.split or splits[i]
+            _add(marked, kind, [table.values[name][i] for name in sides], i)
+    used = {"text": picture, "label": label, **named}
+    return _boxed(table, chosen, list(rows.values()), used, corners=True)
+
+
+def _add(marked: _Marked, kind: Any, corners: Sequence[Any], row: int) -> None:
+    """Add the box of a row; one with no corners says that its picture has no box."""
+    if all(v is None for v in corners):
+        return
+    try:
+        marked.boxes.append((_named(kind), _four(corners)))
+    except (ValueError, TypeError) as error:
+        marked.wrong = f"row {row + 1:,}: {error}"
+
+
+def _boxed(table: Columns, chosen: Chosen, rows: Sequence[_Marked], used: dict[str, str], *, corners: bool) -> "Loaded":
+    """Look at the pictures, find out what the numbers mean, and hold the boxes against the pictures."""
+    base = image_sources.base_of(chosen.source)
+    paths = [image_sources.placed(row.cell, base, table.kept) for row in rows]
+    looks = pictures.look_at(paths, chosen.progress, table.kept)
+    numbers = [n for row in rows for _, four in row.boxes for n in four]
+    shares = bool(numbers) and max(numbers) <= 1.0
+    by_corners = corners or _fit_as_corners(rows, looks, shares=shares)
+    scenes = [
+        Scene(Path(path), [_box(kind, four, look, shares=shares, corners=by_corners) for kind, four in row.boxes],
+              row.split, row.wrong)
+        for path, row, look in zip(paths, rows, looks, strict=True)
+    ]  # fmt: skip
+    found = scene_sources.loaded(table.where, scenes, (), chosen.broken, chosen.progress, looks, table.kept)
+    what = "left, top, right, bottom" if by_corners else "left, top, width, height"
+    said = Finding("info", "boxes", f"Boxes were read as {what}, in {'shares' if shares else 'pixels'}.")
+    return replace(found, columns=used, findings=(*found.findings, said))
+
+
+def _scaled(four: Four, look: Looked, *, shares: bool) -> Four:
+    a, b, c, d = four
+    return (a * look.width, b * look.height, c * look.width, d * look.height) if shares else four
+
+
+def _box(kind: str, four: Four, look: Looked, *, shares: bool, corners: bool) -> Box:
+    a, b, c, d = _scaled(four, look, shares=shares)
+    return Box(kind, a, b, c, d) if corners else Box(kind, a, b, a + c, b + d)
+
+
+def _fit_as_corners(rows: Sequence[_Marked], looks: Sequence[Looked], *, shares: bool) -> bool:
+    """Say whether more boxes fit their pictures as corners than as corner and size; a tie is corner and size."""
+    fits = {True: 0, False: 0}
+    for row, look in zip(rows, looks, strict=True):
+        if not look.wrong:
+            for corners in fits:
+                made = (_box(kind, four, look, shares=shares, corners=corners) for kind, four in row.boxes)
+                fits[corners] += sum(not box.wrong(look.width, look.height) for box in made)
+    return fits[True] > fits[False]
