@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone, Event, Progress, Remark, RunPlanned, Sink, StepDone
-from sft_magics.engine import checkpoints, doctor, optimizers, scoring
+from sft_magics.engine import checkpoints, doctor, optimizers, scoring, thawing
 from sft_magics.engine.averaging import Average
-from sft_magics.engine.batching import epoch_batches, padding_waste
+from sft_magics.engine.batching import balanced, epoch_batches, padding_waste
 from sft_magics.engine.checkpoints import Progressed
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.loading import Loader
@@ -36,6 +36,7 @@ class Plan:
     folder: Path
     hardware: Hardware
     sink: Sink
+    classes: list[int] | None = None  # of each training row, where every class is drawn alike
     batches: int = field(init=False)
     steps: int = field(init=False)
 
@@ -55,6 +56,8 @@ class Loop:
         self.optimizer = optimizers.build(self.task.model, plan.options)
         ema = float(plan.options.get("ema") or 0.0)
         self.average = Average(self.task.model, ema) if ema else None
+        every = float(plan.options.get("unfreeze") or 0.0)
+        self.thaw = thawing.Thaw(self.task.model, every * plan.batches) if every else None
         self.loader = Loader(self._batch_of, int(plan.options.get("workers", 0)), plan.steps)
         self.stopping = False
         self.best_measured: Measured | None = None  # of the weights in `best`, if this process measured them
@@ -88,7 +91,7 @@ class Loop:
     def _run(self) -> bool:
         self._resume("Going on")
         self._announce()
-        self.task.model.train()
+        thawing.learn(self.task.model)
         self._told_at = self._saved_at = self._epoch_at = time.monotonic()
         while self.state.step < self.plan.steps and not self._no_better():
             if self.stopping:
@@ -104,6 +107,8 @@ class Loop:
 
     def rehearse(self, step: int) -> float:
         """Take one step at the rate that is set, say nothing of it, and return its loss."""
+        if self.thaw is not None:
+            self.thaw.at(step)
         batch = self.loader.take(step)
         loss = float(self._gradients(batch, len(next(iter(batch.values())))))
         clip = float(self.plan.options.get("clip", 1.0))
@@ -138,7 +143,7 @@ class Loop:
 
         rows = self.plan.validation
         found = self.task.measure(rows, scoring.score(self.task, rows, self.plan.hardware, progress))
-        self.task.model.train()
+        thawing.learn(self.task.model)
         return found
 
     def save_best(self) -> None:
@@ -185,7 +190,9 @@ class Loop:
         order = self._order  # a thread of the loader may be an epoch ahead
         if order[0] != epoch:
             options = self.plan.options
-            order = (epoch, epoch_batches(self.plan.train.lengths, options["batch"], options["seed"], epoch))
+            classes, seed = self.plan.classes, options["seed"]
+            rows = None if classes is None else balanced(classes, seed, epoch)
+            order = (epoch, epoch_batches(self.plan.train.lengths, options["batch"], seed, epoch, rows))
             self._order = order
         return order[1]
 
@@ -200,6 +207,8 @@ class Loop:
 
     def _one_step(self) -> None:
         options = self.plan.options
+        if self.thaw is not None and (opened := self.thaw.at(self.state.step)):
+            self._say(Remark("info", opened))
         schedule = options.get("schedule", "linear")
         lr = optimizers.rate(self.state.step, self.plan.steps, options["lr"], options["warmup"], schedule)
         lr *= self.state.rate_scale

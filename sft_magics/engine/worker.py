@@ -162,6 +162,7 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[
     encoded = [task.encode(list(part["text"]), list(part[task.column])) for part in (learned, validation)]
     if options.get("class_weights", "none") == "auto":
         task.balance(encoded[0])
+    classes = task.classes(encoded[0]) if options.get("sampling") == "balanced" else None
     if options.get("method", "full") == "head":
         sink(Progress("computing the features", 0))
         chosen.place(task.model)
@@ -172,7 +173,7 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[
         sink(Remark("info", f"BatchNorm counts over {parts}: the gradients differ a little from the whole's."))
     for remark in task.remarks(encoded[0]):
         sink(Remark("info", remark))
-    return Loop(Plan(task, encoded[0], encoded[1], options, folder, chosen, sink)), ids
+    return Loop(Plan(task, encoded[0], encoded[1], options, folder, chosen, sink, classes)), ids
 
 
 def _best_scores(loop: Loop) -> list[Any]:

@@ -50,10 +50,12 @@ class Recipe:
     workers: int | None = None
     label_smoothing: float = 0.0
     class_weights: str = "none"
+    sampling: str = "natural"
     patience: int = 0
     lora_rank: int = 16
     micro_batch: int = 0
     layer_decay: float = 1.0
+    unfreeze: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
     ema: float = 0.0
@@ -67,6 +69,11 @@ class Recipe:
             if value not in (None, "auto") and not low <= value <= high:
                 flag = name.replace("_", "-")
                 raise errors.UsageProblem(f"--{flag} cannot be {value}.", f"write for example --{flag} {example}.")
+        if self.sampling == "balanced" and self.class_weights == "auto":
+            raise errors.UsageProblem(
+                "--sampling balanced and --class-weights auto would count rare classes twice.",
+                "leave one of the two out.",
+            )
         return found
 
 
@@ -96,6 +103,7 @@ _RANGES: Mapping[str, tuple[float, float, str]] = {
     "lora_rank": (1, 1024, "16"),
     "micro_batch": (0, 65_536, "8"),
     "layer_decay": (0.01, 1, "0.9"),
+    "unfreeze": (0, 10_000, "1"),
     "mixup": (0, 100, "0.2"),
     "cutmix": (0, 100, "1.0"),
     "ema": (0, 1 - _TINY, "0.999"),
@@ -164,6 +172,9 @@ def finetune(
     schedule: Annotated[Literal["linear", "cosine", "constant", "one-cycle"] | None, "how the rate falls"] = None,
     warmup: Annotated[float | None, "fraction of the steps over which the rate rises"] = None,
     layer_decay: Annotated[float, "share of the rate that a block has of the one above it"] = 1.0,
+    unfreeze: Annotated[
+        float, "let the head learn first, and one block more below it every so many epochs; 0: all"
+    ] = 0.0,
     clip: Annotated[float | None, "the longest gradient that is followed; 0: any"] = None,
     method: Annotated[
         Literal["full", "head", "lora"] | None,
@@ -172,6 +183,9 @@ def finetune(
     lora_rank: Annotated[int, "rank of the changes that --method lora learns"] = 16,
     label_smoothing: Annotated[float, "share of every label that is spread over all classes"] = 0.0,
     class_weights: Annotated[Literal["none", "auto"], "auto: rare classes weigh as much as common ones"] = "none",
+    sampling: Annotated[
+        Literal["natural", "balanced"], "balanced: each epoch draws as many rows of every class"
+    ] = "natural",
     mixup: Annotated[float, "alpha by which pictures are laid over one another; 0: never"] = 0.0,
     cutmix: Annotated[float, "alpha by which pictures get a rectangle of another; 0: never"] = 0.0,
     ema: Annotated[float, "decay of an average of the weights, which is measured and kept; 0: none"] = 0.0,
@@ -207,7 +221,8 @@ def finetune(
         recipe = Recipe(
             epochs, lr, batch, weight_decay, warmup, max_length, seed, precision, device, threads, dropout,
             checkpoint_seconds, optimizer, momentum, schedule, clip, method, augment, image_size, workers,
-            label_smoothing, class_weights, patience, lora_rank, micro_batch, layer_decay, mixup, cutmix, ema,
+            label_smoothing, class_weights, sampling, patience, lora_rank, micro_batch, layer_decay, unfreeze, mixup,
+            cutmix, ema,
         )  # fmt: skip
         job = order(ws, model, data, from_, recipe).place()
     if in_process:

@@ -189,6 +189,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(scenes: Path, words: Path, f
         (lambda: finetune("masks", method="head"), errors.ModelProblem, "--method head is not there for semantic-seg"),
         (lambda: finetune("boxes", method="lora"), errors.ModelProblem, "--method lora is not there for object-det"),
         (lambda: finetune("boxes", class_weights="auto"), errors.ModelProblem, "--class-weights is not there"),
+        (lambda: finetune("masks", sampling="balanced"), errors.ModelProblem, "--sampling balanced is not there for"),
         (lambda: sft.create("x", data="masks", base="minilm", workspace=scenes), errors.ModelProblem, "is a base for"),
         (lambda: sft.create("x", data="boxes", base="smollm2", workspace=scenes), errors.ModelProblem, "is a base for"),
         (lambda: sft.evaluate("masks:1", data="boxes", workspace=scenes), errors.DataProblem, "is for object-det"),

@@ -36,6 +36,8 @@ class Task(abc.ABC):
     column = "label"  # of the data set's file, which holds what is to be learned
     methods: tuple[str, ...] = ("full",)
     mixings: tuple[str, ...] = ()
+    classes_known = False  # whether each row is of one class, as `classes` says
+    thaws = True  # whether it has a head that can learn before the body does
 
     @classmethod
     @abc.abstractmethod
@@ -51,6 +53,11 @@ class Task(abc.ABC):
     def check_options(cls, options: dict[str, Any]) -> None:
         """Refuse what this task has not: a method of fine-tuning, a way to mix rows; raises ModelProblem."""
         method = str(options.get("method", "full"))
+        if options.get("sampling") == "balanced" and not cls.classes_known:
+            raise errors.ModelProblem(f"--sampling balanced is not there for {cls.name}.", "leave --sampling out.")
+        if options.get("unfreeze") and not (cls.thaws and method == "full"):
+            where = f"--method {method}" if cls.thaws else cls.name
+            raise errors.ModelProblem(f"--unfreeze is not there for {where}.", "leave --unfreeze out.")
         for name in ("mixup", "cutmix"):
             if options.get(name) and name not in cls.mixings:
                 raise errors.ModelProblem(f"--{name} is not there for {cls.name}.", f"leave --{name} out.")
@@ -68,6 +75,10 @@ class Task(abc.ABC):
     def balance(self, rows: "Encoded") -> None:  # noqa: ARG002
         """Let every class weigh alike in the loss; raises ModelProblem."""
         raise errors.ModelProblem(f"--class-weights is not there for {self.name}.", "leave --class-weights out.")
+
+    def classes(self, rows: "Encoded") -> list[int]:
+        """Return the class of each row, for tasks with `classes_known`; they are drawn alike from then on."""
+        raise NotImplementedError
 
     @abc.abstractmethod
     def encode(self, inputs: Sequence[str], targets: Sequence[str] | None) -> "Encoded":

@@ -40,6 +40,7 @@ class CausalLM(Task):
     """A prompt or a chat, an answer to it: cross-entropy of the answer's tokens."""
 
     methods = ("lora", "full")
+    thaws = False  # its head is the embeddings once more
 
     def __init__(self, found: Language, options: dict[str, Any]) -> None:
         self.labels: list[str] = []
