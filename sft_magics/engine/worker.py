@@ -166,7 +166,7 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path) -> tuple[Loop, list[
     if options.get("method", "full") == "head":
         sink(Progress("computing the features", 0))
         chosen.place(task.model)
-        encoded = [task.freeze(part, chosen.autocast(), chosen.device) for part in encoded]
+        encoded = [task.freeze(part, chosen, learned=not i) for i, part in enumerate(encoded)]
     sink(Remark("info", f"Computing in {chosen.precision} on {chosen.name()}, {chosen.threads} threads: {chosen.why}."))
     if options.get("micro_batch") and any(isinstance(m, torch.nn.BatchNorm2d) for m in task.model.modules()):
         parts = f"{options['micro_batch']} rows at a time"

@@ -53,6 +53,7 @@ class Recipe:
     sampling: str = "natural"
     patience: int = 0
     lora_rank: int = 16
+    views: int = 0
     micro_batch: int = 0
     layer_decay: float = 1.0
     unfreeze: float = 0.0
@@ -63,7 +64,8 @@ class Recipe:
     def options(self, recommended: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the options as the run's order records them; raises UsageProblem for values that cannot work."""
         given = {name: value for name, value in self.__dict__.items() if value is not None}
-        found: dict[str, Any] = {**GENERAL, **(recommended or {}), **given}
+        method = self.method or (recommended or {}).get("method", "full")
+        found: dict[str, Any] = {**GENERAL, **_OF_METHOD.get(method, {}), **(recommended or {}), **given}
         for name, (low, high, example) in _RANGES.items():
             value = found[name]
             if value not in (None, "auto") and not low <= value <= high:
@@ -82,6 +84,8 @@ GENERAL: Mapping[str, Any] = {
     "schedule": "linear", "clip": 1.0, "augment": "none", "image_size": None, "workers": 0,
     "max_length": 256, "method": "full",
 }  # fmt: skip
+# What fewer weights bear, where a base says nothing of its own.
+_OF_METHOD: Mapping[str, Mapping[str, Any]] = {"head": {"lr": 1e-3}, "lora": {"lr": 5e-4}, "qlora": {"lr": 5e-4}}
 _TINY = 1e-12
 _TOLD = ("leak", "conflicting_labels", "unlearned_class", "empty_class")  # findings that a run's panel says again
 # option -> the least and the most that can work, and an example
@@ -101,6 +105,7 @@ _RANGES: Mapping[str, tuple[float, float, str]] = {
     "label_smoothing": (0, 1 - _TINY, "0.1"),
     "patience": (0, 10_000, "3"),
     "lora_rank": (1, 1024, "16"),
+    "views": (0, 64, "4"),
     "micro_batch": (0, 65_536, "8"),
     "layer_decay": (0.01, 1, "0.9"),
     "unfreeze": (0, 10_000, "1"),
@@ -177,10 +182,11 @@ def finetune(
     ] = 0.0,
     clip: Annotated[float | None, "the longest gradient that is followed; 0: any"] = None,
     method: Annotated[
-        Literal["full", "head", "lora"] | None,
-        "all weights, the head alone, or low-rank changes",
+        Literal["full", "head", "lora", "qlora"] | None,
+        "all weights, the head alone, or low-rank changes; qlora: those on a base of 4 bits a weight",
     ] = None,
     lora_rank: Annotated[int, "rank of the changes that --method lora learns"] = 16,
+    views: Annotated[int, "changed views of each picture that --method head computes features of; 0: as it is"] = 0,
     label_smoothing: Annotated[float, "share of every label that is spread over all classes"] = 0.0,
     class_weights: Annotated[Literal["none", "auto"], "auto: rare classes weigh as much as common ones"] = "none",
     sampling: Annotated[
@@ -221,8 +227,8 @@ def finetune(
         recipe = Recipe(
             epochs, lr, batch, weight_decay, warmup, max_length, seed, precision, device, threads, dropout,
             checkpoint_seconds, optimizer, momentum, schedule, clip, method, augment, image_size, workers,
-            label_smoothing, class_weights, sampling, patience, lora_rank, micro_batch, layer_decay, unfreeze, mixup,
-            cutmix, ema,
+            label_smoothing, class_weights, sampling, patience, lora_rank, views, micro_batch, layer_decay, unfreeze,
+            mixup, cutmix, ema,
         )  # fmt: skip
         job = order(ws, model, data, from_, recipe).place()
     if in_process:

@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 
 from sft_magics.core import errors, measures
 from sft_magics.core.records import Metric
+from sft_magics.engine import adapters
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, Task
 
 _TINY = 1e-12
@@ -99,6 +101,15 @@ class Classifier(Task):
         found["confidence"] = Metric("confidence", sum(sure) / len(sure) if sure else math.nan, n=len(sure))
         badness = [s if g != t else -s for s, g, t in zip(sure, guesses, truths, strict=True)]
         return Report(found, badness, counts)
+
+    def adapt(self, options: dict[str, Any]) -> None:
+        """Let low-rank changes learn in the body's place, if `options` ask for it; raises ModelProblem."""
+        if options.get("method") == "lora":
+            adapters.inject(self.model, int(options.get("lora_rank") or 16), int(options.get("seed", 0)))
+
+    def restore(self, folder: Path) -> None:
+        """Put the weights of a folder that `save` wrote back into the model."""
+        adapters.restore(self.model, folder)
 
     def doubts(self, rows: Encoded, loss: float) -> list[str]:
         """Say when the training loss is no better than that of answering with the class shares."""

@@ -2,20 +2,27 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from sft_magics.engine import checkpoints, pretrained
+from sft_magics.core import errors
+from sft_magics.engine import adapters, checkpoints, levels, pretrained, replay
+from sft_magics.engine.batching import scoring_batches
+from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.tasks import classification
 from sft_magics.engine.tasks.base import Batch, Encoded, register
 from sft_magics.engine.tasks.classification import Classifier, Labeled
 
 _ROUND = 8  # lengths are padded to a multiple: few shapes, and kernels that like them
 _BLOCK = 1000
+_TOKENS = 4096
+_SAME = 2e-2  # two ways to the same logits in bfloat16 differ so much
+_NO_HEAD = "write --method full."
+_FROZEN = "The encoder is frozen: each text was read once, and only what lies above the encoder learns."
 
 
 @dataclass
@@ -24,11 +31,14 @@ class Texts(Labeled):
 
     ids: list[list[int]]
     cut: int
+    features: torch.Tensor | None = None  # rows x width, of an encoder that is frozen
 
 
 @register("text-classification")
 class TextClassification(Classifier):
     """One text, one label: cross-entropy on a fresh linear head over the encoder."""
+
+    methods = ("full", "head", "lora")
 
     def __init__(self, loaded: pretrained.Pretrained, labels: list[str], limit: int, smoothing: float = 0.0) -> None:
         self.smoothing = smoothing
@@ -38,6 +48,9 @@ class TextClassification(Classifier):
         self.fresh = loaded.fresh
         self.limit = limit
         self._pad = int(loaded.tokenizer.pad_token_id or 0)
+        self._word = next(i for i in range(self._pad + 2) if i != self._pad)  # any token that is none of padding
+        self._encoder: nn.Module = self.model
+        self._answer: Any = None  # one of the encoder's, for its form
 
     @classmethod
     def load(cls, start: dict[str, Any], labels: list[str], options: dict[str, Any]) -> "TextClassification":
@@ -49,7 +62,9 @@ class TextClassification(Classifier):
         if not options.get("dropout", True):
             _without_dropout(loaded.model)
         limit = min(int(options.get("max_length", 256)), pretrained.max_length(loaded))
-        return cls(loaded, labels, limit, float(options.get("label_smoothing", 0.0)))
+        made = cls(loaded, labels, limit, float(options.get("label_smoothing", 0.0)))
+        made.adapt(options)
+        return made
 
     def encode(self, inputs: Sequence[str], targets: Sequence[str] | None) -> Texts:
         """Tokenize all texts once, without padding."""
@@ -67,6 +82,8 @@ class TextClassification(Classifier):
     def collate(self, rows: Encoded, indices: Sequence[int], epoch: int | None = None) -> Batch:  # noqa: ARG002
         """Pad the rows of one batch to their longest, rounded up."""
         assert isinstance(rows, Texts)
+        if rows.features is not None:
+            return self._labeled({"features": rows.features[list(indices)]}, rows, indices)
         longest = max(rows.lengths[i] for i in indices)
         width = min(-(-longest // _ROUND) * _ROUND, max(self.limit, longest))
         ids = torch.full((len(indices), width), self._pad, dtype=torch.long)
@@ -74,14 +91,64 @@ class TextClassification(Classifier):
         for row, i in enumerate(indices):
             ids[row, : rows.lengths[i]] = torch.tensor(rows.ids[i], dtype=torch.long)
             mask[row, : rows.lengths[i]] = 1
-        batch = {"input_ids": ids, "attention_mask": mask}
+        return self._labeled({"input_ids": ids, "attention_mask": mask}, rows, indices)
+
+    @staticmethod
+    def _labeled(batch: Batch, rows: Texts, indices: Sequence[int]) -> Batch:
         if rows.targets is not None:
             batch["labels"] = torch.tensor([rows.targets[i] for i in indices], dtype=torch.long)
         return batch
 
+    def freeze(self, rows: Encoded, chosen: Hardware, *, learned: bool) -> Texts:  # noqa: ARG002 - no chance in texts
+        """Return rows whose encoder was run once, without dropout; from then on all above it learns: the pooler, where
+        there is one, and the head. Raises ModelProblem for a head that reads more than one token.
+        """
+        assert isinstance(rows, Texts)
+        found = replay.encoder_of(self.model)
+        if found is None:
+            raise errors.ModelProblem(f"--method head finds no blocks in {type(self.model).__name__}.", _NO_HEAD)
+        name, self._encoder = found
+        replay.only(self.model, {n for n in levels.of(self.model)[-1] if not n.startswith(f"{name}.")})
+        return replace(rows, lengths=[1] * len(rows.ids), features=self._features(rows, chosen))
+
+    @torch.no_grad()
+    def _features(self, rows: Texts, chosen: Hardware) -> torch.Tensor:
+        """Return of each row the encoder's state at the token that the head reads."""
+        self.model.eval()
+        found, last = torch.empty(0), None
+        with chosen.autocast(), replay.catching(self._encoder) as caught:
+            for indices in scoring_batches(rows.lengths, _TOKENS):
+                batch = {k: v.to(chosen.device) for k, v in self.collate(rows, indices).items()}
+                logits = self.logits(batch)
+                states, mask = replay.states(self._said(caught.pop())), batch["attention_mask"]
+                last = self._reads_last(states, mask, logits) if last is None else last
+                read = _at(states, mask, last).float().cpu()
+                if not len(found):
+                    found = torch.empty(len(rows.ids), read.shape[-1])
+                found[indices] = read
+        return found
+
+    def _said(self, output: Any) -> Any:
+        self._answer = output
+        return output
+
+    def _reads_last(self, states: torch.Tensor, mask: torch.Tensor, logits: torch.Tensor) -> bool:
+        """Return whether the head reads the last token, or the first: it says of that one what it says of the text."""
+        for last in (False, True):
+            if torch.allclose(self.logits({"features": _at(states, mask, last)}), logits, atol=_SAME, rtol=_SAME):
+                return last
+        name = type(self.model).__name__
+        raise errors.ModelProblem(f"--method head is not there for {name}: its head reads all tokens.", _NO_HEAD)
+
     def logits(self, batch: Batch) -> torch.Tensor:
         """Return what the head says, rows x labels, float32."""
-        output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        if "features" in batch:
+            features = batch["features"]
+            ids = torch.full((len(features), 1), self._word, device=features.device)
+            with replay.playing(self._encoder, replay.answer(features, self._answer)):
+                output = self.model(input_ids=ids, attention_mask=torch.ones_like(ids))
+        else:
+            output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         logits: torch.Tensor = output.logits.float()
         return logits
 
@@ -91,7 +158,7 @@ class TextClassification(Classifier):
         self.loaded.model.config.architectures = [type(self.loaded.model).__name__]
         self.loaded.model.config.save_pretrained(folder)
         self.loaded.tokenizer.save_pretrained(folder)
-        checkpoints.save_tensors(checkpoints.weights_of(self.model), folder / "model.safetensors")
+        checkpoints.save_tensors(adapters.merged(self.model), folder / "model.safetensors")
         card = {"task": self.name, "labels": self.labels, "preprocessing": self.preprocessing()}
         (folder / "sft.json").write_text(json.dumps(card, indent=1))
 
@@ -112,10 +179,17 @@ class TextClassification(Classifier):
     def remarks(self, rows: Encoded) -> list[str]:
         """Say how many texts lose their end."""
         assert isinstance(rows, Texts)
+        said = [*adapters.said(self.model), *([] if rows.features is None else [_FROZEN])]
         if not rows.cut:
-            return []
+            return said
         share = rows.cut / len(rows.ids)
-        return [f"{rows.cut:,} texts ({share:.0%}) reach {self.limit} tokens and lose the rest (--max-length)."]
+        return [*said, f"{rows.cut:,} texts ({share:.0%}) reach {self.limit} tokens and lose the rest (--max-length)."]
+
+
+def _at(states: torch.Tensor, mask: torch.Tensor, last: bool) -> torch.Tensor:
+    """Return the states of each row's first token, or of its last (rows x width)."""
+    places = mask.sum(1) - 1 if last else torch.zeros(len(mask), dtype=torch.long, device=mask.device)
+    return states[torch.arange(len(mask), device=mask.device), places]
 
 
 def _without_dropout(model: nn.Module) -> None:
