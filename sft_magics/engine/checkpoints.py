@@ -169,8 +169,9 @@ def _moving(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, tor
     Those that learn later on (`--unfreeze`) are among them: a run that goes back has to find them as they were.
     """
     moved = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    frozen = {name for name, parameter in model.named_parameters() if id(parameter) not in moved}
-    return {name: tensor for name, tensor in weights_of(model).items() if name not in frozen}
+    kept = {name for name, parameter in model.named_parameters() if id(parameter) in moved}
+    kept |= {name for name, _ in model.named_buffers()}
+    return {name: tensor for name, tensor in weights_of(model).items() if name in kept}
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
