@@ -83,7 +83,7 @@ def lr(
     order, found = _tried(ws, model, data, recipe, "lr", f"trying rates on {model}", steps=steps)
     own = float(order["options"]["lr"])
     text_like = order["task"] not in IMAGE_TASKS
-    note = _TRANSFORMER if text_like and order["options"]["method"] != "lora" else ""
+    note = _TRANSFORMER if text_like and order["options"]["method"] == "full" else ""
     if order["task"] == CAUSAL_LM and not note:
         note = "LoRA bears ten times the rate of full fine-tuning, and the loss of few rows is noisy."
     advised = min(found["steepest"], found["tenth"])

@@ -255,6 +255,7 @@ def test_maps_that_do_not_fit_are_computed_batch_by_batch(
 def test_what_does_not_go_together_is_refused(pictures: Path, tmp_path: Path) -> None:
     refused = [
         (image_order(pictures, views=2, augment="none"), "--views are changed pictures, and --augment is none"),
+        (image_order(pictures, mixup=0.2), "--mixup is not there for --method head"),
         (image_order(pictures, views=2, method="full"), "--views is not there for --method full"),
         (order(films(tmp_path, 16, 8), method="head", views=2), "--views is not there for text-classification"),
     ]

@@ -59,8 +59,9 @@ class Task(abc.ABC):
         if options.get("sampling") == "balanced" and not cls.classes_known:
             raise errors.ModelProblem(f"--sampling balanced is not there for {cls.name}.", "leave --sampling out.")
         for name in ("mixup", "cutmix"):
-            if options.get(name) and name not in cls.mixings:
-                raise errors.ModelProblem(f"--{name} is not there for {cls.name}.", f"leave --{name} out.")
+            if options.get(name) and (name not in cls.mixings or method == "head"):
+                where = f"--method {method}" if name in cls.mixings else cls.name
+                raise errors.ModelProblem(f"--{name} is not there for {where}.", f"leave --{name} out.")
         if method not in cls.methods:
             known = " or ".join(f"--method {m}" for m in cls.methods)
             raise errors.ModelProblem(f"--method {method} is not there for {cls.name}.", f"write {known}.")
