@@ -69,7 +69,7 @@ def save(
     staged.mkdir()
     try:
         names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-        save_tensors(moving(model), staged / "model.safetensors")
+        save_tensors(_moving(model, optimizer), staged / "model.safetensors")
         save_tensors(optimizers.memory_of(optimizer, names), staged / "optimizer.safetensors")
         save_tensors(_random_states(), staged / "random.safetensors")
         if average is not None:
@@ -165,10 +165,15 @@ def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
-def moving(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the tensors that training changes: all but the frozen weights, which come from where the run starts."""
-    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    return {name: tensor for name, tensor in weights_of(model).items() if name not in frozen}
+def _moving(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Return the tensors that training changes: all but the frozen weights, which come from where the run starts.
+
+    Those that learn later on (`--unfreeze`) are among them: a run that goes back has to find them as they were.
+    """
+    moved = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    kept = {name for name, parameter in model.named_parameters() if id(parameter) in moved}
+    kept |= {name for name, _ in model.named_buffers()}
+    return {name: tensor for name, tensor in weights_of(model).items() if name in kept}
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:

@@ -2,12 +2,16 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
+from sft_magics.core.events import Event, Remark
 from sft_magics.engine.layers import block
+from sft_magics.engine.loading import Loader
 
 Epoch = Sequence[float]  # mean training loss, validation loss
 _RISES = 1.02
@@ -18,6 +22,38 @@ _QUARTER = 10  # steps
 _SMALL_FALL = 0.03
 _SURE = 2.33  # standard errors: 99 % on one side
 _FALLS = 0.99
+
+
+class Rounds:
+    """Says what looks wrong with one run as it trains, kinds of remarks that would come again once; `say` takes events.
+
+    `losses` are those of the steps since the last evaluation, `since` is when that was.
+    """
+
+    def __init__(self, say: Callable[[Event], None]) -> None:
+        self.losses: list[float] = []
+        self.since = time.monotonic()
+        self._say = say
+        self._said: set[str] = set()
+
+    def once(self, kind: str, what: str) -> None:
+        """Warn of `what`, unless something of this kind was said."""
+        if what and kind not in self._said:
+            self._said.add(kind)
+            self._say(Remark("warning", what))
+
+    def epoch(
+        self, history: Sequence[Epoch], doubts: Sequence[str], options: Mapping[str, Any], loader: Loader
+    ) -> None:
+        """Say what the epoch that has ended shows: the `doubts` of its task, what the losses and the waiting say."""
+        seen = remarks(history, options["lr"])
+        for remark in (*doubts, *seen):
+            self._say(Remark("warning", remark))
+        if not doubts and not seen:
+            self.once("flat", not_falling(self.losses, history))
+        workers = int(options.get("workers", 0))
+        self.once("waiting", waiting(loader.waited, time.monotonic() - self.since, workers))
+        self.losses, loader.waited, self.since = [], 0.0, time.monotonic()
 
 
 def remarks(history: Sequence[Epoch], lr: float) -> list[str]:

@@ -134,6 +134,11 @@ class Chance:
         return Change(share, ratio, x, y, mirror and draw.random() < 0.5)
 
 
+def view_of(seed: int, epoch: int | None, index: int, views: int) -> int:
+    """Return which of its `views` a picture has in an epoch; the first where no epoch is meant."""
+    return 0 if epoch is None else random.Random(f"{seed}/{epoch}/{index}/view").randrange(views)
+
+
 def opened(path: str, resize: int) -> Image.Image:
     """Return a file's picture in RGB, upright, on white where it is transparent, its shorter side `resize` pixels."""
     with Image.open(path) as image:

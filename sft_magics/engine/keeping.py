@@ -37,7 +37,7 @@ class Keeper:
             checkpoints.replace(self.best, self._task.save)
         except OSError as error:
             self.put_up_with(error, "the best weights could not be written and wait in memory")
-            self._held = {n: t.clone() for n, t in checkpoints.moving(self._task.model).items()}
+            self._held = {n: t.clone() for n, t in checkpoints.weights_of(self._task.model).items()}
 
     def settle(self) -> None:
         """Write the best weights that wait in memory, if any do; raises OSError where there still is no room."""

@@ -131,12 +131,12 @@ def adapted(found: Language, rank: int, seed: int) -> PeftModel:
     return model
 
 
-def save(model: nn.Module, folder: Path) -> None:
-    """Write the base's weights, and LoRA's beside them if there are any."""
+def save(model: nn.Module, folder: Path, dense: dict[str, torch.Tensor] | None = None) -> None:
+    """Write the base's weights, and LoRA's beside them if there are any; `dense` are those of a quantized base."""
     if not isinstance(model, PeftModel):
         checkpoints.save_tensors(checkpoints.weights_of(model), folder / "model.safetensors")
         return
-    base = {
+    base = dense or {
         name.removeprefix(_WRAPPED).replace(_LAYER, ""): tensor
         for name, tensor in checkpoints.weights_of(model).items()
         if "lora_" not in name
@@ -150,7 +150,9 @@ def save(model: nn.Module, folder: Path) -> None:
         "target_modules": sorted(settings.target_modules or []), "bias": "none", "inference_mode": True,
     }  # fmt: skip
     (place / "adapter_config.json").write_text(json.dumps(shown, indent=1))
-    tensors = {n: t.detach().cpu().contiguous() for n, t in peft.get_peft_model_state_dict(model).items()}
+    # Embeddings are never changed; where peft may ask whether they are, it looks for the base on the hub.
+    learned = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+    tensors = {n: t.detach().cpu().contiguous() for n, t in learned.items()}
     checkpoints.save_tensors(tensors, place / "adapter_model.safetensors")
 
 

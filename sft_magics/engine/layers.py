@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from sft_magics.engine import weights
 
-_BLOCK = re.compile(r"^(?:[^.]+\.)*?\d+(?=\.)")
+# Numbers stand alone, but in some nets of torchvision's: `encoder_layer_3`, `denselayer3`, `block2-3`.
+_BLOCK = re.compile(r"^(?:[^.]+\.)*?(?:encoder_layer_|denselayer|block\d+-)?\d+(?=\.)")
 
 
 def changes(before: Path, after: Path) -> list[dict[str, Any]]:
@@ -57,3 +58,8 @@ def block(name: str) -> str:
     """Return the block that a tensor belongs to."""
     found = _BLOCK.match(name)
     return found[0] if found else name.rpartition(".")[0] or name
+
+
+def numbered(name: str) -> bool:
+    """Say whether a tensor belongs to a block that is one of several."""
+    return _BLOCK.match(name) is not None

@@ -20,11 +20,12 @@ from sft_magics.engine import (
     doctor,
     optimizers,
     scoring,
+    thawing,
     utilization,
     vocabulary,
 )
 from sft_magics.engine.averaging import Average
-from sft_magics.engine.batching import epoch_batches, padding_waste
+from sft_magics.engine.batching import balanced, epoch_batches, padding_waste
 from sft_magics.engine.checkpoints import Progressed
 from sft_magics.engine.edits import Course, Edits, steps_of
 from sft_magics.engine.gradients import Gradients
@@ -51,6 +52,7 @@ class Plan:
     hardware: Hardware
     sink: Sink
     listen: Listen = nothing
+    classes: list[int] | None = None  # of each training row, where every class is drawn alike
     batches: int = field(init=False)
     steps: int = field(init=False)
 
@@ -71,6 +73,8 @@ class Loop:
         vocabulary.follow(self.task.model, self.optimizer)
         ema = float(plan.options.get("ema") or 0.0)
         self.average = Average(self.task.model, ema) if ema else None
+        every = float(plan.options.get("unfreeze") or 0.0)
+        self.thaw = thawing.Thaw(self.task.model, every * plan.batches) if every else None
         self.keeper = Keeper(plan.folder, self.task, self.say)
         planned = Course.planned(plan.options, plan.batches, plan.steps)
         self.edits = Edits(plan.folder, planned, self.keeper, self.say)
@@ -81,9 +85,8 @@ class Loop:
         self._bad = 0
         self._order: tuple[int, list[list[int]]] = (-1, [])
         self._pending: list[torch.Tensor] = []
-        self._told_at = self._saved_at = self._epoch_at = time.monotonic()
-        self._said: set[str] = set()  # kinds of remarks that are made once
-        self._losses: list[float] = []  # of the steps since the last evaluation
+        self._told_at = self._saved_at = time.monotonic()
+        self.doctor = doctor.Rounds(self.say)
         self._rows = 0
         self._speed = 0.0
         self._stepping, self._stepped = 0.0, 0  # seconds, and steps of this process
@@ -110,8 +113,8 @@ class Loop:
         self._resume("Going on")
         choosing.settle(self)
         self._announce()
-        self.task.model.train()
-        self._told_at = self._saved_at = self._epoch_at = time.monotonic()
+        thawing.learn(self.task.model)
+        self._told_at = self._saved_at = self.doctor.since = time.monotonic()
         while self._goes_on():
             if self.stopping:
                 self._checkpoint("stop")
@@ -157,6 +160,8 @@ class Loop:
 
     def rehearse(self, step: int) -> float:
         """Take one step at the rate that is set, say nothing of it, and return its loss."""
+        if self.thaw is not None:
+            self.thaw.at(step)
         batch = self.loader.take(step)
         loss = float(self.gradients.of(batch, len(next(iter(batch.values())))))
         clip = float(self.plan.options.get("clip", 1.0))
@@ -192,7 +197,7 @@ class Loop:
         rows = self.plan.validation
         with compiling.paused(self.task.model):
             found = self.task.measure(rows, scoring.score(self.task, rows, self.plan.hardware, progress))
-        self.task.model.train()
+        thawing.learn(self.task.model)
         return found
 
     def save_best(self) -> None:
@@ -245,7 +250,9 @@ class Loop:
         order = self._order  # a thread of the loader may be an epoch ahead
         if order[0] != epoch:
             options = self.plan.options
-            order = (epoch, epoch_batches(self.plan.train.lengths, options["batch"], options["seed"], epoch))
+            classes, seed = self.plan.classes, options["seed"]
+            rows = None if classes is None else balanced(classes, seed, epoch)
+            order = (epoch, epoch_batches(self.plan.train.lengths, options["batch"], seed, epoch, rows))
             self._order = order
         return order[1]
 
@@ -259,15 +266,21 @@ class Loop:
         epoch, place = divmod(step, self.plan.batches)
         return self.task.collate(self.plan.train, self.batches_of(epoch)[place], epoch)
 
-    def _one_step(self) -> None:
-        options = self.plan.options
+    def _prepared(self) -> float:
+        """Let learn what is to learn at the next step, at its rate, which is returned."""
+        if self.thaw is not None and (opened := self.thaw.at(self.state.step)):
+            self._say(Remark("info", opened))
         lr = self.edits.course.rate(self.state.step) * self.state.rate_scale
         optimizers.set_rate(self.optimizer, lr)
+        return lr
+
+    def _one_step(self) -> None:
+        lr = self._prepared()
         batch = self.loader.take(self.state.step)
         rows = self._rows_of(self.state.step)
         size = len(next(iter(batch.values())))
         loss = self.gradients.of(batch, size)
-        clip = float(options.get("clip", 1.0)) or math.inf
+        clip = float(self.plan.options.get("clip", 1.0)) or math.inf
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.task.model.parameters() if p.grad is not None])
         if clip < math.inf:
             torch.nn.utils.clip_grads_with_norm_(self.task.model.parameters(), clip, norm, foreach=True)
@@ -286,9 +299,9 @@ class Loop:
         self._rows += rows
         if not self.gradients.masked:
             self._pending.append(loss)
-        elif self._once("masked"):
+        else:
             what = f"Step {self.state.step}: all labels of its batch are masked, so nothing was learned from it"
-            self._say(Remark("warning", f"{what}; such steps do not count in the loss."))
+            self.doctor.once("masked", f"{what}; such steps do not count in the loss.")
         if time.monotonic() - self._told_at >= _TELL_SECONDS or self.state.step == self.plan.steps:
             self._tell(lr)
 
@@ -324,7 +337,7 @@ class Loop:
         seconds = max(time.monotonic() - self._told_at, 1e-6)
         current = self._rows / seconds
         self._speed = current if not self._speed else _SMOOTHING * self._speed + (1 - _SMOOTHING) * current
-        self._losses += losses
+        self.doctor.losses += losses
         self._pending, self._rows, self._told_at = [], 0, time.monotonic()
         self.state.summed_loss += math.fsum(losses)
         self.state.summed_steps += len(losses)
@@ -363,31 +376,8 @@ class Loop:
         epoch = state.step / self.plan.batches
         self._say(EpochDone(state.step, epoch, learned, found.loss, found.metrics, better))
         state.history.append([learned, found.loss])
-        seen = doctor.remarks(state.history, self.plan.options["lr"])
-        doubts = self.task.doubts(self.plan.train, learned)
-        flat = "" if doubts or seen else doctor.not_falling(self._losses, state.history)
-        self._losses = []
-        for remark in (
-            *found.remarks,
-            *doubts,
-            *seen,
-            *([flat] if flat and self._once("flat") else []),
-            *self._waited(),
-        ):
-            self._say(Remark("warning", remark))
-
-    def _once(self, kind: str) -> bool:
-        """Say whether a remark of this kind is the first one."""
-        new = kind not in self._said
-        self._said.add(kind)
-        return new
-
-    def _waited(self) -> list[str]:
-        """Say, once, that the epoch was spent waiting for batches."""
-        workers = int(self.plan.options.get("workers", 0))
-        said = doctor.waiting(self.loader.waited, time.monotonic() - self._epoch_at, workers)
-        self.loader.waited, self._epoch_at = 0.0, time.monotonic()
-        return [said] if said and self._once("waiting") else []
+        doubts = [*found.remarks, *self.task.doubts(self.plan.train, learned)]
+        self.doctor.epoch(state.history, doubts, self.plan.options, self.loader)
 
     def _checkpoint(self, why: str) -> None:
         self._tell(self._rate_now())

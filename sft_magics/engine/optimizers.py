@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sft_magics.engine import layers
+from sft_magics.engine import levels
 
 _RISING = 0.3
 
@@ -31,17 +31,15 @@ def adamw(model: nn.Module, lr: float, weight_decay: float, layer_decay: float =
 
 
 def _by_depth(model: nn.Module, falling: float) -> list[tuple[float, list[nn.Parameter]]]:
-    """Return the weights that learn, block by block, each with its share of the rate: `falling` a block from the head.
+    """Return the weights that learn, level by level, each with its share of the rate: `falling` a level from the head.
 
-    A block is what `layers.block` calls one; blocks are as deep as they are old in the model. With 1 all is one group.
+    Levels are those of `levels.of`; one that learns nothing counts as well. With 1 all is one group.
     """
+    weights = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if falling == 1.0:
-        return [(1.0, [p for p in model.parameters() if p.requires_grad])]
-    blocks: dict[str, list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            blocks.setdefault(layers.block(name), []).append(parameter)
-    return [(falling ** (len(blocks) - 1 - depth), found) for depth, found in enumerate(blocks.values())]
+        return [(1.0, list(weights.values()))]
+    found = [[weights[name] for name in level if name in weights] for level in levels.of(model)]
+    return [(falling ** (len(found) - 1 - depth), level) for depth, level in enumerate(found) if level]
 
 
 def rate(step: int, steps: int, peak: float, warmup: float, schedule: str = "linear") -> float:
@@ -102,6 +100,7 @@ def remember(
 ) -> None:
     """Put named tensors back as the optimizer's state."""
     parameters = {name: parameter for parameter, name in names.items()}
+    optimizer.state.clear()  # a run that goes back has no moments of weights that did not learn yet
     for key, value in tensors.items():
         name, _, part = key.rpartition("|")
         parameter = parameters[name]

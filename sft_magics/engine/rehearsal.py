@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_magics.core.events import Event, Progress, Remark, Sink
-from sft_magics.engine import choosing, optimizers, scoring, utilization, worker
+from sft_magics.engine import choosing, optimizers, scoring, thawing, utilization, worker
 from sft_magics.engine.loop import Loop
 
 _STEPS = 3
@@ -34,7 +34,7 @@ def plan(spec: dict[str, Any], sink: Sink, folder: Path) -> dict[str, Any]:
         loop, _ = worker.prepare(spec, sink, folder)
         choosing.settle(loop)
         model = loop.task.model
-        model.train()
+        thawing.learn(model)
         seconds = []
         for step in range(min(_WARM + _STEPS, loop.plan.steps)):
             sink(Progress("steps", step, _WARM + _STEPS))
@@ -107,7 +107,7 @@ def find_rate(spec: dict[str, Any], sink: Sink, folder: Path, steps: int) -> dic
     with worker.out_of_memory(spec):
         loop, _ = worker.prepare(spec, sink, folder)
         choosing.settle(loop)
-        loop.task.model.train()
+        thawing.learn(loop.task.model)
         highest = 10.0 if spec["options"].get("optimizer", "adamw") == "sgd" else 1.0
         factor = (highest / _LOWEST) ** (1 / max(1, steps - 1))
         rates: list[float] = []

@@ -25,6 +25,7 @@ from sft_magics.engine import checkpoints, hardware, long_rows, memory, pretrain
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.loop import Loop, Plan
 from sft_magics.engine.predictor import Predictor
+from sft_magics.engine.tasks import Encoded
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def train(spec: dict[str, Any], sink: Sink, folder: Path, listen: Listen = nothi
     """Fine-tune as `spec` says, in `folder`; goes on from the newest whole checkpoint there.
 
     `spec` has task, start, labels, data (a Parquet file with id, text, label, split) and options (see
-    `lifecycle.train.Recipe`). `listen` is asked before every step what was told; options may hold `edits`, to be made
+    `lifecycle.recipes.Recipe`). `listen` is asked before every step what was told; options may hold `edits`, to be made
     again at their steps. Raises ModelProblem, DataProblem, RunProblem.
     """
     with out_of_memory(spec), hardware.repeatable(wanted=bool(spec["options"].get("deterministic"))):
@@ -171,20 +172,29 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path, listen: Listen = not
     lasting = folder if spec.get("kind", "finetune") == "finetune" else None
     frames, encoded = long_rows.settle(task, frames, encoded, options, lasting, sink)
     ids = list(frames[1]["id"]) if ids else []
-    if options.get("class_weights", "none") == "auto":
-        task.balance(encoded[0])
-    if chosen.bf16 or chosen.free:
-        task.economize(encoded[0], options)
-    if options.get("method", "full") == "head":
-        sink(Progress("computing the features", 0))
-        chosen.place(task.model)
-        encoded = [task.freeze(part, chosen.autocast(), chosen.device) for part in encoded]
+    classes = task.classes(encoded[0]) if options.get("sampling") == "balanced" else None
+    encoded = _settled(task, encoded, options, chosen, sink)
     sink(Remark("info", f"Computing in {chosen.precision} on {chosen.name()}, {chosen.threads} threads: {chosen.why}."))
     for remark in (*hardware.repeatable_remarks(options, chosen), *task.remarks(encoded[0])):
         sink(Remark("info", remark))
     for warning in task.warnings(encoded[0]):
         sink(Remark("warning", warning))
-    return Loop(Plan(task, encoded[0], encoded[1], options, folder, chosen, sink, listen)), ids
+    return Loop(Plan(task, encoded[0], encoded[1], options, folder, chosen, sink, listen, classes)), ids
+
+
+def _settled(
+    task: tasks.Task, encoded: list[Encoded], options: dict[str, Any], chosen: Hardware, sink: Sink
+) -> list[Encoded]:
+    """Let the task see what it learns from, and return the rows as it learns from them."""
+    if options.get("class_weights", "none") == "auto":
+        task.balance(encoded[0])
+    if chosen.bf16 or chosen.free:
+        task.economize(encoded[0], options)
+    if options.get("method", "full") != "head":
+        return encoded
+    sink(Progress("computing the features", 0))
+    chosen.place(task.model)
+    return [task.freeze(part, chosen, learned=not i) for i, part in enumerate(encoded)]
 
 
 def _best_scores(loop: Loop) -> list[Any]:

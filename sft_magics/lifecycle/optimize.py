@@ -11,6 +11,7 @@ from sft_magics.core.signatures import Names
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import evaluate, train, work
 from sft_magics.lifecycle.data import WorkspaceOption
+from sft_magics.lifecycle.recipes import Recipe
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -54,7 +55,7 @@ def retrain(
     with work.telling("plan") as say:
         say(plan, 0, 0)
     train.check_fits(record, material.dataset)
-    recipe = train.Recipe(epochs=epochs, lr=lr, batch=batch, seed=seed)
+    recipe = Recipe(epochs=epochs, lr=lr, batch=batch, seed=seed)
     order = train.Order(ws, record, material.dataset, recipe, live, ("candidate",), note=plan)
     job = order.place()
     candidate = train.attend(ws, job)

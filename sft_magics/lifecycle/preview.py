@@ -10,7 +10,7 @@ from sft_magics.core.tasks import IMAGE_TASKS, OBJECT_DETECTION, SEMANTIC_SEGMEN
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import train, work
 from sft_magics.lifecycle.data import WorkspaceOption
-from sft_magics.lifecycle.train import Recipe
+from sft_magics.lifecycle.recipes import Recipe
 
 _MOST = 10
 _LATEST = 10_000

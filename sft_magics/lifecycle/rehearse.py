@@ -7,11 +7,11 @@ from sft_magics.core import errors
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Choice, RatesTried, RunPlan
 from sft_magics.core.signatures import Names
-from sft_magics.core.tasks import CAUSAL_LM, IMAGE_CLASSIFICATION, IMAGE_TASKS
+from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import train, work
 from sft_magics.lifecycle.data import WorkspaceOption
-from sft_magics.lifecycle.train import Recipe
+from sft_magics.lifecycle.recipes import Recipe
 
 _ROOM = 0.9  # of the free memory that a run may take
 _TRANSFORMER = "of a pretrained transformer a range test reads too high: start at its own advice, 1e-5 to 1e-4."
@@ -23,7 +23,7 @@ def plan(
     data: Annotated[str | None, "another dataset than the model's own", Names("dataset")] = None,
     epochs: Annotated[float, "passes over the training rows"] = 1.0,
     batch: Annotated[int | Literal["auto"] | None, "rows a step; auto: in parts that fit into memory"] = None,
-    method: Annotated[Literal["full", "head", "lora"] | None, "which weights learn, as in fine-tuning"] = None,
+    method: Annotated[Literal["full", "head", "lora", "qlora"] | None, "which weights learn, as in fine-tuning"] = None,
     recompute: Annotated[bool, "compute activations again in the backward pass"] = False,
     image_size: Annotated[int | None, "pixels at which pictures are seen"] = None,
     max_length: Annotated[int | None, "tokens of a text that are read"] = None,
@@ -69,7 +69,7 @@ def lr(
     data: Annotated[str | None, "another dataset than the model's own", Names("dataset")] = None,
     steps: Annotated[int, "rates that are tried, one a step"] = 60,
     batch: Annotated[int | None, "rows a step"] = None,
-    method: Annotated[Literal["full", "head", "lora"] | None, "which weights learn, as in fine-tuning"] = None,
+    method: Annotated[Literal["full", "head", "lora", "qlora"] | None, "which weights learn, as in fine-tuning"] = None,
     seed: Annotated[int, "order of rows, dropout and the fresh head"] = 0,
     device: Annotated[Literal["auto", "cpu", "cuda"], "where to compute"] = "auto",
     threads: Annotated[int | Literal["auto"], "CPU threads"] = "auto",
@@ -86,7 +86,7 @@ def lr(
     order, found = _tried(ws, model, data, recipe, "lr", f"trying rates on {model}", steps=steps)
     own = float(order["options"]["lr"])
     text_like = order["task"] not in IMAGE_TASKS
-    note = _TRANSFORMER if text_like and order["options"]["method"] != "lora" else ""
+    note = _TRANSFORMER if text_like and order["options"]["method"] == "full" else ""
     if order["task"] == CAUSAL_LM and not note:
         note = "LoRA bears ten times the rate of full fine-tuning, and the loss of few rows is noisy."
     advised = min(found["steepest"], found["tenth"])
@@ -111,8 +111,8 @@ def _tried(
 def _choices(order: dict[str, Any], seconds: float) -> tuple[Choice, ...]:
     """Return what would cost less; what the time is worth is for the user to say."""
     options, found = order["options"], []
-    if order["task"] == IMAGE_CLASSIFICATION and options["method"] == "full":
-        found.append(Choice("--method head", "the backbone's features are computed once; often a few points less"))
+    if order["task"] != CAUSAL_LM and options["method"] == "full":
+        found.append(Choice("--method head", "the body is computed once and stays as it is; often some points less"))
     if order["task"] == CAUSAL_LM and options["method"] == "full":
         found.append(Choice("--method lora", "a fraction of the weights learn, and a checkpoint is small"))
     side = int(options.get("image_size") or 0)

@@ -11,7 +11,7 @@ from sft_magics.core.jobs import JobFolder
 from sft_magics.core.orders import MORE_EPOCHS, Edit
 from sft_magics.core.records import Run, Version
 from sft_magics.core.signatures import Names
-from sft_magics.lifecycle import runs, train, work
+from sft_magics.lifecycle import recipes, runs, train, work
 from sft_magics.lifecycle.cloning import in_force
 from sft_magics.lifecycle.data import WorkspaceOption
 
@@ -110,7 +110,7 @@ def _check(job: JobFolder, seen: Run, changes: dict[str, Any]) -> None:
             raise errors.UsageProblem(f"--epochs +{more:g} adds nothing.", "write for example --epochs +2.")
         now += more
     now = changes.get("epochs", now)
-    train.check({**{k: v for k, v in changes.items() if k != MORE_EPOCHS}, "epochs": now})
+    recipes.check({**{k: v for k, v in changes.items() if k != MORE_EPOCHS}, "epochs": now})
     done = (
         seen.step / seen.steps * in_force(job.spec()["options"], job.taken(), float("inf"))["epochs"]
         if seen.steps

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,113 +18,13 @@ from sft_magics.core.workspace import Workspace, new_id
 from sft_magics.lifecycle import cloning, work
 from sft_magics.lifecycle import runs as run_folders
 from sft_magics.lifecycle.data import WorkspaceOption
+from sft_magics.lifecycle.recipes import Recipe
 
 if TYPE_CHECKING:
     from sft_magics.registry import Registry
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is fine-tuned: the options of `finetune` that reach the engine.
-
-    What is None is as the model's base recommends, else as in `GENERAL`.
-    """
-
-    epochs: float = 1.0
-    lr: float | None = None
-    batch: int | Literal["auto"] | None = None
-    weight_decay: float | None = None
-    warmup: float | None = None
-    max_length: int | None = None
-    long: str = "cut"
-    seed: int = 0
-    precision: str = "auto"
-    device: str = "auto"
-    threads: int | str = "auto"
-    dropout: bool = True
-    checkpoint_seconds: float = 60.0
-    optimizer: str | None = None
-    momentum: float | None = None
-    schedule: str | None = None
-    clip: float | None = None
-    method: str | None = None
-    augment: str | None = None
-    image_size: int | None = None
-    workers: int | None = None
-    label_smoothing: float = 0.0
-    class_weights: str = "none"
-    patience: int = 0
-    lora_rank: int = 16
-    micro_batch: int | Literal["auto"] = 0
-    layer_decay: float = 1.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    ema: float = 0.0
-    recompute: bool = False
-    compile: str = "off"
-    deterministic: bool = False
-
-    def options(self, recommended: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the options as the run's order records them; raises UsageProblem for values that cannot work."""
-        usual = {**GENERAL, **(recommended or {})}
-        return check(self._settled({**usual, **self._set()}, usual["batch"]))
-
-    def over(self, before: Mapping[str, Any], named: Collection[str]) -> dict[str, Any]:
-        """Return the options of another run with those that were `named` in their place; raises UsageProblem."""
-        usual = {**GENERAL, **Recipe()._set(), **before}
-        mine = {k: v for k, v in self._set().items() if k in named}
-        return check(self._settled({**usual, **mine}, usual["batch"]))
-
-    def _set(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if value is not None}
-
-    def _settled(self, found: dict[str, Any], batch: int) -> dict[str, Any]:
-        """Return the options with the recipe's batch where it was left to us: how it is computed is what can vary."""
-        if found["batch"] != "auto":
-            return found
-        return {**found, "batch": batch, "micro_batch": self.micro_batch or "auto"}
-
-
-def check(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options if their values can work; raises UsageProblem."""
-    for name, (low, high, example) in _RANGES.items():
-        value = options.get(name)
-        if value not in (None, "auto") and (isinstance(value, str) or not low <= value <= high):
-            flag = name.replace("_", "-")
-            raise errors.UsageProblem(f"--{flag} cannot be {value}.", f"write for example --{flag} {example}.")
-    return options
-
-
-GENERAL: Mapping[str, Any] = {
-    "lr": 5e-5, "batch": 32, "weight_decay": 0.01, "warmup": 0.1, "optimizer": "adamw", "momentum": 0.9,
-    "schedule": "linear", "clip": 1.0, "augment": "none", "image_size": None, "workers": 0,
-    "max_length": 256, "method": "full",
-}  # fmt: skip
-_TINY = 1e-12
 _TOLD = ("leak", "conflicting_labels", "unlearned_class", "empty_class")  # findings that a run's panel says again
-# option -> the least and the most that can work, and an example
-_RANGES: Mapping[str, tuple[float, float, str]] = {
-    "epochs": (_TINY, 10_000, "3"),
-    "lr": (_TINY, 10 - _TINY, "5e-5"),
-    "batch": (1, 65_536, "32"),
-    "warmup": (0, 1 - _TINY, "0.1"),
-    "max_length": (8, 100_000, "256"),
-    "weight_decay": (0, 1 - _TINY, "0.01"),
-    "threads": (1, 1024, "2"),
-    "checkpoint_seconds": (_TINY, float("inf"), "60"),
-    "momentum": (0, 1 - _TINY, "0.9"),
-    "clip": (0, float("inf"), "1.0"),
-    "image_size": (32, 2048, "224"),
-    "workers": (0, 64, "2"),
-    "label_smoothing": (0, 1 - _TINY, "0.1"),
-    "patience": (0, 10_000, "3"),
-    "lora_rank": (1, 1024, "16"),
-    "micro_batch": (0, 65_536, "8"),
-    "layer_decay": (0.01, 1, "0.9"),
-    "mixup": (0, 100, "0.2"),
-    "cutmix": (0, 100, "1.0"),
-    "ema": (0, 1 - _TINY, "0.999"),
-}
 
 
 @dataclass(frozen=True)
@@ -210,14 +110,21 @@ def finetune(
     schedule: Annotated[Literal["linear", "cosine", "constant", "one-cycle"] | None, "how the rate falls"] = None,
     warmup: Annotated[float | None, "fraction of the steps over which the rate rises"] = None,
     layer_decay: Annotated[float, "share of the rate that a block has of the one above it"] = 1.0,
+    unfreeze: Annotated[
+        float, "let the head learn first, and one block more below it every so many epochs; 0: all"
+    ] = 0.0,
     clip: Annotated[float | None, "the longest gradient that is followed; 0: any"] = None,
     method: Annotated[
-        Literal["full", "head", "lora"] | None,
-        "all weights, the head alone, or low-rank changes",
+        Literal["full", "head", "lora", "qlora"] | None,
+        "all weights, the head alone, or low-rank changes; qlora: those on a base of 4 bits a weight",
     ] = None,
     lora_rank: Annotated[int, "rank of the changes that --method lora learns"] = 16,
+    views: Annotated[int, "changed views of each picture that --method head computes features of; 0: as it is"] = 0,
     label_smoothing: Annotated[float, "share of every label that is spread over all classes"] = 0.0,
     class_weights: Annotated[Literal["none", "auto"], "auto: rare classes weigh as much as common ones"] = "none",
+    sampling: Annotated[
+        Literal["natural", "balanced"], "balanced: each epoch draws as many rows of every class"
+    ] = "natural",
     mixup: Annotated[float, "alpha by which pictures are laid over one another; 0: never"] = 0.0,
     cutmix: Annotated[float, "alpha by which pictures get a rectangle of another; 0: never"] = 0.0,
     ema: Annotated[float, "decay of an average of the weights, which is measured and kept; 0: none"] = 0.0,
@@ -265,8 +172,8 @@ def finetune(
         recipe = Recipe(
             epochs, lr, batch, weight_decay, warmup, max_length, long, seed, precision, device, threads, dropout,
             checkpoint_seconds, optimizer, momentum, schedule, clip, method, augment, image_size, workers,
-            label_smoothing, class_weights, patience, lora_rank, micro_batch, layer_decay, mixup, cutmix, ema,
-            recompute, compile_, deterministic,
+            label_smoothing, class_weights, sampling, patience, lora_rank, views, micro_batch, layer_decay, unfreeze,
+            mixup, cutmix, ema, recompute, compile_, deterministic,
         )  # fmt: skip
         job = order(ws, model, data, from_, recipe, named).place()
     if in_process:

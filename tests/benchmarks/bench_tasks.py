@@ -65,7 +65,7 @@ def _ours(task: str, data: Path, labels: list[str], start: dict[str, Any], threa
     """Steps of the engine's own loop on the recipe of the base."""
     from sft_magics.engine import worker
     from sft_magics.engine.tasks import find
-    from sft_magics.lifecycle.train import Recipe
+    from sft_magics.lifecycle.recipes import Recipe
 
     options = Recipe(epochs=1000.0, threads=threads, device="cpu").options({**find(task).recipe(start), **more})
     spec = {"task": task, "start": start, "labels": labels, "data": str(data), "options": options}

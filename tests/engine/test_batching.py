@@ -1,4 +1,5 @@
 import math
+from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,3 +40,25 @@ def test_rows_of_like_length_share_a_batch_but_batches_come_in_mixed_order() -> 
     first = [max(lengths[i] for i in b) for b in batches]
     assert first != sorted(first)
     assert first != sorted(first, reverse=True)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=300), st.integers(0, 9), st.integers(0, 9))
+def test_balanced_rows_have_as_many_of_every_class(classes: list[int], seed: int, epoch: int) -> None:
+    rows = batching.balanced(classes, seed, epoch)
+    assert len(rows) == len(classes)
+    counts = Counter(classes[row] for row in rows)
+    assert set(counts) == set(classes)
+    assert max(counts.values()) - min(counts.values()) <= 1
+    for owner in counts:
+        times = Counter(row for row in rows if classes[row] == owner)
+        each = [times[row] for row, own in enumerate(classes) if own == owner]
+        assert max(each) - min(each) <= 1, "a class's rows come in whole rounds"
+    assert rows == batching.balanced(classes, seed, epoch)
+
+
+def test_balanced_rows_are_others_in_another_epoch() -> None:
+    classes = [0] * 90 + [1] * 10
+    draws = [batching.balanced(classes, 0, epoch) for epoch in range(3)]
+    assert len({str(sorted(rows)) for rows in draws}) == 3
+    batches = batching.epoch_batches([1 + i % 7 for i in range(100)], 8, 0, 1, draws[1])
+    assert sorted(row for batch in batches for row in batch) == sorted(draws[1])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from sft_magics.core.events import EpochDone, Remark, StepDone
+from sft_magics.core.events import EpochDone, Remark, RunPlanned, StepDone
 from sft_magics.engine import optimizers, worker
 from sft_magics.engine.tasks.base import Batch
 from sft_magics.engine.tasks.classification import Classifier, Labeled
@@ -61,7 +61,7 @@ def test_balanced_classes_weigh_alike(plain: Plain) -> None:
     assert plain.doubts(Rows([0, 1, 2]), 100.0) == [], "the entropy of the shares says nothing of a weighted loss"
 
 
-def test_class_weights_find_a_rare_class_that_is_missed_without(tmp_path: Path) -> None:
+def test_class_weights_and_balanced_rows_find_a_rare_class_that_is_missed_without(tmp_path: Path) -> None:
     from sft_magics.datasets.samples import read_sample
 
     texts, labels, _ = read_sample("reviews")
@@ -74,11 +74,21 @@ def test_class_weights_find_a_rare_class_that_is_missed_without(tmp_path: Path) 
         ["train"] * len(chosen) + ["validation"] * len(held),
     )  # fmt: skip
     found = {}
-    for weights in ("none", "auto"):
-        ear = Ear()
-        worker.train(order(data, class_weights=weights, epochs=4.0, batch=16, lr=2e-4), ear, tmp_path / weights)
-        found[weights] = max(e.metrics["f1"] for e in ear.all(EpochDone))
+    for how in ({"class_weights": "none"}, {"class_weights": "auto"}, {"sampling": "balanced"}):
+        ear, (name,) = Ear(), how.values()
+        worker.train(order(data, **how, epochs=4.0, batch=16, lr=2e-4), ear, tmp_path / name)
+        found[name] = max(e.metrics["f1"] for e in ear.all(EpochDone))
+        assert ear.all(RunPlanned)[0].rows == len(chosen)
     assert found["auto"] > found["none"] + 0.1
+    assert found["balanced"] > found["none"] + 0.1
+
+
+def test_guessing_is_judged_by_the_classes_as_they_are_drawn(plain: Plain) -> None:
+    rows = Rows([0] * 90 + [1] * 10)
+    assert plain.doubts(rows, 0.5)
+    assert plain.classes(rows) == rows.targets
+    assert plain.doubts(rows, 0.5) == [], "half of what is drawn is of the rare class: 0.69 is guessing"
+    assert plain.doubts(rows, 0.7)
 
 
 def test_it_ends_early_and_says_so_and_a_resumed_run_ends_there_too(tmp_path: Path) -> None:

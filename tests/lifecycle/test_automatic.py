@@ -10,7 +10,7 @@ from sft_magics.core.events import Remark
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Version
 from sft_magics.lifecycle import rehearse
-from sft_magics.lifecycle.train import GENERAL, Recipe
+from sft_magics.lifecycle.recipes import GENERAL, Recipe
 from sft_magics.notebook import panels
 from sft_magics.verbs import VERBS
 from tests.engine.house import small_base

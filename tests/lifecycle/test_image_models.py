@@ -135,6 +135,8 @@ def test_what_does_not_fit_is_refused_in_a_sentence(trained_once: Path, film_csv
         (lambda: finetune(data="films"), errors.DataProblem, "is for text-classification"),
         (lambda: finetune(image_size=7), errors.UsageProblem, "--image-size cannot be 7"),
         (lambda: finetune(momentum=1.5), errors.UsageProblem, "--momentum cannot be 1.5"),
+        (lambda: finetune(unfreeze=-1), errors.UsageProblem, "--unfreeze cannot be -1"),
+        (lambda: finetune(sampling="balanced", class_weights="auto"), errors.UsageProblem, "rare classes twice"),
         (lambda: create(data="films", base="lite0"), errors.ModelProblem, "is a base for image-classification"),
         (lambda: create(data="digits", base="minilm"), errors.ModelProblem, "is a base for text-classification"),
         (lambda: create(data="digits", task="text-classification"), errors.DataProblem, "is for image-classification"),

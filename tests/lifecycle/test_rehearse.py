@@ -70,8 +70,8 @@ def test_bad_input_is_a_sentence(trained_once: Path) -> None:
         sft.plan("films", epochs=0, workspace=trained_once)
     with pytest.raises(errors.UsageProblem, match="--steps cannot be 3"):
         sft.lr("films", steps=3, workspace=trained_once)
-    with pytest.raises(errors.ModelProblem, match="--method head is not there for text-classification"):
-        sft.plan("films", method="head", workspace=trained_once)
+    with pytest.raises(errors.ModelProblem, match="--method qlora is not there for text-classification"):
+        sft.plan("films", method="qlora", workspace=trained_once)
 
 
 def test_what_the_checks_of_the_data_found_is_said_again_by_the_run(tmp_path: Path, film_csv: Path) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 from sft_magics.core import errors
 from sft_magics.core.records import Metric
 from sft_magics.engine import checkpoints
+from sft_magics.engine.hardware import Hardware
 
 Batch = dict[str, torch.Tensor]
 
@@ -36,6 +37,9 @@ class Task(abc.ABC):
     column = "label"  # of the data set's file, which holds what is to be learned
     methods: tuple[str, ...] = ("full",)
     mixings: tuple[str, ...] = ()
+    classes_known = False  # whether each row is of one class, as `classes` says
+    changes = False  # whether chance changes what it learns from (`--augment`)
+    thaws = True  # whether it has a head that can learn before the body does
 
     @classmethod
     @abc.abstractmethod
@@ -49,14 +53,34 @@ class Task(abc.ABC):
 
     @classmethod
     def check_options(cls, options: dict[str, Any]) -> None:
-        """Refuse what this task has not: a method of fine-tuning, a way to mix rows; raises ModelProblem."""
+        """Refuse what this task has not: a method of fine-tuning, a way to mix or draw rows; raises ModelProblem."""
         method = str(options.get("method", "full"))
+        cls._check_method_options(method, options)
+        if options.get("sampling") == "balanced" and not cls.classes_known:
+            raise errors.ModelProblem(f"--sampling balanced is not there for {cls.name}.", "leave --sampling out.")
         for name in ("mixup", "cutmix"):
-            if options.get(name) and name not in cls.mixings:
-                raise errors.ModelProblem(f"--{name} is not there for {cls.name}.", f"leave --{name} out.")
+            if options.get(name) and (name not in cls.mixings or method == "head"):
+                where = f"--method {method}" if name in cls.mixings else cls.name
+                raise errors.ModelProblem(f"--{name} is not there for {where}.", f"leave --{name} out.")
         if method not in cls.methods:
             known = " or ".join(f"--method {m}" for m in cls.methods)
             raise errors.ModelProblem(f"--method {method} is not there for {cls.name}.", f"write {known}.")
+
+    @classmethod
+    def _check_method_options(cls, method: str, options: dict[str, Any]) -> None:
+        """Refuse options of one method for another."""
+        if options.get("unfreeze") and not (cls.thaws and method == "full"):
+            where = f"--method {method}" if cls.thaws else cls.name
+            raise errors.ModelProblem(f"--unfreeze is not there for {where}.", "leave --unfreeze out.")
+        if not options.get("views"):
+            return
+        if not cls.changes or method != "head":
+            where = f"--method {method}" if cls.changes else cls.name
+            raise errors.ModelProblem(
+                f"--views is not there for {where}.", "leave --views out, or write --method head."
+            )
+        if options.get("augment", "none") == "none":
+            raise errors.ModelProblem("--views are changed pictures, and --augment is none.", "write --augment light.")
 
     def suit(self, *, bf16: bool) -> None:  # noqa: B027 - most tasks have nothing to change
         """Learn whether forward and backward will run in bfloat16, before the model is placed."""
@@ -64,13 +88,20 @@ class Task(abc.ABC):
     def economize(self, rows: "Encoded", options: dict[str, Any]) -> None:  # noqa: B027 - most tasks have nothing to spare
         """Leave out of the model what learning from these training rows does not need, to the same end."""
 
-    def freeze(self, rows: "Encoded", reading: torch.autocast, device: torch.device) -> "Encoded":
-        """Return rows whose features are computed once, and let only the head learn: for tasks with the method head."""
+    def freeze(self, rows: "Encoded", chosen: Hardware, *, learned: bool) -> "Encoded":
+        """Return rows whose features are computed once, and let only the head learn: for tasks with the method head.
+
+        Rows that are `learned` from may be changed by chance.
+        """
         raise NotImplementedError
 
     def balance(self, rows: "Encoded") -> None:  # noqa: ARG002
         """Let every class weigh alike in the loss; raises ModelProblem."""
         raise errors.ModelProblem(f"--class-weights is not there for {self.name}.", "leave --class-weights out.")
+
+    def classes(self, rows: "Encoded") -> list[int]:
+        """Return the class of each row, for tasks with `classes_known`; they are drawn alike from then on."""
+        raise NotImplementedError
 
     @abc.abstractmethod
     def encode(self, inputs: Sequence[str], targets: Sequence[str] | None) -> "Encoded":

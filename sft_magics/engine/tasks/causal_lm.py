@@ -14,7 +14,7 @@ from torch import nn
 from sft_magics.core import errors
 from sft_magics.core.records import Metric
 from sft_magics.datasets import dialogues
-from sft_magics.engine import language_models, packing, preview
+from sft_magics.engine import language_models, packing, preview, quantized
 from sft_magics.engine.language_models import Language
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, Task, register
 
@@ -42,7 +42,8 @@ class Dialogues(Encoded):
 class CausalLM(Task):
     """A prompt or a chat, an answer to it: cross-entropy of the answer's tokens."""
 
-    methods = ("lora", "full")
+    methods = ("lora", "qlora", "full")
+    thaws = False  # its head is the embeddings once more
 
     def __init__(self, found: Language, options: dict[str, Any]) -> None:
         self.labels: list[str] = []
@@ -52,9 +53,13 @@ class CausalLM(Task):
         self.rank = int(options.get("lora_rank") or 16)
         self.limit = min(int(options.get("max_length") or 512), _positions(found))
         self.longest = int(options.get("max_new_tokens") or _ANSWER)
+        self.config = found.model.config
+        self.dense: dict[str, torch.Tensor] | None = None  # the weights of a base that is quantized, as they were
+        if self.method == "qlora":
+            found, self.dense = quantized.quantized(found)
         self.model: nn.Module = found.model
         self.fresh: tuple[str, ...] = ()
-        if self.method == "lora":
+        if self.method in ("lora", "qlora"):
             self.model = language_models.adapted(found, self.rank, int(options.get("seed", 0)))
         elif found.adapter is not None:  # from a version with LoRA on: what it learned becomes part of the weights
             found.model.float()
@@ -69,13 +74,20 @@ class CausalLM(Task):
         return cls(language_models.load(start), options)
 
     @classmethod
+    def check_options(cls, options: dict[str, Any]) -> None:
+        """Refuse what this task has not, and QLoRA where it cannot run; raises ModelProblem."""
+        super().check_options(options)
+        if options.get("method") == "qlora":
+            quantized.check(options)
+
+    @classmethod
     def recipe(cls, start: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG003
         """Return LoRA with AdamW at 0.001 and batches of 8."""
         return {"method": "lora", "lr": 1e-3, "batch": 8, "weight_decay": 0.0, "max_length": 512}
 
     def suit(self, *, bf16: bool) -> None:
         """Keep the base in bfloat16 only where it is frozen and computed so."""
-        if not bf16 or self.method == "full":
+        if self.method != "qlora" and (not bf16 or self.method == "full"):
             self.model.float()
 
     def encode(self, inputs: Sequence[str], targets: Sequence[str] | None) -> Dialogues:
@@ -205,10 +217,10 @@ class CausalLM(Task):
         """Write config, tokenizer, weights, the adapter and our own `sft.json`: transformers and peft load them."""
         folder.mkdir(parents=True, exist_ok=True)
         kept = next(p for n, p in self.model.named_parameters() if "lora_" not in n)
-        self.model.config.dtype = kept.dtype
-        self.model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+        self.config.dtype = kept.dtype
+        self.config.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        language_models.save(self.model, folder)
+        language_models.save(self.model, folder, self.dense)
         card = {"task": self.name, "labels": self.labels, "preprocessing": self.preprocessing()}
         (folder / "sft.json").write_text(json.dumps(card, indent=1))
 
@@ -220,7 +232,8 @@ class CausalLM(Task):
         """Return the length limits, and how it was learned."""
         return {
             "max_length": self.limit, "max_new_tokens": self.longest, "tokenizer": type(self.tokenizer).__name__,
-            "method": self.method, "adapter": language_models.ADAPTER if self.method == "lora" else "",
+            "method": "full" if self.method == "full" else "lora",
+            "adapter": "" if self.method == "full" else language_models.ADAPTER,
         }  # fmt: skip
 
     def facts(self) -> dict[str, Any]:

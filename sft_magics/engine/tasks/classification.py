@@ -5,13 +5,16 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from sft_magics.core import errors, measures
 from sft_magics.core.records import Metric
+from sft_magics.engine import adapters
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, Task
 
 _TINY = 1e-12
@@ -32,6 +35,8 @@ class Classifier(Task):
     smoothing: float = 0.0
     weights: torch.Tensor | None = None
     mixes: bool = False
+    classes_known = True
+    drawn_alike = False
 
     @abc.abstractmethod
     def logits(self, batch: Batch) -> torch.Tensor:
@@ -43,6 +48,12 @@ class Classifier(Task):
         counts = Counter(rows.targets or [])
         mean = sum(counts.values()) / max(1, len(counts))
         self.weights = torch.tensor([mean / counts[i] if counts[i] else 0.0 for i in range(len(self.labels))])
+
+    def classes(self, rows: Encoded) -> list[int]:
+        """Return the class of each row; guessing is judged from then on as if there were as many of each."""
+        assert isinstance(rows, Labeled)
+        self.drawn_alike = True
+        return list(rows.targets or [])
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Return the cross-entropy, in fp32; labels may be smoothed (Szegedy et al. 2016) and classes weighted."""
@@ -92,12 +103,22 @@ class Classifier(Task):
         badness = [s if g != t else -s for s, g, t in zip(sure, guesses, truths, strict=True)]
         return Report(found, badness, counts)
 
+    def adapt(self, options: dict[str, Any]) -> None:
+        """Let low-rank changes learn in the body's place, if `options` ask for it; raises ModelProblem."""
+        if options.get("method") == "lora":
+            adapters.inject(self.model, int(options.get("lora_rank") or 16), int(options.get("seed", 0)))
+
+    def restore(self, folder: Path) -> None:
+        """Put the weights of a folder that `save` wrote back into the model."""
+        adapters.restore(self.model, load_file(folder / "model.safetensors"))
+
     def doubts(self, rows: Encoded, loss: float) -> list[str]:
         """Say when the training loss is no better than that of answering with the class shares."""
         assert isinstance(rows, Labeled)
         if self.smoothing or self.weights is not None or self.mixes:  # of such a loss that entropy says nothing
             return []
-        return no_better_than_guessing(rows.targets or [], loss)
+        seen = rows.targets or []
+        return no_better_than_guessing(sorted(set(seen)) if self.drawn_alike else seen, loss)
 
 
 def targets(labels: Sequence[str], known: Sequence[str]) -> list[int]:

@@ -12,7 +12,8 @@ from torch import nn
 
 from sft_magics.core import augments
 from sft_magics.datasets import overlays
-from sft_magics.engine import backbones, checkpoints, images, preview
+from sft_magics.engine import adapters, backbones, checkpoints, images, preview, replay
+from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.images import Chance, Pictures
 from sft_magics.engine.tasks import classification
 from sft_magics.engine.tasks.base import Batch, Encoded, register
@@ -23,7 +24,7 @@ _COST = 64  # what a picture counts for in a batch that is only read: 64 at a ti
 
 @dataclass
 class Images(Labeled):
-    """The pictures of each row, or with a frozen backbone its features (rows x width, float32)."""
+    """The pictures of each row, or with a frozen backbone its features (views x rows x width, float32)."""
 
     pictures: Pictures
     features: torch.Tensor | None = None
@@ -33,7 +34,8 @@ class Images(Labeled):
 class ImageClassification(Classifier):
     """One picture, one label: cross-entropy on a fresh linear head over the backbone."""
 
-    methods = ("full", "head")
+    methods = ("full", "head", "lora")
+    changes = True
     mixings = ("mixup", "cutmix")
 
     def __init__(self, loaded: backbones.Backbone, labels: list[str], options: dict[str, Any]) -> None:
@@ -48,6 +50,7 @@ class ImageClassification(Classifier):
         self.mixes = bool(self._mixup or self._cutmix)
         self._size = options.get("image_size")
         self._threads = int(options.get("workers") or 1)
+        self._views = int(options.get("views") or 0)
         if self._size:
             self.loaded = loaded.sized(int(self._size))
         self._mean = torch.tensor(loaded.mean).view(3, 1, 1)
@@ -60,7 +63,9 @@ class ImageClassification(Classifier):
     @classmethod
     def load(cls, start: dict[str, Any], labels: list[str], options: dict[str, Any]) -> "ImageClassification":
         """Load the base with a head for `labels`; `options` may hold seed, image_size, augment, workers, dropout."""
-        return cls(backbones.load(start, labels, int(options.get("seed", 0))), labels, options)
+        made = cls(backbones.load(start, labels, int(options.get("seed", 0))), labels, options)
+        made.adapt(options)
+        return made
 
     @classmethod
     def recipe(cls, start: dict[str, Any]) -> dict[str, Any]:
@@ -80,25 +85,30 @@ class ImageClassification(Classifier):
         known = None if targets is None else classification.targets(targets, self.labels)
         return Images([_COST] * len(inputs), known, pictures)
 
-    def freeze(self, rows: Encoded, reading: torch.autocast, device: torch.device) -> Images:
-        """Return rows whose features are computed once; from then on only the head learns."""
+    def freeze(self, rows: Encoded, chosen: Hardware, *, learned: bool) -> Images:
+        """Return rows whose features are computed once; from then on only the head learns.
+
+        With `--views` those that are learned from are computed of so many changed pictures each, of which an epoch
+        draws one.
+        """
         assert isinstance(rows, Images)
         name, _ = backbones.head_of(self.model)
-        for key, parameter in self.model.named_parameters():
-            parameter.requires_grad = key.startswith(f"{name}.")
-        return Images(rows.lengths, rows.targets, rows.pictures, self._features(rows, reading, device))
+        replay.only(self.model, {key for key, _ in self.model.named_parameters() if key.startswith(f"{name}.")})
+        drawn = [Chance(self._augment, self._seed, view) for view in range(self._views if learned else 0)]
+        views = [self._features(rows, chosen, chance) for chance in drawn or (None,)]
+        return Images(rows.lengths, rows.targets, rows.pictures, torch.stack(views))
 
     @torch.no_grad()
-    def _features(self, rows: Images, reading: torch.autocast, device: torch.device) -> torch.Tensor:
+    def _features(self, rows: Images, chosen: Hardware, chance: Chance | None) -> torch.Tensor:
         _, head = backbones.head_of(self.model)
         caught: list[torch.Tensor] = []
         hook = head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].float()))
         self.model.eval()
         try:
-            with reading:
+            with chosen.autocast():
                 for start in range(0, len(rows.lengths), _COST):
                     indices = range(start, min(start + _COST, len(rows.lengths)))
-                    self.model(self._prepared(rows.pictures.batch(indices).to(device)))
+                    self.model(self._prepared(rows.pictures.batch(indices, chance).to(chosen.device)))
         finally:
             hook.remove()
         return torch.cat(caught).cpu()
@@ -107,7 +117,8 @@ class ImageClassification(Classifier):
         """Return pictures as uint8 (rows x 3 x size x size), or features; those of an epoch are changed by chance."""
         assert isinstance(rows, Images)
         if rows.features is not None:
-            batch = {"features": rows.features[list(indices)]}
+            views = [images.view_of(self._seed, epoch, i, len(rows.features)) for i in indices]
+            batch = {"features": rows.features[views, list(indices)]}
         else:
             changed = epoch is not None and self._augment != "none"
             chance = Chance(self._augment, self._seed, epoch or 0) if changed else None
@@ -149,7 +160,7 @@ class ImageClassification(Classifier):
         """Write config, weights (fp32 safetensors) and our own `sft.json`; timm and torchvision load the weights."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(self.loaded.config(self.labels), indent=1))
-        checkpoints.save_tensors(checkpoints.weights_of(self.model), folder / "model.safetensors")
+        checkpoints.save_tensors(adapters.merged(self.model), folder / "model.safetensors")
         card = {"task": self.name, "labels": self.labels, "preprocessing": self.preprocessing()}
         (folder / "sft.json").write_text(json.dumps(card, indent=1))
 
@@ -175,6 +186,7 @@ class ImageClassification(Classifier):
         """Say at what size the pictures are seen, and how they are changed."""
         assert isinstance(rows, Images)
         if rows.features is not None:
-            return ["The backbone is frozen: its features were computed once, and only the head learns."]
-        how = augments.read(self._augment)
-        return [f"Pictures are seen at {rows.pictures.size} x {rows.pictures.size} pixels, {how}."]
+            seen = f"of {len(rows.features)} changed views" if self._views else "of the pictures as they are"
+            return [f"The backbone is frozen: its features {seen} were computed once, and only the head learns."]
+        size, how = rows.pictures.size, augments.read(self._augment)
+        return [*adapters.said(self.model), f"Pictures are seen at {size} x {size} pixels, {how}."]

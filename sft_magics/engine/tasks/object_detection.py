@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,16 @@ from sft_magics.datasets import boxes, overlays
 from sft_magics.datasets.boxes import Box
 from sft_magics.engine import backbones, detectors, preview, pyramids
 from sft_magics.engine.backbones import Backbone
+from sft_magics.engine.images import Chance
 from sft_magics.engine.scenes import Scenes
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, register
-from sft_magics.engine.tasks.dense import COST, LARGEST, Dense
+from sft_magics.engine.tasks.dense import COST, LARGEST, Dense, Marked
 
 _SAME = 0.5  # overlap at which a found box is a true one
 
 
-@dataclass
-class Boxed(Encoded):
+class Boxed(Marked):
     """Pictures, with their boxes if they are known."""
-
-    lengths: list[int]
-    scenes: Scenes
 
 
 @register("object-detection")
@@ -95,6 +91,9 @@ class ObjectDetection(Dense):
         """Return pictures and, if known, boxes: rows x most x 5 (class from 1 on, corners), filled up with 0."""
         assert isinstance(rows, Boxed)
         scenes = rows.scenes
+        if epoch is not None and rows.kept is not None:
+            maps, found = self.kept_batch(rows, indices, epoch)
+            return {**maps, "boxes": self._packed(found)}
         if epoch is not None:
             pictures, found = scenes.boxed(indices, self.chance(epoch))
             return {"pictures": pictures, "boxes": self._packed(found)}
@@ -114,6 +113,15 @@ class ObjectDetection(Dense):
             picture = overlays.classed(preview.picture_of(batch["pictures"][place]), marks)
             said = boxes.summary(self.labels[kind] for kind in kinds)
             found.append({"label": said, "text": rows.scenes.paths[i], "picture": picture})
+        return found
+
+    def marks_of(self, rows: Any, chance: Chance | None) -> list[list[Box]]:
+        """Return the boxes in every square."""
+        return [rows.scenes.placed(i, chance) for i in range(len(rows.lengths))]
+
+    def body_sees(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Return uint8 squares as the detector's transform gives them to its body."""
+        found: torch.Tensor = self.model.transform(self._seen({"pictures": pictures}))[0].tensors  # type: ignore[operator]
         return found
 
     def _packed(self, rows: Sequence[Sequence[Box]]) -> torch.Tensor:
@@ -140,7 +148,12 @@ class ObjectDetection(Dense):
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Return the sum of the detector's losses: of class, of place, of how far off the middle."""
-        said = self.model(self._seen(batch), self._targets(batch["boxes"]))
+        targets = self._targets(batch["boxes"])
+        if "map0" in batch:
+            with self.body_of(batch) as blank:
+                said = self.model(self._seen({"pictures": blank}), targets)
+        else:
+            said = self.model(self._seen(batch), targets)
         return torch.stack([part.float() for part in said.values()]).sum()
 
     def scores(self, batch: Batch) -> list[Any]:

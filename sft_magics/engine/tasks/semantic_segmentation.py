@@ -3,7 +3,6 @@
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,19 @@ from torch import nn
 from sft_magics.core.records import Metric
 from sft_magics.datasets import masks, overlays
 from sft_magics.engine import backbones, preview, pyramids
+from sft_magics.engine.images import Chance
 from sft_magics.engine.pyramids import Body, Pyramid
 from sft_magics.engine.scenes import Scenes, measured_size
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, register
-from sft_magics.engine.tasks.dense import COST, Dense
+from sft_magics.engine.tasks.dense import COST, Dense, Marked
 
 _WIDTH = 64
 _FINEST = 4
 _RESAMPLINGS = 1000
 
 
-@dataclass
-class Masked(Encoded):
+class Masked(Marked):
     """Pictures, with their masks if they are known."""
-
-    lengths: list[int]
-    scenes: Scenes
 
 
 class PyramidSegmenter(nn.Module):
@@ -99,6 +95,9 @@ class SemanticSegmentation(Dense):
     def collate(self, rows: Encoded, indices: Sequence[int], epoch: int | None = None) -> Batch:
         """Return squares and their masks for an epoch; else whole pictures, with their masks if they are known."""
         assert isinstance(rows, Masked)
+        if epoch is not None and rows.kept is not None:
+            maps, found = self.kept_batch(rows, indices, epoch)
+            return {**maps, "masks": torch.stack(found)}
         if epoch is not None:
             pictures, marks = rows.scenes.learned(indices, self.chance(epoch))
             assert marks is not None
@@ -121,6 +120,15 @@ class SemanticSegmentation(Dense):
             found.append({"label": ", ".join(said), "text": rows.scenes.paths[i], "picture": picture})
         return found
 
+    def marks_of(self, rows: Any, chance: Chance | None) -> torch.Tensor:
+        """Return the masks of all squares (rows x size x size)."""
+        found = [rows.scenes.learned([i], chance)[1] for i in range(len(rows.lengths))]
+        return torch.cat(found)
+
+    def body_sees(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Return uint8 squares as the body is given them."""
+        return self.normalized(pictures)
+
     def balance(self, rows: Encoded) -> None:
         """Let every class weigh alike: a pixel counts for the mean class size over that of its own."""
         assert isinstance(rows, Masked)
@@ -139,7 +147,11 @@ class SemanticSegmentation(Dense):
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Return the mean cross-entropy of the pixels that have a class, in fp32."""
-        logits = self.model(self.normalized(batch["pictures"]))
+        if "map0" in batch:
+            with self.body_of(batch) as blank:
+                logits = self.model(blank)
+        else:
+            logits = self.model(self.normalized(batch["pictures"]))
         weights = None if self.weights is None else self.weights.to(logits.device)
         if bool((batch["masks"] == masks.NOTHING).all()):
             nothing: torch.Tensor = logits.sum() * 0.0

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,21 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sft_magics.engine import checkpoints, pretrained, preview, vocabulary
+from sft_magics.core import errors
+from sft_magics.engine import adapters, checkpoints, levels, pretrained, preview, replay, vocabulary
+from sft_magics.engine.batching import scoring_batches
+from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.tasks import classification
 from sft_magics.engine.tasks.base import Batch, Encoded, register
 from sft_magics.engine.tasks.classification import Classifier, Labeled
 
 _ROUND = 8  # lengths are padded to a multiple: few shapes, and kernels that like them
 _BLOCK = 1000
+_TOKENS = 4096
+_FEW = 8
+_SAME = 1e-3
+_NO_HEAD = "write --method full."
+_FROZEN = "The encoder is frozen: each text was read once, and only what lies above the encoder learns."
 
 
 @dataclass
@@ -25,11 +33,14 @@ class Texts(Labeled):
 
     ids: list[list[int]]
     over: dict[int, list[int]]
+    features: torch.Tensor | None = None  # rows x width, of an encoder that is frozen
 
 
 @register("text-classification")
 class TextClassification(Classifier):
     """One text, one label: cross-entropy on a fresh linear head over the encoder."""
+
+    methods = ("full", "head", "lora")
 
     def __init__(self, loaded: pretrained.Pretrained, labels: list[str], limit: int, smoothing: float = 0.0) -> None:
         self.smoothing = smoothing
@@ -39,6 +50,9 @@ class TextClassification(Classifier):
         self.fresh = loaded.fresh
         self.limit = limit
         self._pad = int(loaded.tokenizer.pad_token_id or 0)
+        self._word = next(i for i in range(self._pad + 2) if i != self._pad)  # any token that is none of padding
+        self._encoder: nn.Module = self.model
+        self._answer: Any = None  # one of the encoder's, for its form
 
     @classmethod
     def load(cls, start: dict[str, Any], labels: list[str], options: dict[str, Any]) -> "TextClassification":
@@ -50,7 +64,9 @@ class TextClassification(Classifier):
         if not options.get("dropout", True):
             _without_dropout(loaded.model)
         limit = min(int(options.get("max_length", 256)), pretrained.max_length(loaded))
-        return cls(loaded, labels, limit, float(options.get("label_smoothing", 0.0)))
+        made = cls(loaded, labels, limit, float(options.get("label_smoothing", 0.0)))
+        made.adapt(options)
+        return made
 
     def encode(self, inputs: Sequence[str], targets: Sequence[str] | None) -> Texts:
         """Tokenize all texts once, without padding."""
@@ -78,12 +94,15 @@ class TextClassification(Classifier):
     def economize(self, rows: Encoded, options: dict[str, Any]) -> None:
         """Learn only the word embeddings that the training texts use, where AdamW is to learn all weights."""
         assert isinstance(rows, Texts)
-        if options.get("optimizer", "adamw") == "adamw" and options.get("method", "full") == "full":
+        all_learn = options.get("method", "full") == "full" and not options.get("unfreeze")
+        if options.get("optimizer", "adamw") == "adamw" and all_learn:
             vocabulary.reduce(self.model, rows.ids)
 
     def collate(self, rows: Encoded, indices: Sequence[int], epoch: int | None = None) -> Batch:  # noqa: ARG002
         """Pad the rows of one batch to their longest, rounded up."""
         assert isinstance(rows, Texts)
+        if rows.features is not None:
+            return self._labeled({"features": rows.features[list(indices)]}, rows, indices)
         longest = max(rows.lengths[i] for i in indices)
         width = min(-(-longest // _ROUND) * _ROUND, max(self.limit, longest))
         ids = torch.full((len(indices), width), self._pad, dtype=torch.long)
@@ -91,14 +110,65 @@ class TextClassification(Classifier):
         for row, i in enumerate(indices):
             ids[row, : rows.lengths[i]] = torch.tensor(rows.ids[i], dtype=torch.long)
             mask[row, : rows.lengths[i]] = 1
-        batch = {"input_ids": ids, "attention_mask": mask}
+        return self._labeled({"input_ids": ids, "attention_mask": mask}, rows, indices)
+
+    @staticmethod
+    def _labeled(batch: Batch, rows: Texts, indices: Sequence[int]) -> Batch:
         if rows.targets is not None:
             batch["labels"] = torch.tensor([rows.targets[i] for i in indices], dtype=torch.long)
         return batch
 
+    def freeze(self, rows: Encoded, chosen: Hardware, *, learned: bool) -> Texts:  # noqa: ARG002 - no chance in texts
+        """Return rows whose encoder was run once, without dropout; from then on all above it learns: the pooler, where
+        there is one, and the head. Raises ModelProblem for a head that reads more than one token.
+        """
+        assert isinstance(rows, Texts)
+        found = replay.encoder_of(self.model)
+        if found is None:
+            raise errors.ModelProblem(f"--method head finds no blocks in {type(self.model).__name__}.", _NO_HEAD)
+        name, self._encoder = found
+        replay.only(self.model, {n for n in levels.of(self.model)[-1] if not n.startswith(f"{name}.")})
+        return replace(rows, lengths=[1] * len(rows.ids), features=self._features(rows, chosen))
+
+    @torch.no_grad()
+    def _features(self, rows: Texts, chosen: Hardware) -> torch.Tensor:
+        """Return of each row the encoder's state at the token that the head reads."""
+        self.model.eval()
+        last = self._reads_last(rows, chosen)
+        found = torch.empty(0)
+        with chosen.autocast(), replay.catching(self._encoder) as caught:
+            for indices in scoring_batches(rows.lengths, _TOKENS):
+                batch = {k: v.to(chosen.device) for k, v in self.collate(rows, indices).items()}
+                self.logits(batch)
+                read = _at(replay.states(caught.pop()), batch["attention_mask"], last).float().cpu()
+                if not len(found):
+                    found = torch.empty(len(rows.ids), read.shape[-1])
+                found[indices] = read
+        return found
+
+    def _reads_last(self, rows: Texts, chosen: Hardware) -> bool:
+        """Return whether the head reads the last token, or the first: it says of that one what it says of the text."""
+        batch = self.collate(rows, range(min(_FEW, len(rows.ids))))
+        batch = {k: v.to(chosen.device) for k, v in batch.items()}
+        with replay.catching(self._encoder) as caught:  # in fp32: the two ways are to agree closely
+            logits = self.logits(batch)
+        self._answer = caught.pop()
+        for last in (False, True):
+            said = self.logits({"features": _at(replay.states(self._answer), batch["attention_mask"], last)})
+            if float((said - logits).abs().max()) <= _SAME * float(logits.abs().max()):
+                return last
+        name = type(self.model).__name__
+        raise errors.ModelProblem(f"--method head is not there for {name}: its head reads all tokens.", _NO_HEAD)
+
     def logits(self, batch: Batch) -> torch.Tensor:
         """Return what the head says, rows x labels, float32."""
-        output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        if "features" in batch:
+            features = batch["features"]
+            ids = torch.full((len(features), 1), self._word, device=features.device)
+            with replay.playing(self._encoder, replay.answer(features, self._answer)):
+                output = self.model(input_ids=ids, attention_mask=torch.ones_like(ids))
+        else:
+            output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         logits: torch.Tensor = output.logits.float()
         return logits
 
@@ -108,14 +178,14 @@ class TextClassification(Classifier):
         self.loaded.model.config.architectures = [type(self.loaded.model).__name__]
         self.loaded.model.config.save_pretrained(folder)
         self.loaded.tokenizer.save_pretrained(folder)
-        tensors = vocabulary.whole_of(self.model, checkpoints.weights_of(self.model))
+        tensors = vocabulary.whole_of(self.model, adapters.merged(self.model))
         checkpoints.save_tensors(tensors, folder / "model.safetensors")
         card = {"task": self.name, "labels": self.labels, "preprocessing": self.preprocessing()}
         (folder / "sft.json").write_text(json.dumps(card, indent=1))
 
     def restore(self, folder: Path) -> None:
         """Put the weights of a folder that `save` wrote back into the model."""
-        checkpoints.put(self.model, vocabulary.take(self.model, load_file(folder / "model.safetensors")))
+        adapters.restore(self.model, vocabulary.take(self.model, load_file(folder / "model.safetensors")))
 
     def preprocessing(self) -> dict[str, Any]:
         """Return the tokenizer's class and the length limit."""
@@ -150,15 +220,22 @@ class TextClassification(Classifier):
             found.append({"label": self.labels[int(batch["labels"][place])], "pieces": pieces, "note": note})
         return found
 
-    def remarks(self, rows: Encoded) -> list[str]:  # noqa: ARG002
-        """Say nothing: texts that lose their end are named one by one."""
-        return []
+    def remarks(self, rows: Encoded) -> list[str]:
+        """Say what of the model learns; texts that lose their end are named one by one."""
+        assert isinstance(rows, Texts)
+        return [*adapters.said(self.model), *([] if rows.features is None else [_FROZEN])]
 
 
 def _beyond(read: Sequence[int], whole: Sequence[int]) -> list[int]:
     """Return what is cut: both may end in tokens of their own, such as [SEP]."""
     begun = next((n for n, (a, b) in enumerate(zip(read, whole, strict=False)) if a != b), len(read))
     return list(whole[begun : len(whole) - (len(read) - begun)])
+
+
+def _at(states: torch.Tensor, mask: torch.Tensor, last: bool) -> torch.Tensor:
+    """Return the states of each row's first token, or of its last (rows x width)."""
+    places = mask.sum(1) - 1 if last else torch.zeros(len(mask), dtype=torch.long, device=mask.device)
+    return states[torch.arange(len(mask), device=mask.device), places]
 
 
 def _without_dropout(model: nn.Module) -> None:
