@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from sft_magics.core import errors
-from sft_magics.engine import attention, convolutions, dropout, lora
+from sft_magics.engine import attention, convolutions, dropout, lora, projections
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Hardware:
             return
         model.to(memory_format=torch.channels_last)
         if self.device.type == "cpu":
-            for part in (convolutions, dropout, attention, lora):
+            for part in (convolutions, dropout, attention, lora, projections):
                 part.quicken(model)
 
     def memory_mb(self) -> float:

@@ -164,9 +164,7 @@ class Loop:
             self.thaw.at(step)
         batch = self.loader.take(step)
         loss = float(self.gradients.of(batch, len(next(iter(batch.values())))))
-        clip = float(self.plan.options.get("clip", 1.0))
-        if clip:
-            torch.nn.utils.clip_grad_norm_(self.task.model.parameters(), clip)
+        self._shorten()
         if math.isfinite(loss):
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -274,16 +272,20 @@ class Loop:
         optimizers.set_rate(self.optimizer, lr)
         return lr
 
+    def _shorten(self) -> torch.Tensor:
+        """Return the norm of the gradients; at the next step they are as long as the options allow."""
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.task.model.parameters() if p.grad is not None])
+        if clip := float(self.plan.options.get("clip", 1.0)):
+            optimizers.shorten(self.optimizer, norm, clip)
+        return norm
+
     def _one_step(self) -> None:
         lr = self._prepared()
         batch = self.loader.take(self.state.step)
         rows = self._rows_of(self.state.step)
         size = len(next(iter(batch.values())))
         loss = self.gradients.of(batch, size)
-        clip = float(self.plan.options.get("clip", 1.0)) or math.inf
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.task.model.parameters() if p.grad is not None])
-        if clip < math.inf:
-            torch.nn.utils.clip_grads_with_norm_(self.task.model.parameters(), clip, norm, foreach=True)
+        norm = self._shorten()
         sound = bool(torch.isfinite(loss) & torch.isfinite(norm))
         if sound:
             self.optimizer.step()

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
-from sft_magics.engine import attention, checkpoints, dropout, optimizers, vocabulary
+from sft_magics.engine import attention, checkpoints, dropout, optimizers, projections, vocabulary
 
 
 def _bert(**more: Any) -> BertForSequenceClassification:
@@ -158,3 +158,51 @@ def test_embeddings_stay_whole_where_nothing_is_gained_or_a_head_shares_them() -
     for model in (many, shared, frozen):
         assert type(model.bert.embeddings.word_embeddings) is nn.Embedding
     vocabulary.reduce(nn.Linear(2, 2), [[1]])  # has none
+
+
+def test_queries_keys_and_values_together_are_what_they_are_alone() -> None:
+    plain = _bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).train()
+    quick = copy.deepcopy(plain)
+    projections.quicken(quick)
+    assert sum("forward" in vars(m) for m in quick.modules()) == 6
+    for model in (plain, quick):
+        with torch.autocast("cpu", torch.bfloat16):
+            model(**_batch()).loss.backward()
+    for (name, one), other in zip(quick.named_parameters(), plain.parameters(), strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert one.grad.dtype == torch.float32
+        far = float((one.grad - other.grad).norm())
+        # the two sum their parts in another order, and round to bfloat16 at other places
+        assert far <= 0.03 * float(other.grad.norm()) + 1e-4, name
+    exact = copy.deepcopy(quick)
+    torch.testing.assert_close(exact(**_batch()).logits, plain(**_batch()).logits)
+
+
+def test_layers_that_are_asked_in_another_order_or_for_something_else_answer_all_the_same() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(6, 4) for _ in range(3)]
+    joint = projections.Joint(tuple(layers))
+    one, other = torch.randn(2, 5, 6), torch.randn(3, 6)
+    for which, rows in ((2, one), (0, one), (1, other), (1, one), (0, other), (1, other), (2, other)):
+        torch.testing.assert_close(joint(which, rows, torch.float32), layers[which](rows))
+
+
+def test_gradients_are_shortened_alike_by_fused_adamw() -> None:
+    torch.manual_seed(0)
+    models = [nn.Linear(4, 3) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    rows = torch.randn(8, 4)
+    optimizer_ours, optimizer_plain = (optimizers.adamw(m, 0.1, 0.0) for m in models)
+    for scale in (100.0, 0.001):  # one is too long, one is not
+        for model in models:
+            model.zero_grad()
+            (model(rows).square().mean() * scale).backward()
+        norm = nn.utils.get_total_norm([p.grad for p in models[0].parameters() if p.grad is not None])
+        optimizers.shorten(optimizer_ours, norm, 1.0)
+        optimizer_ours.step()
+        nn.utils.clip_grad_norm_(models[1].parameters(), 1.0)
+        optimizer_plain.step()
+        for mine, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs)
+            torch.testing.assert_close(optimizer_ours.state[mine]["exp_avg"], optimizer_plain.state[theirs]["exp_avg"])
