@@ -130,9 +130,15 @@ crash: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
+# Other trainers live in an environment of their own, with this package beside them: their pins must not change ours.
 bench-engine: $(STAMP)
-	@$(BIN)/python -m tests.benchmarks engine $(BENCH_ARGS)
-	@$(BIN)/python -m tests.benchmarks tasks
+	@set -eu; \
+	if ! build/peers/bin/python -c 'import fastai, trl, sft_magics' 2>/dev/null; then \
+	    $(BIN)/python -m venv --clear build/peers; \
+	    $(BIN)/python -m uv pip install --quiet --python build/peers/bin/python -e . accelerate fastai trl; \
+	fi; \
+	build/peers/bin/python -m tests.benchmarks engine --seeds 3 --threads 1 $(BENCH_ARGS); \
+	build/peers/bin/python -m tests.benchmarks tasks
 
 # The peer has an environment of its own: its pins must not change ours.
 bench-registry: $(STAMP)

@@ -39,6 +39,7 @@ class Hardware:
         """Return what suits this model: depthwise convolutions gain nothing from bfloat16 on a CPU without AMX.
 
         A step of masks on EfficientNet-Lite0: with AMX 0.23 CPU-s in bfloat16, 0.31 in fp32; without it 0.33 in both.
+        Quality, with AMX: mIoU on the planet's tiles 0.672, 0.639, 0.732 in bfloat16 and 0.694, 0.642, 0.732 in fp32.
         """
         if not (self.free and self.bf16 and self.device.type == "cpu" and _has_depthwise(model)):
             return self

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_magics.core.events import Event, Progress, Remark, Sink
-from sft_magics.engine import choosing, optimizers, scoring, thawing, utilization, worker
+from sft_magics.engine import choosing, optimizers, scoring, thawing, utilization, vocabulary, worker
 from sft_magics.engine.loop import Loop
 
 _STEPS = 3
@@ -46,7 +46,8 @@ def plan(spec: dict[str, Any], sink: Sink, folder: Path) -> dict[str, Any]:
         flops, most = utilization.operations(loop), utilization.peak(loop.plan.hardware)
         sink(Progress("an evaluation", 0))
         learning = [p for p in model.parameters() if p.requires_grad]
-        buffers = sum(b.numel() * b.element_size() for b in model.buffers())
+        kept = model.state_dict()
+        buffers = sum(b.numel() * b.element_size() for n, b in model.named_buffers() if n in kept)
         moments = 2 if spec["options"].get("optimizer", "adamw") == "adamw" else 1
         return {
             "seconds": seconds[_WARM:] or seconds,
@@ -57,8 +58,8 @@ def plan(spec: dict[str, Any], sink: Sink, folder: Path) -> dict[str, Any]:
             "peak": most,
             "rows": len(loop.plan.train.lengths),
             "micro_batch": loop.gradients.micro,
-            "weights": sum(p.numel() for p in model.parameters()),
-            "learning": sum(p.numel() for p in learning),
+            "weights": sum(p.numel() for p in model.parameters()) + vocabulary.apart(model),
+            "learning": sum(p.numel() for p in learning) + vocabulary.apart(model),
             "memory_mb": loop.plan.hardware.memory_mb(),
             "checkpoint_bytes": (1 + moments) * sum(p.numel() * p.element_size() for p in learning) + buffers,
             "machine": loop.plan.hardware.facts(),

@@ -120,5 +120,10 @@ def take(model: nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, torch.
     return left
 
 
+def apart(model: nn.Module) -> int:
+    """Return how many of a model's weights are no parameters of it for now: they only decay."""
+    return sum(m.rest.numel() - m.used.numel() for m in _split(model).values())
+
+
 def _split(model: nn.Module) -> dict[str, UsedEmbedding]:
     return {name: module for name, module in model.named_modules() if isinstance(module, UsedEmbedding)}

@@ -17,6 +17,7 @@ import sft_magics as sft
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone
 from sft_magics.core.fetching import fetch
+from sft_magics.core.workspace import Workspace
 from sft_magics.engine import language_models, quantized, worker
 from sft_magics.engine.predictor import Predictor
 from tests.engine.house import Ear
@@ -58,9 +59,9 @@ def test_it_is_refused_in_a_sentence_that_says_what_is_missing(
     assert "pip install bitsandbytes" in refused.value.next_step
 
 
-def test_other_tasks_have_it_not(trained_once: Path) -> None:
+def test_other_tasks_have_it_not(trained: Workspace) -> None:
     with pytest.raises(errors.ModelProblem, match="--method qlora is not there for text-classification"):
-        sft.finetune("films", method="qlora", workspace=trained_once)
+        sft.finetune("films", method="qlora", workspace=trained.root)
 
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
