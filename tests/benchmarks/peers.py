@@ -83,7 +83,7 @@ def fastai(rows: Any, model: Any, batch: int) -> Side:
 
         loaders = DataLoaders.from_dsets(rows, rows, bs=batch, num_workers=0, device=torch.device("cpu"))
         learner = Learner(loaders, model, loss_func=CrossEntropyLossFlat(), opt_func=SGD, moms=(0.9, 0.9, 0.9))
-        with learner.no_bar(), learner.no_logging():
+        with learner.no_logging():
             learner.fit(1, 1e-3, cbs=[Watch()])
         return stamps[-1] - stamps[0], float(steps)
 
