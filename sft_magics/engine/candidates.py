@@ -83,7 +83,7 @@ def _probed(spec: dict[str, Any], start: dict[str, Any]) -> dict[str, Any]:
     said = {"parameters": sum(p.numel() for p in task.model.parameters())}
     if not spec.get("data"):
         return said
-    chosen = hardware.choose("auto", "auto", "auto").suited(task.model)
+    chosen = hardware.choose("auto", "auto", "auto")
     chosen.place(task.model)
     rows = read_rows(Path(spec["data"]), "train")
     rows = rows.sample(min(len(rows), int(spec["rows"])), random_state=0)

@@ -22,6 +22,7 @@ class Gradients:
         self.batch = int(options["batch"])
         self.parts = 1
         self.masked = False  # the newest batch: nothing of it is learned
+        self._normed = memory.has_batch_norm(task.model)
         self._say = say
         micro = options.get("micro_batch") or 0
         self.take(0 if micro == "auto" else int(micro))
@@ -42,7 +43,7 @@ class Gradients:
 
         Raises what torch raises when memory is not enough for a single row either, or for the two that BatchNorm needs.
         """
-        normed = memory.has_batch_norm(self.task.model)
+        normed = self._normed
         while True:
             broken = ""
             try:

@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +34,6 @@ class Hardware:
     def autocast(self) -> torch.autocast:
         """Return the autocast context of this precision."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
-
-    def suited(self, model: nn.Module) -> "Hardware":
-        """Return what suits this model: depthwise convolutions gain nothing from bfloat16 on a CPU without AMX.
-
-        A step of masks on EfficientNet-Lite0: with AMX 0.23 CPU-s in bfloat16, 0.31 in fp32; without it 0.33 in both.
-        Quality, with AMX: mIoU on the planet's tiles 0.672, 0.639, 0.732 in bfloat16 and 0.694, 0.642, 0.732 in fp32.
-        """
-        if not (self.free and self.bf16 and self.device.type == "cpu" and _has_depthwise(model)):
-            return self
-        if torch.cpu.get_capabilities().get("amx_bf16"):
-            return self
-        return replace(self, precision="fp32", why="depthwise convolutions gain nothing from bfloat16 without AMX")
 
     def place(self, model: nn.Module) -> None:
         """Move a model to the device: channels last, and on a CPU with the parts that are quicker there.
@@ -127,10 +115,6 @@ def repeatable_remarks(options: Mapping[str, Any], chosen: Hardware) -> list[str
     if not options.get("deterministic") or chosen.device.type != "cpu":
         return []
     return ["--deterministic changes nothing here: on a CPU every run gives the same bits anyway."]
-
-
-def _has_depthwise(model: nn.Module) -> bool:
-    return any(isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1 for m in model.modules())
 
 
 def usable_cores() -> int:

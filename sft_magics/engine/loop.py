@@ -193,7 +193,7 @@ class Loop:
                 self._say(Progress("validating", done, total))
 
         rows = self.plan.validation
-        with compiling.paused(self.task.model):
+        with compiling.paused(self.task.model), scoring.quickened(self.task, rows, self.plan.hardware):
             found = self.task.measure(rows, scoring.score(self.task, rows, self.plan.hardware, progress))
         thawing.learn(self.task.model)
         return found
@@ -274,7 +274,8 @@ class Loop:
 
     def _shorten(self) -> torch.Tensor:
         """Return the norm of the gradients; at the next step they are as long as the options allow."""
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.task.model.parameters() if p.grad is not None])
+        learning = (p for group in self.optimizer.param_groups for p in group["params"])
+        norm = torch.nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
         if clip := float(self.plan.options.get("clip", 1.0)):
             optimizers.shorten(self.optimizer, norm, clip)
         return norm

@@ -54,7 +54,6 @@ def _step(name: str, start: dict[str, Any], chosen: Hardware, pixels: int) -> fl
     with tempfile.TemporaryDirectory() as folder:
         text, target, labels = _row(name, Path(folder), pixels)
         task = kind.load(start, labels, options)
-        chosen = chosen.suited(task.model)
         task.suit(bf16=chosen.bf16)
         rows = task.encode([text] * options["batch"], [target] * options["batch"])
         loop = Loop(Plan(task, rows, rows, options, Path(folder), chosen, _unheard))

@@ -1,5 +1,6 @@
 """A trained folder that answers: the same preprocessing and number format as when it was measured."""
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from torch import nn
 
 from sft_magics.core import errors
 from sft_magics.engine import hardware, scoring, tasks
-from sft_magics.engine.tasks import Report
+from sft_magics.engine.tasks import Encoded, Report
 
 
 class Predictor:
@@ -28,12 +29,13 @@ class Predictor:
                 f"The weights in {folder} are not whole: {', '.join(self._task.fresh[:4])} would start fresh.",
                 "%sft_versions lists versions that can answer.",
             )
-        self.hardware = self.hardware.suited(self._task.model)
         self._task.suit(bf16=self.hardware.bf16)
         self.hardware.place(self._task.model)
         self._task.model.eval()
         if self.hardware.bf16:
             _cast_once(self._task.model)
+        self._quick = False
+        self._ways = contextlib.ExitStack()  # never left: these weights do not change
 
     def scores(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[Any]:
         """Return the answer to each text (of images: the path), in the order given.
@@ -42,14 +44,23 @@ class Predictor:
         """
         if not texts:
             return []
-        return scoring.score(self._task, self._task.encode(texts, None), self.hardware, progress)
+        rows = self._task.encode(texts, None)
+        self._quicken(rows)
+        return scoring.score(self._task, rows, self.hardware, progress)
 
     def report(
         self, texts: Sequence[str], targets: Sequence[str], progress: Callable[[int, int], None] | None = None
     ) -> Report:
         """Measure the answers to labeled texts; `targets` are the cells of the data set's column `column`."""
         rows = self._task.encode(texts, targets)
+        self._quicken(rows)
         return self._task.report(rows, scoring.score(self._task, rows, self.hardware, progress))
+
+    def _quicken(self, rows: Encoded) -> None:
+        """Prepare the model for reading alone, once, with the first row that it is to read."""
+        if not self._quick:
+            self._quick = True
+            self._ways.enter_context(scoring.quickened(self._task, rows, self.hardware))
 
     @property
     def column(self) -> str:

@@ -1,10 +1,12 @@
 """Reading without learning: the answers to encoded rows, or what measuring them needs."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
+from sft_magics.engine import folding
 from sft_magics.engine.batching import scoring_batches
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.tasks import Encoded, Task
@@ -38,3 +40,14 @@ def score(
             if progress is not None:
                 progress(done, len(found))
     return found
+
+
+@contextlib.contextmanager
+def quickened(task: Task, rows: Encoded, hardware: Hardware) -> Iterator[None]:
+    """Let the model of a task only read, as quickly as it can, until the end; its weights may not change meanwhile."""
+
+    def probe() -> None:
+        task.scores({k: v.to(hardware.device) for k, v in task.collate(rows, [0]).items()})
+
+    with folding.folded(task.model, hardware, probe) if rows.lengths and not rows.read else contextlib.nullcontext():
+        yield

@@ -155,7 +155,6 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path, listen: Listen = not
     task = kind.load(spec["start"], spec["labels"], options)
     if options.get("recompute"):
         recomputing.enable(task.model, str(spec["start"].get("source", spec["start"]["path"])))
-    chosen = chosen.suited(task.model)
     task.suit(bf16=chosen.bf16)
     torch.manual_seed(options["seed"])
     sink(Progress("reading the data", 0))

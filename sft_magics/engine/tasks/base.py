@@ -178,6 +178,11 @@ class Encoded(abc.ABC):
 
     lengths: list[int]
 
+    @property
+    def read(self) -> bool:
+        """Whether a frozen body has read them, so that only the head is left to run."""
+        return False
+
 
 @dataclass(frozen=True)
 class Measured:

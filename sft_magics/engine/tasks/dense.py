@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from sft_magics.core import augments, errors
-from sft_magics.engine import checkpoints, images, levels, replay
+from sft_magics.engine import checkpoints, folding, images, levels, replay
 from sft_magics.engine.backbones import Backbone
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.images import Chance
@@ -147,10 +147,11 @@ class Dense(Task):
             self._frozen = "The backbone is frozen; its maps are more than memory should keep, so it reads each batch."
             return rows
         views, parts = [], range(0, len(rows.lengths), _READ)
-        for chance in drawn:
-            found = [self._maps(rows, chosen, range(a, min(a + _READ, len(rows.lengths))), chance) for a in parts]
-            views.append([torch.cat(scale) for scale in zip(*(maps for maps, _ in found), strict=True)])
-            form = found[0][1]
+        with folding.folded(self.model, chosen, lambda: self._maps(rows, chosen, range(1), None)):
+            for chance in drawn:
+                found = [self._maps(rows, chosen, range(a, min(a + _READ, len(rows.lengths))), chance) for a in parts]
+                views.append([torch.cat(scale) for scale in zip(*(maps for maps, _ in found), strict=True)])
+                form = found[0][1]
         seen = f"{self._views} changed views" if self._views else "the pictures as they are"
         self._frozen = f"The backbone is frozen: its maps of {seen} were computed once; pyramid and head learn on them."
         return replace(rows, kept=Kept(views, [self.marks_of(rows, chance) for chance in drawn], form))

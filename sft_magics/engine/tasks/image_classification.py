@@ -12,7 +12,7 @@ from torch import nn
 
 from sft_magics.core import augments
 from sft_magics.datasets import overlays
-from sft_magics.engine import adapters, backbones, checkpoints, images, preview, replay
+from sft_magics.engine import adapters, backbones, checkpoints, folding, images, preview, replay
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.images import Chance, Pictures
 from sft_magics.engine.tasks import classification
@@ -28,6 +28,11 @@ class Images(Labeled):
 
     pictures: Pictures
     features: torch.Tensor | None = None
+
+    @property
+    def read(self) -> bool:
+        """Whether their features are there."""
+        return self.features is not None
 
 
 @register("image-classification")
@@ -102,15 +107,19 @@ class ImageClassification(Classifier):
     def _features(self, rows: Images, chosen: Hardware, chance: Chance | None) -> torch.Tensor:
         _, head = backbones.head_of(self.model)
         caught: list[torch.Tensor] = []
-        hook = head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].float()))
+
+        def read(indices: range) -> None:
+            self.model(self._prepared(rows.pictures.batch(indices, chance).to(chosen.device)))
+
         self.model.eval()
-        try:
-            with chosen.autocast():
-                for start in range(0, len(rows.lengths), _COST):
-                    indices = range(start, min(start + _COST, len(rows.lengths)))
-                    self.model(self._prepared(rows.pictures.batch(indices, chance).to(chosen.device)))
-        finally:
-            hook.remove()
+        with folding.folded(self.model, chosen, lambda: read(range(1))):
+            hook = head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].float()))
+            try:
+                with chosen.autocast():
+                    for start in range(0, len(rows.lengths), _COST):
+                        read(range(start, min(start + _COST, len(rows.lengths))))
+            finally:
+                hook.remove()
         return torch.cat(caught).cpu()
 
     def collate(self, rows: Encoded, indices: Sequence[int], epoch: int | None = None) -> Batch:
