@@ -1,7 +1,6 @@
 """Boxes of a picture: a class and its corners in pixels, as they are written into a data set's label column."""
 
 import json
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -45,9 +44,3 @@ def dumps(boxes: Iterable[Box]) -> str:
 def loads(text: str) -> list[Box]:
     """Return the boxes that `dumps` wrote."""
     return [Box(str(label), *map(float, corners)) for label, *corners in json.loads(text)]
-
-
-def summary(labels: Iterable[str]) -> str:
-    """Return how many of each class there are, such as "3 island, 1 lake"."""
-    counts = Counter(labels)
-    return ", ".join(f"{n} {label}" for label, n in sorted(counts.items())) or "nothing"

@@ -5,6 +5,7 @@ seen. Resizing is Pillow's, with antialiasing, as torchvision's own presets do i
 """
 
 import functools
+import io
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,9 +31,12 @@ _CROPS = {"light": (0.7, 1.15, False), "flip": (0.7, 1.15, True), "strong": (0.2
 
 @dataclass
 class Pictures:
-    """Image files and how they are prepared; those that fit in memory are kept there, resized and not yet cropped."""
+    """Image files, by path or as their bytes, and how they are prepared.
 
-    paths: list[str]
+    Those that fit in memory are kept there, resized and not yet cropped.
+    """
+
+    paths: Sequence[str | bytes]
     size: int
     resize: int
     kept: dict[int, Image.Image] = field(default_factory=dict)
@@ -63,7 +67,7 @@ class Pictures:
         try:
             return opened(self.paths[index], self.resize)
         except Exception:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
-            return self.paths[index]
+            return named(self.paths[index])
 
     def batch(self, indices: Sequence[int], chance: "Chance | None" = None) -> torch.Tensor:
         """Return pictures as uint8, rows x 3 x size x size; with `chance` as they are changed, else their centers."""
@@ -139,9 +143,19 @@ def view_of(seed: int, epoch: int | None, index: int, views: int) -> int:
     return 0 if epoch is None else random.Random(f"{seed}/{epoch}/{index}/view").randrange(views)
 
 
-def opened(path: str, resize: int) -> Image.Image:
+def named(file: str | bytes) -> str:
+    """Return how a message names a file."""
+    return f"one of {len(file):,} bytes" if isinstance(file, bytes) else file
+
+
+def source(file: str | bytes) -> Any:
+    """Return what Pillow opens: a path, or a file that came as its bytes."""
+    return io.BytesIO(file) if isinstance(file, bytes) else file
+
+
+def opened(file: str | bytes, resize: int) -> Image.Image:
     """Return a file's picture in RGB, upright, on white where it is transparent, its shorter side `resize` pixels."""
-    with Image.open(path) as image:
+    with Image.open(source(file)) as image:
         image.draft("RGB", (2 * resize, 2 * resize))
         upright = ImageOps.exif_transpose(image)
         if upright.mode in ("RGBA", "LA", "P", "PA"):
@@ -158,12 +172,12 @@ def opened(path: str, resize: int) -> Image.Image:
     return picture.resize((wide, high), Image.Resampling.BILINEAR)
 
 
-def auto_size(paths: Sequence[str], largest: int) -> int:
+def auto_size(paths: Sequence[str | bytes], largest: int) -> int:
     """Return how many pixels suit these files: the base's own size, or less for small pictures, a multiple of 32."""
     sides = []
     for path in list(paths)[:200]:
         try:
-            with Image.open(path) as image:
+            with Image.open(source(path)) as image:
                 sides.append(min(image.size))
         except OSError:
             continue  # `keep` names it

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from sft_magics.core import errors
 from sft_magics.datasets import masks
 from sft_magics.datasets.boxes import Box
+from sft_magics.engine import images
 from sft_magics.engine.images import Chance, Change
 
 _KEPT_BYTES = 1 << 30
@@ -31,7 +32,7 @@ _WHOLE = Change(1.0, 1.0, 0.5, 0.5, False)
 class Scenes:
     """Image files, and the masks' files or the boxes that belong to them; those that fit in memory are kept there."""
 
-    paths: list[str]
+    paths: Sequence[str | bytes]
     size: int
     masks: list[str] | None = None
     boxes: list[list[Box]] | None = None
@@ -65,11 +66,11 @@ class Scenes:
             picture = self._read(index)
             return picture, None if self.masks is None else self._read_mask(index)
         except Exception:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
-            return self.paths[index]
+            return images.named(self.paths[index])
 
     def _read(self, index: int) -> Image.Image:
         """Return a picture as it lies in the file, in RGB."""
-        with Image.open(self.paths[index]) as image:
+        with Image.open(images.source(self.paths[index])) as image:
             picture = image.convert("RGB")
         picture.info["size"] = picture.size
         scale = 2 * self.size / min(picture.size)
@@ -159,14 +160,14 @@ class Scenes:
         """Return pictures on one canvas (rows x 3 x height x width), and for each row the width and height it takes of
         it (`inner`) and those of its file (`outer`).
         """
-        images = [self._fitted(self.picture(i)) for i in indices]
-        wide, high = (-(-max(side) // _ROUND) * _ROUND for side in zip(*(im.size for im in images), strict=True))
-        canvas = np.full((len(images), high, wide, 3), _GRAY, dtype=np.uint8)
-        for row, image in enumerate(images):
+        seen = [self._fitted(self.picture(i)) for i in indices]
+        wide, high = (-(-max(side) // _ROUND) * _ROUND for side in zip(*(im.size for im in seen), strict=True))
+        canvas = np.full((len(seen), high, wide, 3), _GRAY, dtype=np.uint8)
+        for row, image in enumerate(seen):
             canvas[row, : image.height, : image.width] = np.asarray(image)
         return {
             "pictures": torch.from_numpy(canvas).permute(0, 3, 1, 2).contiguous(),
-            "inner": torch.tensor([image.size for image in images]),
+            "inner": torch.tensor([image.size for image in seen]),
             "outer": torch.tensor([self.picture(i).info["size"] for i in indices]),
         }
 

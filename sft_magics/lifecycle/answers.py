@@ -1,4 +1,4 @@
-"""From what the engine says of a row to an answer a person reads: a class, boxes, a mask, a text."""
+"""Answers beside their pictures and their truths."""
 
 import base64
 import io
@@ -6,56 +6,33 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from sft_magics.core import answering
 from sft_magics.core.records import Prediction, Version
-from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS, OBJECT_DETECTION, SEMANTIC_SEGMENTATION, SURE_BOX
+from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS, OBJECT_DETECTION, SEMANTIC_SEGMENTATION
 
 PICTURES = 50  # that a page of answers shows
-_NAMES = ("left", "top", "right", "bottom")
-
-
-def prediction(text: str, labels: Sequence[str], scores: Sequence[float], truth: str | None = None) -> Prediction:
-    """Return a classifier's answer from a row of probabilities."""
-    best = max(range(len(scores)), key=scores.__getitem__)
-    return Prediction(text, labels[best], scores[best], dict(zip(labels, scores, strict=True)), truth=truth)
 
 
 def answer(version: Version, text: str, said: Any, truth: str | None = None) -> Prediction:
     """Return the answer of a version of any task; `truth` is the cell of the data set's column that has it."""
-    if version.task == OBJECT_DETECTION:
-        return _boxes(version, text, said, truth)
-    if version.task == SEMANTIC_SEGMENTATION:
-        label = ", ".join(f"{name} {share:.0%}" for name, share in _largest(said["shares"]) if share >= 0.005)
-        return Prediction(text, label, said["confidence"], said["shares"], mask=_PNG + said["mask"])
-    if version.task == CAUSAL_LM:
-        from sft_magics.datasets import dialogues
-
-        return Prediction(dialogues.shown(text), said["text"], said["confidence"], {}, truth=truth)
-    return prediction(text, version.labels, said, truth)
+    return beside(version.task, answering.answer(version.task, version.labels, text, said), truth)
 
 
-_PNG = "data:image/png;base64,"
+def beside(task: str, found: Prediction, truth: str | None) -> Prediction:
+    """Return an answer with its truth, in the words of the answer; a dialogue is shown as a person reads it."""
+    from sft_magics.datasets import boxes, dialogues
+
+    if task == OBJECT_DETECTION:
+        known = answering.counted(box.label for box in boxes.loads(str(truth))) if _is_boxes(truth) else None
+        return replace(found, truth=known)
+    if task == SEMANTIC_SEGMENTATION:
+        return found
+    return replace(found, text=dialogues.shown(found.text) if task == CAUSAL_LM else found.text, truth=truth)
 
 
 def _is_boxes(truth: str | None) -> bool:
     """Say whether a truth is boxes; a table that is asked about may have any words in its label column."""
     return truth is not None and truth.startswith("[")
-
-
-def _largest(shares: dict[str, float]) -> list[tuple[str, float]]:
-    return sorted(shares.items(), key=lambda item: -item[1])
-
-
-def _boxes(version: Version, text: str, said: Any, truth: str | None) -> Prediction:
-    from sft_magics.datasets import boxes
-
-    found = [
-        {"label": version.labels[int(number)], "confidence": sure, **dict(zip(_NAMES, corners, strict=True))}
-        for number, sure, *corners in said["boxes"]
-        if sure >= SURE_BOX
-    ]
-    known = None if not _is_boxes(truth) else boxes.summary(box.label for box in boxes.loads(str(truth)))
-    surest = max((box["confidence"] for box in found), default=0.0)
-    return Prediction(text, boxes.summary(b["label"] for b in found), surest, {}, truth=known, boxes=tuple(found))
 
 
 def pictured(
@@ -75,7 +52,7 @@ def _picture(found: Prediction, version: Version, truth: str | None) -> str:
     from sft_magics.datasets import boxes, overlays, thumbnail
 
     if version.task == OBJECT_DETECTION:
-        said = [boxes.Box(b["label"], *(b[name] for name in _NAMES)) for b in found.boxes]
+        said = [boxes.Box(b["label"], *(b[name] for name in answering.CORNERS)) for b in found.boxes]
         return overlays.boxed(found.text, said, boxes.loads(str(truth)) if _is_boxes(truth) else ())
     if version.task == SEMANTIC_SEGMENTATION:
         return overlays.tinted(found.text, mask_of(found), truth or "")
@@ -87,5 +64,5 @@ def mask_of(found: Prediction) -> Any:
     import numpy as np
     from PIL import Image
 
-    with Image.open(io.BytesIO(base64.b64decode(found.mask.removeprefix(_PNG)))) as image:
+    with Image.open(io.BytesIO(base64.b64decode(found.mask.removeprefix(answering.PNG)))) as image:
         return np.asarray(image)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from sft_magics.core import errors, references, workspace
+from sft_magics.core import answering, errors, references, workspace
 from sft_magics.core.records import Dataset, Example, Table
 from sft_magics.core.signatures import FromNamespace, Names
 from sft_magics.core.tasks import OBJECT_DETECTION, SEMANTIC_SEGMENTATION
@@ -87,7 +87,7 @@ def _pictured(example: Example, task: str) -> Example:
 
     if task == OBJECT_DETECTION:
         found = boxes.loads(example.label)
-        said = boxes.summary(box.label for box in found)
+        said = answering.counted(box.label for box in found)
         return replace(example, label=said, picture=overlays.boxed(example.text, found))
     if task == SEMANTIC_SEGMENTATION:
         return replace(example, picture=overlays.tinted(example.text, example.mask))

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sft_magics.core import errors, measures, pairs
+from sft_magics.core import answering, errors, measures, pairs
 from sft_magics.core import workspace as places
 from sft_magics.core.codec import plain
 from sft_magics.core.records import Change, Dataset, Diff, Flip, LayerChange, MetricChange, Version
@@ -129,7 +129,7 @@ def _ask(ws: Workspace, before: Version, after: Version, rows: _Rows | None) -> 
 
 def _with_answers(made: Diff, before: Version, after: Version, rows: _Rows, scores: list[list[list[float]]]) -> Diff:
     said = [
-        [answers.prediction(text, v.labels, s, t) for text, s, t in zip(rows.texts, of, rows.truths, strict=True)]
+        [answering.classified(text, v.labels, s, t) for text, s, t in zip(rows.texts, of, rows.truths, strict=True)]
         for v, of in zip((before, after), scores, strict=True)
     ]
     guesses = [[one.label for one in of] for of in said]

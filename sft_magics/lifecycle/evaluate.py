@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from sft_magics.core import errors, measures
+from sft_magics.core import answering, errors, measures
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Dataset, Evaluation, Prediction, Predictions, Version
 from sft_magics.core.signatures import FromNamespace, Names
@@ -75,7 +75,7 @@ def answered(
     check_labels(version, dataset.name, list(rows["label"]))
     scores = score(ws, [version], list(rows["text"]), f"evaluating {version.ref} on {dataset.name}")[0]
     said = [
-        answers.prediction(text, version.labels, s, truth=label)
+        answering.classified(text, version.labels, s, truth=label)
         for text, label, s in zip(rows["text"], rows["label"], scores, strict=True)
     ]
     return dataset.name, part, said

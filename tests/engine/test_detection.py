@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from sft_magics.core import errors
+from sft_magics.core import answering, errors
 from sft_magics.core.fetching import fetch
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import boxes, build, read_rows
@@ -176,7 +176,7 @@ def test_a_detector_s_weights_are_taken_but_for_its_classes(tmp_path: Path, monk
 def test_the_label_column_reads_back() -> None:
     found = [Box("b", 1, 2, 3, 4), Box("a", 0, 0, 9.25, 9)]
     assert boxes.loads(boxes.dumps(found)) == [Box("a", 0, 0, 9.2, 9), Box("b", 1, 2, 3, 4)]
-    assert boxes.summary(["a", "b", "a"]) == "2 a, 1 b"
+    assert answering.counted(["a", "b", "a"]) == "2 a, 1 b"
 
 
 def test_a_backbone_that_torchvision_knows_too_comes_back(tmp_path: Path) -> None:

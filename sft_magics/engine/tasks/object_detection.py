@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchvision.ops import box_iou
 
-from sft_magics.core import measures
+from sft_magics.core import answering, measures
 from sft_magics.core.records import Metric
 from sft_magics.core.tasks import SURE_BOX
 from sft_magics.datasets import boxes, overlays
@@ -111,7 +111,7 @@ class ObjectDetection(Dense):
             kinds = [int(n) - 1 for n in target["labels"]]
             marks = list(zip(kinds, target["boxes"].tolist(), strict=True))
             picture = overlays.classed(preview.picture_of(batch["pictures"][place]), marks)
-            said = boxes.summary(self.labels[kind] for kind in kinds)
+            said = answering.counted(self.labels[kind] for kind in kinds)
             found.append({"label": said, "text": rows.scenes.paths[i], "picture": picture})
         return found
 
