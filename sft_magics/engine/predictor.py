@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from sft_magics.core import errors
 from sft_magics.engine import hardware, scoring, tasks
+from sft_magics.engine.generation import Piece, Sampling
 from sft_magics.engine.tasks import Encoded, Report
 
 
@@ -21,9 +22,9 @@ class Predictor:
         self, folder: Path, *, threads: int | None = None, precision: str = "auto", device: str = "auto"
     ) -> None:
         self.hardware = hardware.choose(device, precision, threads)
-        task, labels, preprocessing = _card(folder)
+        self.task, labels, preprocessing = _card(folder)
         self.labels: tuple[str, ...] = tuple(labels)
-        self._task = tasks.find(task).load({"kind": "folder", "path": str(folder)}, labels, preprocessing)
+        self._task = tasks.find(self.task).load({"kind": "folder", "path": str(folder)}, labels, preprocessing)
         if self._task.fresh:
             raise errors.ModelProblem(
                 f"The weights in {folder} are not whole: {', '.join(self._task.fresh[:4])} would start fresh.",
@@ -37,8 +38,8 @@ class Predictor:
         self._quick = False
         self._ways = contextlib.ExitStack()  # never left: these weights do not change
 
-    def scores(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[Any]:
-        """Return the answer to each text (of images: the path), in the order given.
+    def scores(self, texts: Sequence[Any], progress: Callable[[int, int], None] | None = None) -> list[Any]:
+        """Return the answer to each text (of images: the path, or the file's bytes), in the order given.
 
         A classifier's are probabilities, as floats that follow `labels`; other tasks say theirs in a dictionary.
         """
@@ -47,6 +48,10 @@ class Predictor:
         rows = self._task.encode(texts, None)
         self._quicken(rows)
         return scoring.score(self._task, rows, self.hardware, progress)
+
+    def stream(self, text: str, how: Sampling) -> Iterator[Piece]:
+        """Answer a prompt, or a chat as JSON, piece by piece: for language models. Raises ModelProblem for others."""
+        return self._task.stream(text, how, self.hardware)
 
     def report(
         self, texts: Sequence[str], targets: Sequence[str], progress: Callable[[int, int], None] | None = None

@@ -5,7 +5,7 @@ ours are named in `_OURS`. A module is imported when its task is first asked for
 """
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -18,6 +18,7 @@ from torch import nn
 from sft_magics.core import errors
 from sft_magics.core.records import Metric
 from sft_magics.engine import checkpoints
+from sft_magics.engine.generation import Piece, Sampling
 from sft_magics.engine.hardware import Hardware
 
 Batch = dict[str, torch.Tensor]
@@ -125,6 +126,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def scores(self, batch: Batch) -> list[Any]:
         """Return for each row, as plain JSON, its answer; of labeled rows what measuring needs, if that is less."""
+
+    def stream(self, text: str, how: Sampling, chosen: Hardware) -> Iterator[Piece]:  # noqa: ARG002
+        """Answer a prompt piece by piece, for language models; raises ModelProblem."""
+        raise errors.ModelProblem(f"A model for {self.name} writes no text.", "%sft_predict asks it.")
 
     @abc.abstractmethod
     def save(self, folder: Path) -> None:

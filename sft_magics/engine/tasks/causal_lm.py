@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from torch import nn
 from sft_magics.core import errors
 from sft_magics.core.records import Metric
 from sft_magics.datasets import dialogues
-from sft_magics.engine import language_models, packing, preview, quantized
+from sft_magics.engine import generation, language_models, packing, preview, quantized
+from sft_magics.engine.generation import Piece, Sampling
+from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.language_models import Language
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, Task, register
 
@@ -194,6 +196,20 @@ class CausalLM(Task):
             found.append({"text": text, "confidence": float(known.mean().exp()) if len(known) else 0.0})
         return found
 
+    def stream(self, text: str, how: Sampling, chosen: Hardware) -> Iterator[Piece]:
+        """Answer a prompt or a chat piece by piece; of a prompt that leaves no room its beginning is left out."""
+        room = max(1, _positions_of(self.config) - how.max_new_tokens)
+        prompt = self._ids(self._asked(text))[-room:]
+        return generation.stream(self.model, self.tokenizer, prompt, how, chosen, self._last_tokens())
+
+    def _last_tokens(self) -> frozenset[int]:
+        """Return the tokens that end an answer."""
+        known = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        found = set(known) if isinstance(known, list) else {known}
+        ids = self._ids(self._end())
+        found |= {self.tokenizer.eos_token_id, *(ids[:1] if len(ids) == 1 else ())}
+        return frozenset(int(i) for i in found if i is not None)
+
     def measure(self, rows: Encoded, scores: list[Any]) -> Measured:  # noqa: ARG002
         """Return perplexity and the share of tokens that are the model's first choice; less perplexity is better."""
         loss, tokens, right = (sum(score[k] for score in scores) for k in ("loss", "tokens", "right"))
@@ -287,8 +303,11 @@ class CausalLM(Task):
 
 
 def _positions(found: Language) -> int:
-    limit = int(getattr(found.model.config, "max_position_embeddings", 0) or _LONGEST)
-    return min(limit, int(min(found.tokenizer.model_max_length, 1_000_000)))
+    return min(_positions_of(found.model.config), int(min(found.tokenizer.model_max_length, 1_000_000)))
+
+
+def _positions_of(config: Any) -> int:
+    return int(getattr(config, "max_position_embeddings", 0) or _LONGEST)
 
 
 def _metric(name: str, value: float, drawn: Any, n: int) -> Metric:

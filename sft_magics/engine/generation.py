@@ -1,0 +1,125 @@
+"""A language model's answer, token by token: whoever asks may read it as it grows, or walk away.
+
+Each step is one call, so that several answers can be written in turn by one thread.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from sft_magics.engine.hardware import Hardware
+
+_HALF = "\ufffd"  # what a tokenizer writes for a character of which bytes are missing
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen: always the likeliest at `temperature` 0, else by lot among the likeliest that together
+    have `top_p` of the probability (Holtzman et al. 2020). The answer ends before the first of `stop`.
+    """
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one token adds to an answer, maybe nothing yet; `sure` is the logarithm of its probability.
+
+    `ended` is "" until the last piece, which says "stop" or "length"; `prompt` is how many tokens were asked with.
+    """
+
+    text: str
+    sure: float
+    prompt: int
+    ended: str = ""
+
+
+def stream(
+    model: Any, tokenizer: Any, prompt: Sequence[int], how: Sampling, chosen: Hardware, ends: frozenset[int]
+) -> Iterator[Piece]:
+    """Answer the tokens `prompt`, piece by piece; a token of `ends` is the last and is not written."""
+    draw = torch.Generator().manual_seed(how.seed) if how.seed is not None else None
+    read = torch.tensor([list(prompt)], device=chosen.device)
+    kept = {_cache_name(model): DynamicCache(config=model.config)}
+    ids: list[int] = []
+    writer = _Writer(tokenizer, how.stop)
+    for number in range(how.max_new_tokens):
+        logits = _step(model, read, kept, chosen)
+        token, sure = _choose(logits, how, draw)
+        if token in ends:
+            yield Piece(writer.rest(), sure, len(prompt), "stop")
+            return
+        ids.append(token)
+        text, stopped = writer.add(ids)
+        last = number + 1 == how.max_new_tokens
+        ended = "stop" if stopped else "length" if last else ""
+        yield Piece(text + (writer.rest() if last and not stopped else ""), sure, len(prompt), ended)
+        if ended:
+            return
+        read = torch.tensor([[token]], device=chosen.device)
+
+
+@torch.inference_mode()
+def _step(model: Any, read: torch.Tensor, kept: dict[str, Any], chosen: Hardware) -> torch.Tensor:
+    with chosen.autocast():
+        said = model(input_ids=read, use_cache=True, logits_to_keep=1, **kept)
+    logits: torch.Tensor = said.logits[0, -1].float().cpu()
+    return logits
+
+
+def _cache_name(model: Any) -> str:
+    """Return what a model calls the keys and values of the tokens before; transformers 5.24 has given it a new name."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "cache" if "cache" in inspect.signature(type(inner).forward).parameters else "past_key_values"
+
+
+def _choose(logits: torch.Tensor, how: Sampling, draw: torch.Generator | None) -> tuple[int, float]:
+    sure = logits.log_softmax(-1)
+    if how.temperature <= 0:
+        token = int(logits.argmax())
+        return token, float(sure[token])
+    ordered, places = (logits / how.temperature).softmax(-1).sort(descending=True)
+    before = ordered.cumsum(0) - ordered
+    ordered[before >= how.top_p] = 0.0
+    token = int(places[int(torch.multinomial(ordered, 1, generator=draw))])
+    return token, float(sure[token])
+
+
+class _Writer:
+    """Turns tokens into text: half characters, and what may become a stop, are held back."""
+
+    def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
+        self._tokenizer = tokenizer
+        self._stop = stop
+        self._done = 0  # tokens that are written
+        self._held = ""
+
+    def add(self, ids: list[int]) -> tuple[str, bool]:
+        """Return the text that is sure now, and whether a stop was reached."""
+        before = self._tokenizer.decode(ids[max(0, self._done - 1) : self._done], skip_special_tokens=True)
+        now = self._tokenizer.decode(ids[max(0, self._done - 1) :], skip_special_tokens=True)
+        if now.endswith(_HALF):
+            return "", False
+        self._done = len(ids)
+        self._held += now[len(before) :]
+        places = [p for p in (self._held.find(word) for word in self._stop) if p >= 0]
+        if places:
+            text, self._held = self._held[: min(places)], ""
+            return text, True
+        keep = max((n for word in self._stop for n in range(1, len(word)) if self._held.endswith(word[:n])), default=0)
+        text = self._held[: len(self._held) - keep]
+        self._held = self._held[len(text) :]
+        return text, False
+
+    def rest(self) -> str:
+        """Return what was held back."""
+        text, self._held = self._held, ""
+        return text
