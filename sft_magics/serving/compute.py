@@ -1,85 +1,69 @@
-"""The one thread in which a model is loaded, warmed up and run.
+"""The one thread in which models are warmed up and run, and the queue before it.
 
 torch keeps a pool of workers for each thread that uses it, and a second thread computes three times slower than the
-first; so everything that touches the model happens here. Batches are greedy: whatever waits is taken, up to
-`MAX_BATCH` texts, and nobody waits for a timer. A request is never divided between two versions.
+first; so everything that computes happens here, and only weights are read from the disk beside it. Batches are greedy:
+whatever waits is taken, up to `MAX_BATCH` inputs, and nobody waits for a timer. A request is never divided between two
+versions. Texts are written token by token, each in turn, so that a long one holds up nobody else's first word.
 """
 
 import asyncio
 import logging
-import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from pathlib import Path
 
-from sft_magics.core import errors
-from sft_magics.serving import predictor as predictors
-from sft_magics.serving.inputs import HttpProblem, Question, SwapOrder
-from sft_magics.serving.log import LogRow, PredictionLog
-from sft_magics.serving.predictor import Predictor
+from sft_magics.core import answering, errors
+from sft_magics.core.records import Prediction
+from sft_magics.core.tasks import CAUSAL_LM
+from sft_magics.serving import loading
+from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.inputs import Question, SwapOrder
+from sft_magics.serving.loading import Live
+from sft_magics.serving.log import LogRow
+from sft_magics.serving.requests import Answer, Request, tell
+from sft_magics.serving.rules import Rules
+from sft_magics.serving.scribe import Scribe
+from sft_magics.serving.traffic import Routing
+from sft_magics.serving.writing import Heard, Writing
 
 MAX_BATCH = 64
+MAX_BATCH_COST = 8_000_000  # characters or bytes
 MAX_WAITING = 4096
-_WARM_UP = ["warm up", "a sentence of about the length that many sentences have, to touch more of the memory " * 2]
+SECONDS = 60.0  # that a request waits for its answer, unless it says otherwise
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Live:
-    """The version that answers."""
-
-    version: str
-    ref: str
-    labels: tuple[str, ...]
-    predictor: Predictor
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The rows of one request, all by one version."""
-
-    version: str
-    rows: list[LogRow]
-
-
-@dataclass(frozen=True)
-class _Request:
-    question: Question
-    answer: "asyncio.Future[Answer]"
-    arrived: float = field(default_factory=time.perf_counter)
-
-
-@dataclass(frozen=True)
-class _Order:
-    what: SwapOrder
-    done: "Future[Live]"
-
-
 class Compute:
-    """The compute thread of an endpoint, its queue and its log."""
+    """The compute thread of an endpoint, its queue, and who answers."""
 
-    def __init__(self, log: PredictionLog, threads: int | None = None) -> None:
-        self.live: Live | None = None
+    def __init__(self, scribe: Scribe, threads: int | None = None, ended: Callable[[str], None] | None = None) -> None:
+        self.routing = Routing()
         self.answered = 0
         self.batches = 0
-        self.latencies: deque[float] = deque(maxlen=1024)
-        self._log = log
+        self.late = 0
+        self.spent: deque[dict[str, float]] = deque(maxlen=1024)
+        self._ended = ended or (lambda _: None)
+        self._scribe = scribe
         self._threads = threads
-        self._waiting: deque[_Request] = deque()
-        self._orders: deque[_Order] = deque()
-        self._texts = 0
+        self._waiting: deque[Request] = deque()
+        self._tasks: deque[Callable[[], None]] = deque()
+        self._writings: deque[Writing] = deque()
+        self._inputs = 0
         self._ending = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="compute", daemon=True)
 
     @property
+    def live(self) -> Live | None:
+        """The version that answers, but for what a trial takes."""
+        return self.routing.live
+
+    @property
     def waiting(self) -> int:
-        """How many texts wait to be taken."""
-        return self._texts
+        """How many inputs wait to be taken."""
+        return self._inputs
 
     def start(self) -> None:
         """Begin to work."""
@@ -92,154 +76,269 @@ class Compute:
             self._wake.notify()
         self._thread.join()
 
-    def load(self, order: SwapOrder) -> "Future[Live]":
-        """Load and warm up a version between two batches, then let it answer; the old one answers until then.
+    def load(self, order: SwapOrder, share: float | None = None, rules: Rules | None = None) -> "Future[Live]":
+        """Load a version beside the one that answers, warm it up between two batches, then let it answer.
 
-        The future raises SftError when the version does not load or does not keep its word; the old one stays.
+        With a `share` it does not replace the live version, it is tried out beside it. The future raises SftError when
+        the version does not load or does not keep its word; then all stays as it was.
         """
         done: Future[Live] = Future()
-        with self._wake:
-            self._orders.append(_Order(order, done))
-            self._wake.notify()
+
+        def switch(live: Live) -> None:
+            if share is None:
+                self.routing.switch(live)
+            else:
+                self.routing.try_out(live, share, rules or Rules())
+
+        def beside() -> None:
+            try:
+                live = loading.load(order, self._threads)
+            except Exception as error:  # noqa: BLE001  any failure belongs to whoever gave the order
+                done.set_exception(error)
+            else:
+                self._do(lambda: _settle(live, switch, done))
+
+        threading.Thread(target=beside, name="loader", daemon=True).start()
         return done
 
-    def ask(self, question: Question) -> "asyncio.Future[Answer]":
-        """Queue a question from the event loop; raises HttpProblem 429 when too much waits."""
-        request = _Request(question, asyncio.get_running_loop().create_future())
+    def abort(self, why: str) -> None:
+        """End a trial, if there is one."""
+        self._do(lambda: self.routing.end(why))
+
+    def _do(self, task: Callable[[], None]) -> None:
         with self._wake:
-            # One request may always wait, however large: a queue bound must not make it unanswerable.
-            if self._texts and self._texts + len(question.texts) > MAX_WAITING:
-                raise HttpProblem(429, f"{self._texts:,} texts wait already; come again in a second.", 1)
+            self._tasks.append(task)
+            self._wake.notify()
+
+    def ask(self, question: Question, seconds: float = SECONDS) -> "asyncio.Future[Answer]":
+        """Queue a question from the event loop; raises HttpProblem: 429 when too much waits, 503 without a log."""
+        now = time.perf_counter()
+        request = Request(question, asyncio.get_running_loop().create_future(), now + seconds, now)
+        with self._wake:
+            self._check_room(request.count)
             self._waiting.append(request)
-            self._texts += len(question.texts)
+            self._inputs += request.count
             self._wake.notify()
         return request.answer
+
+    def write(self, question: Question, how: object, heard: Heard, seconds: float = SECONDS) -> Writing:
+        """Queue a text to be written piece by piece; `heard` is called in the compute thread with each piece.
+
+        Raises HttpProblem as `ask` does.
+        """
+        made = Writing(question, how, heard, time.perf_counter() + seconds)
+        with self._wake:
+            self._check_room(len(question.items) + len(self._writings))
+            self._writings.append(made)
+            self._wake.notify()
+        return made
+
+    def _check_room(self, count: int) -> None:
+        # One request may always wait, however large: a queue bound must not make it unanswerable.
+        if self._inputs and self._inputs + count > MAX_WAITING:
+            raise HttpProblem(429, f"{self._inputs:,} inputs wait already; come again in a second.", 1)
+        if self._scribe.full:
+            raise HttpProblem(503, "The prediction log cannot keep up; come again in a few seconds.", 5)
+
+    # In the compute thread
 
     def _work(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._orders or self._waiting or self._ending)
-                order = self._orders.popleft() if self._orders else None
-                batch = [] if order else self._take()
-                if not order and not batch:
+                self._wake.wait_for(lambda: self._tasks or self._waiting or self._writings or self._ending)
+                task = self._tasks.popleft() if self._tasks else None
+                batch = [] if task else self._take()
+                writing = self._writings.popleft() if self._writings and not task else None
+                if not (task or batch or writing or self._waiting or self._writings or self._tasks) and self._ending:
                     return
-            if order:
-                self._obey(order)
-            else:
+            if task:
+                task()
+            if batch:
                 self._serve(batch)
+            if writing and self._write_on(writing):
+                with self._wake:
+                    self._writings.append(writing)
 
-    def _take(self) -> list[_Request]:
-        batch: list[_Request] = []
-        size = 0
-        while self._waiting and (not batch or size + len(self._waiting[0].question.texts) <= MAX_BATCH):
-            request = self._waiting.popleft()
-            batch.append(request)
-            size += len(request.question.texts)
-        self._texts -= size
+    def _take(self) -> list[Request]:
+        """Take what waits, in order, up to a batch; what is too late or wanted by nobody is dropped."""
+        batch: list[Request] = []
+        count = cost = 0
+        now = time.perf_counter()
+        while self._waiting:
+            first = self._waiting[0]
+            size = sum(item.cost for item in first.question.items)
+            if batch and (count + first.count > MAX_BATCH or cost + size > MAX_BATCH_COST):
+                break
+            self._waiting.popleft()
+            self._inputs -= first.count
+            if first.answer.cancelled():
+                continue
+            if now > first.deadline:
+                self.late += 1
+                tell(first, _late())
+                continue
+            batch.append(first)
+            count, cost = count + first.count, cost + size
         return batch
 
-    def _obey(self, order: _Order) -> None:
-        try:
-            live = _load(order.what, self._threads)
-        except Exception as error:  # noqa: BLE001  any failure belongs to whoever gave the order; the old one stays
-            order.done.set_exception(error)
-        else:
-            self.live = live
-            order.done.set_result(live)
+    def _serve(self, batch: list[Request]) -> None:
+        """Answer a batch, each request by the version that it falls to."""
+        parts: dict[int, tuple[Live, list[Request]]] = {}
+        for request in batch:
+            live = self.routing.pick()
+            if live is None:
+                tell(request, HttpProblem(503, "No version is loaded.", 1))
+                continue
+            parts.setdefault(id(live), (live, []))[1].append(request)
+        for live, requests in parts.values():
+            if live.task == CAUSAL_LM:
+                self._write_all(live, requests)
+            else:
+                self._answer(live, requests)
 
-    def _serve(self, batch: list[_Request]) -> None:
-        started = time.perf_counter()
+    def _answer(self, live: Live, batch: list[Request]) -> None:
+        began = time.perf_counter()
+        items = [item for request in batch for item in request.question.items]
         try:
-            outcomes = self._answer(batch)
-        except errors.SftError as error:  # the log refuses: what cannot be logged is not answered
-            _log.exception("the log refused")
-            outcomes = [_Outcome(r, HttpProblem(503, error.what, 5)) for r in batch]
+            said = live.predictor.scores([item.reads for item in items])
+            seconds = time.perf_counter() - began
+            rows = [answering.answer(live.task, live.labels, i.logged, s) for i, s in zip(items, said, strict=True)]
         except Exception as error:  # noqa: BLE001  a model may fail in any way; the endpoint goes on
-            if len(batch) > 1:  # one bad text must not take the others with it
-                for request in batch:
-                    self._serve([request])
-                return
-            _log.exception("the model failed after %.3f s", time.perf_counter() - started)
-            sentence = f"The model failed on this input ({type(error).__name__}); the endpoint's output.log has more."
-            outcomes = [_Outcome(batch[0], HttpProblem(500, sentence))]
-        batch[0].answer.get_loop().call_soon_threadsafe(_deliver, outcomes)
-
-    def _answer(self, batch: list[_Request]) -> "list[_Outcome]":
-        live = self.live
-        if live is None:
-            raise errors.EndpointProblem("No version is loaded.", "%sft_endpoints")
-        scores = live.predictor.scores([text for r in batch for text in r.question.texts])
-        at, now = time.time(), time.perf_counter()
-        rest = iter(scores)
-        answers = [Answer(live.version, _rows(live, r, rest, at, (now - r.arrived) * 1e3)) for r in batch]
-        refused = set(self._log.append([row for answer in answers for row in answer.rows]))
+            self._failed(live, batch, error, time.perf_counter() - began)
+            return
         self.batches += 1
-        self.answered += len(scores)
-        self.latencies.extend((now - r.arrived) * 1e3 for r in batch)
-        return [_Outcome(r, _conflict(a, refused) or a) for r, a in zip(batch, answers, strict=True)]
+        self._count(live, len(items), 0, seconds)
+        rest = iter(rows)
+        inner = dict(getattr(live.predictor, "spent", None) or {})
+        for request in batch:
+            answers = [next(rest) for _ in range(request.count)]
+            spent = {"queue": (began - request.arrived) * 1e3, "model": seconds * 1e3, **inner}
+            self._log_andtell(live, request, answers, spent)
+        self._shadow(live, batch, rows)
+
+    def _failed(self, live: Live, batch: list[Request], error: Exception, seconds: float) -> None:
+        if len(batch) > 1:  # one bad input must not take the others with it
+            for request in batch:
+                self._answer(live, [request])
+            return
+        self._count(live, 0, batch[0].count, seconds)
+        if isinstance(error, errors.DataProblem):
+            tell(batch[0], HttpProblem(400, error.what))
+            return
+        _log.error("the model failed after %.3f s", seconds, exc_info=error)
+        sentence = f"The model failed on this input ({type(error).__name__}); the endpoint's output.log has more."
+        tell(batch[0], HttpProblem(500, sentence))
+
+    def _count(self, live: Live, answered: int, failed: int, seconds: float) -> None:
+        side = self.routing.side(live)
+        if side is None:
+            return
+        side.failed += failed
+        if answered:
+            side.count(answered, seconds)
+        if ended := self.routing.judge():
+            self._ended(ended)
+
+    def _shadow(self, live: Live, batch: list[Request], rows: list[Prediction]) -> None:
+        """Let a shadow read what was answered, if nobody waits for this thread."""
+        trial = self.routing.trial
+        if trial is None or not trial.shadow:
+            return
+        if self._waiting or self._tasks:
+            trial.skipped += 1
+            return
+        items = [item for request in batch for item in request.question.items]
+        began = time.perf_counter()
+        try:
+            said = trial.candidate.predictor.scores([item.reads for item in items])
+            labels = trial.candidate.labels
+            other = [answering.answer(live.task, labels, i.logged, s) for i, s in zip(items, said, strict=True)]
+        except Exception:  # noqa: BLE001  a shadow may fail in any way; nobody waits for it
+            _log.exception("the shadow %s failed", trial.candidate.version)
+            self._count(trial.candidate, 0, len(items), 0.0)
+            return
+        trial.compare(rows, other)
+        self._count(trial.candidate, len(items), 0, time.perf_counter() - began)
+
+    def _log_andtell(self, live: Live, request: Request, answers: list[Prediction], spent: dict[str, float]) -> None:
+        question, at = request.question, time.time()
+        spent["total"] = (time.perf_counter() - request.arrived) * 1e3
+        rows = [_row(key, at, live.version, a, spent["total"]) for key, a in zip(question.ids, answers, strict=True)]
+        answer = Answer(live.version, _named(answers, question.ids), live.labels, spent)
+        self.answered += len(answers)
+        self.spent.append(spent)
+        if not question.sure and self._scribe.trouble is None:
+            self._scribe.add(rows)
+            tell(request, answer)
+            return
+
+        def written(found: "set[str] | errors.SftError") -> None:
+            if isinstance(found, errors.SftError):
+                tell(request, HttpProblem(503, found.what, 5))
+            else:
+                tell(request, _conflict(found) or answer)
+
+        self._scribe.add(rows, written)
+
+    # Texts
+
+    def _write_all(self, live: Live, requests: list[Request]) -> None:
+        """Begin to write the texts that plain requests ask a language model for."""
+        for request in requests:
+            for made in Writing.of_request(request, lambda r, rows, spent: self._log_andtell(live, r, rows, spent)):
+                made.live = live
+                self._writings.append(made)
+
+    def _write_on(self, writing: Writing) -> bool:
+        """Write one more token; return whether there is more to write."""
+        if writing.live is None:
+            writing.live = self.routing.pick()
+        live = writing.live
+        if live is None:
+            writing.fail(HttpProblem(503, "No version is loaded.", 1))
+            return False
+        goes_on, seconds = writing.step(live)
+        if writing.problem is not None:
+            self._count(live, 0, 1, seconds)
+        elif not goes_on and writing.prediction is not None:
+            self._count(live, 1, 0, writing.seconds)
+            if writing.streamed:
+                self._log_stream(live, writing)
+        return goes_on
+
+    def _log_stream(self, live: Live, writing: Writing) -> None:
+        assert writing.prediction is not None
+        ms = writing.seconds * 1e3
+        self.answered += 1
+        self.spent.append({"model": ms, "total": ms})
+        self._scribe.add([_row(writing.question.ids[0], time.time(), live.version, writing.prediction, ms)])
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    request: _Request
-    value: Answer | HttpProblem
+def _settle(live: Live, switch: Callable[[Live], None], done: "Future[Live]") -> None:
+    try:
+        loading.warm_up(live)
+        switch(live)
+    except Exception as error:  # noqa: BLE001  any failure belongs to whoever gave the order; the old one stays
+        done.set_exception(error)
+    else:
+        done.set_result(live)
 
 
-def _deliver(outcomes: list[_Outcome]) -> None:
-    for outcome in outcomes:
-        future = outcome.request.answer
-        if future.done():  # its client has gone
-            continue
-        if isinstance(outcome.value, HttpProblem):
-            future.set_exception(outcome.value)
-        else:
-            future.set_result(outcome.value)
+def _late() -> HttpProblem:
+    return HttpProblem(504, "The request's time was over before it was its turn; nothing was computed.", 1)
 
 
-def _conflict(answer: Answer, refused: set[str]) -> HttpProblem | None:
-    taken = [row.id for row in answer.rows if row.id in refused] if refused else []
-    if not taken:
+def _conflict(refused: set[str]) -> HttpProblem | None:
+    if not refused:
         return None
     return HttpProblem(
-        409, f"The id '{taken[0]}' was used before for another text or version; choose new ids, or none."
+        409, f"The id '{min(refused)}' was used before for another input or version; choose new ids, or none."
     )
 
 
-def _rows(live: Live, request: _Request, scores: Iterator[list[float]], at: float, ms: float) -> list[LogRow]:
-    rows = []
-    for key, text in zip(request.question.ids, request.question.texts, strict=True):
-        row = next(scores)
-        best = max(range(len(row)), key=row.__getitem__)
-        if not math.isfinite(sum(row)):
-            raise ValueError("scores that are not numbers")
-        named = dict(zip(live.labels, row, strict=True))
-        rows.append(LogRow(key, at, live.version, text, live.labels[best], row[best], named, ms))
-    return rows
+def _named(answers: list[Prediction], ids: list[str]) -> list[Prediction]:
+    return [Prediction(**{**vars(a), "id": key}) for a, key in zip(answers, ids, strict=True)]
 
 
-def _load(order: SwapOrder, threads: int | None) -> Live:
-    folder = Path(order.folder)
-    if not folder.is_dir():
-        raise errors.EndpointProblem(
-            f"There is no folder {folder} to load {order.version} from.", "deploy the version again: %sft_deploy REF"
-        )
-    predictor = predictors.load(folder, threads)
-    labels = tuple(predictor.labels)
-    if order.labels and labels != order.labels:
-        raise errors.ModelProblem(
-            f"{order.version} was recorded with the labels {', '.join(order.labels)}, "
-            f"but its files say {', '.join(labels)}.",
-            "deploy another version, or train this one again; %sft_versions lists them.",
-        )
-    _check(order.version, predictor.scores(_WARM_UP), len(labels))
-    return Live(order.version, order.ref, labels, predictor)
-
-
-def _check(version: str, scores: list[list[float]], width: int) -> None:
-    """Raise ModelProblem unless the warm-up texts came back as probabilities."""
-    fits = len(scores) == len(_WARM_UP) and all(len(row) == width for row in scores)
-    if not fits or not all(abs(sum(row) - 1) < 0.01 for row in scores):  # not-a-number fails this as well
-        raise errors.ModelProblem(
-            f"{version} loads, but its scores are not probabilities of its {width} labels.",
-            "deploy another version; %sft_versions lists them.",
-        )
+def _row(key: str, at: float, version: str, a: Prediction, ms: float) -> LogRow:
+    return LogRow(key, at, version, a.text, a.label, a.confidence, a.scores, ms)

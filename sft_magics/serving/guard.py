@@ -9,7 +9,7 @@ import hmac
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sft_magics.serving.inputs import HttpProblem
+from sft_magics.serving.bodies import HttpProblem
 
 if TYPE_CHECKING:
     from starlette.responses import Response

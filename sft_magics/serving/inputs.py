@@ -1,42 +1,47 @@
-"""What may come in: bodies of bounded size, and the questions, labels and orders read from them.
+"""What may be asked: texts, pictures and chats, the labels that come as feedback, orders to load a version.
 
 Whatever a client sends ends in a value or in an `HttpProblem`: a status of the 4xx kind and one sentence.
 """
 
-import asyncio
 import json
 import secrets
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import Any
 
-if TYPE_CHECKING:
-    from starlette.requests import Request
+from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
+from sft_magics.serving import pictures
+from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.rules import Rules
 
-MAX_BODY = 16 * 1024 * 1024
 MAX_INPUTS = 1024
 MAX_TEXT = 100_000
 MAX_ID = 200
 MAX_LABELS = 100_000
-_BODY_SECONDS = 30.0
+MAX_MESSAGES = 1_000
+_ROLES = ("system", "user", "assistant", "tool", "developer")
 
 
-class HttpProblem(Exception):
-    """An answer that is not 200: `status`, one `sentence`, when to come again (seconds), what to type next."""
+@dataclass(frozen=True)
+class Item:
+    """One thing to be answered: what the model reads (a text, or the bytes of an image's file), how the log names it,
+    and what it costs, in characters or bytes.
+    """
 
-    def __init__(self, status: int, sentence: str, retry_after: int | None = None, next_step: str = "") -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.sentence = sentence
-        self.retry_after = retry_after
-        self.next_step = next_step
+    reads: str | bytes
+    logged: str
+    cost: int
 
 
 @dataclass(frozen=True)
 class Question:
-    """Texts to answer, and the ids under which the answers are logged."""
+    """What is to be answered, and the ids under which the answers are logged.
 
-    texts: list[str]
+    Whoever chose the ids, or asked for it, is answered when the answer is in the log; others without waiting for it.
+    """
+
+    items: list[Item]
     ids: list[str]
+    sure: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,73 +54,86 @@ class SwapOrder:
     labels: tuple[str, ...]
 
 
-async def read_object(request: "Request") -> dict[str, Any]:
-    """Return the JSON object in the body; raises HttpProblem (400, 408, 413)."""
-    length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > MAX_BODY:
-        raise _too_large()
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            body = await _read_body(request)
-    except TimeoutError:
-        raise HttpProblem(408, f"The body did not arrive within {_BODY_SECONDS:.0f} seconds.") from None
-    try:
-        value = json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise HttpProblem(400, 'The body is not JSON; send for example {"inputs": ["a moving film"]}.') from None
-    if not isinstance(value, dict):
-        raise HttpProblem(400, 'The body is not a JSON object; send for example {"inputs": ["a moving film"]}.')
-    return value
+def question(body: dict[str, Any], task: str) -> Question:
+    """Read {"inputs": one or a list, "ids": id or [ids]}; ids are made where none are given; raises HttpProblem.
 
-
-async def _read_body(request: "Request") -> bytes:
-    chunks = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise _too_large()
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _too_large() -> HttpProblem:
-    return HttpProblem(413, f"The body is larger than {MAX_BODY // 2**20} MB; send fewer texts a request.")
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def question(body: dict[str, Any]) -> Question:
-    """Read {"inputs": text or [texts], "ids": id or [ids]}; ids are made where none are given; raises HttpProblem."""
+    An input is a text; of images the file in base 64, bare or as a data: address; of language models a text or a list
+    of messages.
+    """
     if "inputs" not in body:
-        raise HttpProblem(400, 'The key "inputs" is missing; send for example {"inputs": ["a moving film"]}.')
+        raise HttpProblem(400, f'The key "inputs" is missing; {_example(task)}')
     given, ids = body["inputs"], body.get("ids")
-    if isinstance(given, str):
+    if isinstance(given, str) or _is_chat(given):
         given = [given]
         ids = [ids] if isinstance(ids, str) else ids
     if not isinstance(given, list):
-        raise HttpProblem(400, f'"inputs" is {_kind(given)}; it shall be a text or a list of texts.')
+        raise HttpProblem(400, f'"inputs" is {kind(given)}; {_example(task)}')
     if not given:
-        raise HttpProblem(400, '"inputs" is empty; it shall hold at least one text.')
+        raise HttpProblem(400, '"inputs" is empty; it shall hold at least one.')
+    return asked(items(given, task), None if ids is None else _ids(ids, len(given)))
+
+
+def asked(found: list[Item], ids: list[str] | None = None, *, sure: bool = False) -> Question:
+    """Return a question; ids are made where none are given."""
+    return Question(found, ids or [secrets.token_hex(8) for _ in found], sure or ids is not None)
+
+
+def items(given: list[Any], task: str, where: str = "inputs") -> list[Item]:
+    """Read what a list of inputs asks a model of this task; raises HttpProblem."""
     if len(given) > MAX_INPUTS:
-        raise HttpProblem(413, f'"inputs" holds {len(given):,} texts; send {MAX_INPUTS:,} at most in one request.')
-    texts = [_text(value, f"inputs[{i}]", MAX_TEXT) for i, value in enumerate(given)]
-    if ids is None:
-        return Question(texts, [secrets.token_hex(8) for _ in texts])
-    return Question(texts, _ids(ids, len(texts)))
+        raise HttpProblem(413, f'"{where}" holds {len(given):,} inputs; send {MAX_INPUTS:,} at most in one request.')
+    return [item(value, task, f"{where}[{i}]") for i, value in enumerate(given)]
+
+
+def item(value: Any, task: str, where: str = "the input") -> Item:
+    """Read one input; raises HttpProblem."""
+    if task in IMAGE_TASKS:
+        return picture(value if isinstance(value, bytes) else pictures.decoded(value, where), where)
+    if task == CAUSAL_LM and isinstance(value, list):
+        value = json.dumps(chat(value, where), ensure_ascii=False)
+        return Item(value, value, len(value))
+    found = text(value, where, MAX_TEXT)
+    return Item(found, found, len(found))
+
+
+def picture(data: bytes, where: str = "the image") -> Item:
+    """Read the bytes of an image's file; raises HttpProblem."""
+    return Item(data, pictures.described(data, where), len(data))
+
+
+def chat(given: list[Any], where: str = "messages") -> list[dict[str, str]]:
+    """Read messages with a role and a content; raises HttpProblem."""
+    if not given or len(given) > MAX_MESSAGES:
+        raise HttpProblem(400, f"{where} holds {len(given):,} messages; from 1 to {MAX_MESSAGES:,} are allowed.")
+    found = []
+    for i, message in enumerate(given):
+        if not isinstance(message, dict) or message.get("role") not in _ROLES:
+            raise HttpProblem(400, f'{where}[{i}] shall be a message such as {{"role": "user", "content": "..."}}.')
+        found.append({"role": str(message["role"]), "content": text(message.get("content"), f"{where}[{i}]", MAX_TEXT)})
+    return found
+
+
+def _is_chat(given: Any) -> bool:
+    return isinstance(given, list) and bool(given) and all(isinstance(m, dict) and "role" in m for m in given)
+
+
+def _example(task: str) -> str:
+    if task in IMAGE_TASKS:
+        return 'send for example {"inputs": ["<an image file in base 64>"]}, or the file itself as the body.'
+    if task == CAUSAL_LM:
+        return 'send for example {"inputs": ["Why is the sky blue?"]}.'
+    return 'send for example {"inputs": ["a moving film"]}; it shall be a text or a list of texts.'
 
 
 def _ids(given: Any, count: int) -> list[str]:
     if not isinstance(given, list):
-        raise HttpProblem(400, f'"ids" is {_kind(given)}; it shall be a list with one id a text.')
+        raise HttpProblem(400, f'"ids" is {kind(given)}; it shall be a list with one id an input.')
     if len(given) != count:
-        raise HttpProblem(400, f'"ids" holds {len(given):,} ids for {count:,} texts; give one a text, or none.')
-    ids = [_name(value, f"ids[{i}]") for i, value in enumerate(given)]
-    if len(set(ids)) < count:
+        raise HttpProblem(400, f'"ids" holds {len(given):,} ids for {count:,} inputs; give one an input, or none.')
+    found = [_name(value, f"ids[{i}]") for i, value in enumerate(given)]
+    if len(set(found)) < count:
         raise HttpProblem(400, '"ids" holds the same id twice; each answer needs its own.')
-    return ids
+    return found
 
 
 def labels(body: dict[str, Any]) -> list[tuple[str, str]]:
@@ -136,27 +154,40 @@ def _pair(value: Any, index: int) -> tuple[str, str]:
 
 def swap_order(body: dict[str, Any]) -> SwapOrder:
     """Read {"version", "folder", "ref", "labels"}; raises HttpProblem."""
-    folder = _text(body.get("folder"), "folder", 4096)
+    folder = text(body.get("folder"), "folder", 4096)
     if not folder.startswith("/") or "\0" in folder:
         raise HttpProblem(400, '"folder" shall be the absolute path of a version\'s folder.')
     version = _name(body.get("version"), "version")
     given = body.get("labels") or []
     if not isinstance(given, list):
-        raise HttpProblem(400, f'"labels" is {_kind(given)}; it shall be a list of texts.')
+        raise HttpProblem(400, f'"labels" is {kind(given)}; it shall be a list of texts.')
     names = tuple(_name(value, f"labels[{i}]") for i, value in enumerate(given))
     return SwapOrder(version, _name(body.get("ref", version), "ref"), folder, names)
 
 
+def trial(body: dict[str, Any]) -> tuple[float, Rules]:
+    """Read {"share", "rules": {"errors", "slower", "agreement", "least"}}; raises HttpProblem."""
+    share, given = body.get("share"), body.get("rules") or {}
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+        raise HttpProblem(400, '"share" shall be a number from 0, for a shadow, to less than 1.')
+    names = [f.name for f in fields(Rules)]
+    known = isinstance(given, dict) and all(isinstance(v, int | float) and v >= 0 for v in given.values())
+    if not known or not set(given) <= set(names):
+        raise HttpProblem(400, f'"rules" shall be an object with numbers for some of {", ".join(names)}.')
+    return float(share), Rules(**given)
+
+
 def _name(value: Any, where: str) -> str:
-    text = _text(value, where, MAX_ID)
-    if not text:
+    found = text(value, where, MAX_ID)
+    if not found:
         raise HttpProblem(400, f"{where} is empty.")
-    return text
+    return found
 
 
-def _text(value: Any, where: str, longest: int) -> str:
+def text(value: Any, where: str, longest: int) -> str:
+    """Return a value that shall be a text of so many characters at most; raises HttpProblem 400."""
     if not isinstance(value, str):
-        raise HttpProblem(400, f"{where} is {_kind(value)}; it shall be a text.")
+        raise HttpProblem(400, f"{where} is {kind(value)}; it shall be a text.")
     if len(value) > longest:
         raise HttpProblem(400, f"{where} is {len(value):,} characters long; {longest:,} are allowed.")
     try:
@@ -166,6 +197,7 @@ def _text(value: Any, where: str, longest: int) -> str:
     return value
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
+    """Return what JSON calls a value, for a message."""
     names = {str: "a text", dict: "an object", list: "a list", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")

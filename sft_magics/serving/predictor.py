@@ -1,19 +1,27 @@
-"""What an endpoint needs from a model: labels in order, and scores for texts."""
+"""What an endpoint needs from a model: its task, labels in order, and answers to what it reads."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from sft_magics.engine.generation import Piece, Sampling
 
 
 class Predictor(Protocol):
-    """A loaded version; it is made, warmed up and used in one thread."""
+    """A loaded version; it is warmed up and used in one thread."""
+
+    task: str
 
     @property
     def labels(self) -> Sequence[str]:
         """The labels, in the order of the scores."""
 
-    def scores(self, texts: list[str]) -> list[list[float]]:
-        """Return one probability a label, for each text."""
+    def scores(self, inputs: list[Any]) -> list[Any]:
+        """Return what is said of each input (see `core.answering.answer`): of a classifier one probability a label."""
+
+    def stream(self, text: str, how: "Sampling") -> "Iterator[Piece]":
+        """Answer a prompt or a chat piece by piece; raises ModelProblem where the model writes no text."""
 
 
 def load(folder: Path, threads: int | None = None) -> Predictor:

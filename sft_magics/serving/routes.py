@@ -1,21 +1,24 @@
 """The routes of an endpoint, as thin as they can be: read, ask, answer.
 
-POST /predict      {"inputs": text or [texts], "ids"?: [ids]}
-                   -> {"version", "predictions": [{"id", "label", "confidence", "scores"}]}
-POST /feedback     {"labels": [{"id", "label"}]} -> {"added", "unknown"}
-GET  /health       the process lives
-GET  /ready        a version is loaded and answers
-GET  /stats        counts and latencies since start
-POST /admin/swap   {"version", "folder", "ref"?, "labels"?}
-POST /admin/stop   drain, then end
+POST /predict        {"inputs": one or a list, "ids"?: [ids]}, or the bytes of an image's file
+                     -> {"version", "predictions": [{"id", "label", "confidence", "scores", ...}]}
+POST /feedback       {"labels": [{"id", "label"}]} -> {"added", "unknown"}
+GET  /health         the process lives
+GET  /ready          a version is loaded and answers
+GET  /stats          counts and latencies since start
+POST /admin/swap     {"version", "folder", "ref"?, "labels"?}
+POST /admin/traffic  the same and {"share", "rules"?}, or {"abort": why}
+POST /admin/stop     drain, then end
 """
 
 import asyncio
 import json
 import logging
+import statistics
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,11 +31,13 @@ from starlette.types import ASGIApp
 
 from sft_magics.core import codec
 from sft_magics.core.errors import SftError
-from sft_magics.serving import inputs
-from sft_magics.serving.compute import Answer, Compute, Live
+from sft_magics.serving import asking, bodies, inputs
+from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.compute import Compute
 from sft_magics.serving.guard import Guard
-from sft_magics.serving.inputs import HttpProblem
-from sft_magics.serving.log import PredictionLog
+from sft_magics.serving.loading import Live
+from sft_magics.serving.requests import Answer
+from sft_magics.serving.scribe import Scribe
 
 _log = logging.getLogger(__name__)
 _SENTENCES = {
@@ -47,7 +52,7 @@ class Desk:
 
     name: str
     compute: Compute
-    log: PredictionLog
+    scribe: Scribe
     swapped: Callable[[], None]
     stop: Callable[[str], None]
     state: str = "starting"
@@ -106,6 +111,7 @@ def routes(desk: Desk) -> list[Route]:
         route("/ready", _ready, "GET"),
         route("/stats", _stats, "GET"),
         route("/admin/swap", _swap, "POST"),
+        route("/admin/traffic", _traffic, "POST"),
         route("/admin/stop", _stop, "POST"),
     ]
 
@@ -126,32 +132,26 @@ def _problem(error: Exception) -> HttpProblem:
 
 
 async def _predict(desk: Desk, request: Request) -> Any:
-    desk.ready()
-    desk.inside += 1
-    try:
-        question = inputs.question(await inputs.read_object(request))
-        desk.ready()  # the body may have taken its time
-        return _shown(await desk.compute.ask(question))
-    finally:
-        desk.inside -= 1
-        desk.used_at = time.monotonic()
+    async with asking.inside(desk):
+        task = desk.ready().task
+        body = await bodies.read(request)
+        if asking.is_json(request):
+            question = inputs.question(bodies.parse_object(body), task)
+        else:
+            question = inputs.asked([inputs.item(body, task)])
+        return _shown(await asking.ask(desk, request, question))
 
 
 def _shown(answer: Answer) -> dict[str, Any]:
-    return {
-        "version": answer.version,
-        "predictions": [
-            {"id": row.id, "label": row.label, "confidence": row.confidence, "scores": row.scores}
-            for row in answer.rows
-        ],
-    }
+    return {"version": answer.version, "predictions": [asking.shown(row) for row in answer.rows]}
 
 
 async def _feedback(desk: Desk, request: Request) -> Any:
     desk.inside += 1
     try:
-        pairs = inputs.labels(await inputs.read_object(request))
-        result = await asyncio.to_thread(desk.log.add_feedback, pairs)
+        pairs = inputs.labels(await bodies.read_object(request))
+        await asyncio.to_thread(desk.scribe.flush)  # what was answered a moment ago may not be written yet
+        result = await asyncio.to_thread(desk.scribe.log.add_feedback, pairs)
     except SftError as error:
         raise HttpProblem(503, error.what, 5) from error
     finally:
@@ -166,7 +166,8 @@ async def _health(desk: Desk, _: Request) -> Any:
 
 async def _ready(desk: Desk, _: Request) -> Any:
     live = desk.ready()
-    return {"name": desk.name, "state": "ready", "version": live.version, "ref": live.ref, "labels": live.labels}
+    known = {"version": live.version, "ref": live.ref, "task": live.task, "labels": live.labels}
+    return {"name": desk.name, "state": "ready", **known}
 
 
 async def _stats(desk: Desk, _: Request) -> Any:
@@ -180,8 +181,18 @@ async def _stats(desk: Desk, _: Request) -> Any:
         "batches": compute.batches,
         "waiting": compute.waiting,
         "refused": {str(status): n for status, n in sorted(desk.refused.items())},
-        "latency_ms": _percentiles(sorted(compute.latencies)),
+        "latency_ms": _percentiles(sorted(s["total"] for s in tuple(compute.spent))),
+        "spent_ms": _spent(tuple(compute.spent)),
+        "late": compute.late,
+        "trial": compute.routing.trial.shown() if compute.routing.trial else None,
+        "trial_ended": compute.routing.ended,
     }
+
+
+def _spent(known: tuple[dict[str, float], ...]) -> dict[str, float]:
+    """Return the medians of where the milliseconds of the last thousand requests went."""
+    names = {name for spent in known for name in spent}
+    return {name: statistics.median(spent.get(name, 0.0) for spent in known) for name in sorted(names)}
 
 
 def _percentiles(ordered: list[float]) -> dict[str, float]:
@@ -193,10 +204,27 @@ def _percentiles(ordered: list[float]) -> dict[str, float]:
 
 async def _swap(desk: Desk, request: Request) -> Any:
     desk.ready()
-    order = inputs.swap_order(await inputs.read_object(request))
+    order = inputs.swap_order(await bodies.read_object(request))
+    live = await _loaded(desk, order, desk.compute.load(order))
+    return {"version": live.version, "ref": live.ref, "labels": live.labels}
+
+
+async def _traffic(desk: Desk, request: Request) -> Any:
+    desk.ready()
+    body = await bodies.read_object(request)
+    if "abort" in body:
+        desk.compute.abort(inputs.text(body["abort"], "abort", inputs.MAX_ID))
+        return {"aborted": True}
+    order, (share, rules) = inputs.swap_order(body), inputs.trial(body)
+    live = await _loaded(desk, order, desk.compute.load(order, share, rules))
+    return {"version": live.version, "ref": live.ref, "share": share}
+
+
+async def _loaded(desk: Desk, order: inputs.SwapOrder, loading: "Future[Live]") -> Live:
+    """Wait until a version is loaded, however long that takes."""
     desk.inside += 1
     try:
-        live = await asyncio.wrap_future(desk.compute.load(order))
+        live = await asyncio.wrap_future(loading)
     except SftError as error:
         raise HttpProblem(409, error.what, next_step=error.next_step) from error
     except Exception as error:
@@ -206,7 +234,7 @@ async def _swap(desk: Desk, request: Request) -> Any:
         desk.inside -= 1
         desk.used_at = time.monotonic()
     await asyncio.to_thread(desk.swapped)
-    return {"version": live.version, "ref": live.ref, "labels": live.labels}
+    return live
 
 
 async def _stop(desk: Desk, _: Request) -> Any:

@@ -30,6 +30,7 @@ from sft_magics.serving.compute import Compute
 from sft_magics.serving.inputs import SwapOrder
 from sft_magics.serving.log import PredictionLog, log_path
 from sft_magics.serving.routes import Desk, app
+from sft_magics.serving.scribe import Scribe
 
 _TICK_SECONDS = 0.25
 _DRAIN_SECONDS = 30.0
@@ -78,8 +79,9 @@ class EndpointProcess:
         return 2
 
     def _serve(self, listener: socket.socket, log: PredictionLog) -> None:
-        compute = Compute(log, self._spec.get("threads"))
-        desk = self._desk = Desk(self._spec["name"], compute, log, swapped=self._swapped, stop=self._drain)
+        scribe = Scribe(log)
+        compute = Compute(scribe, self._spec.get("threads"), self._trial_ended)
+        desk = self._desk = Desk(self._spec["name"], compute, scribe, swapped=self._swapped, stop=self._drain)
         token = Path(self._spec["token_file"]).read_text().strip()
         config = uvicorn.Config(
             app(desk, token=token, port=self._port),
@@ -93,13 +95,15 @@ class EndpointProcess:
             timeout_graceful_shutdown=5,
         )
         server = _Server(config, lambda: self._drain("stopped when asked"))
+        scribe.start()
         compute.start()
         try:
             with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
                 runner.run(self._live(server, listener, desk))
         finally:
             compute.end()
-            _count_refusals(desk.log, desk.take_refusals())
+            scribe.end()
+            _count_refusals(log, desk.take_refusals())
 
     async def _live(self, server: uvicorn.Server, listener: socket.socket, desk: Desk) -> None:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -129,7 +133,7 @@ class EndpointProcess:
         while desk.state == "ready":
             self._look(desk)
             if refusals := desk.take_refusals():
-                await asyncio.to_thread(_count_refusals, desk.log, refusals)
+                await asyncio.to_thread(_count_refusals, desk.scribe.log, refusals)
             await asyncio.sleep(_TICK_SECONDS)
         deadline = time.monotonic() + _DRAIN_SECONDS
         while desk.inside and time.monotonic() < deadline:  # noqa: ASYNC110  a drain is short and happens once
@@ -155,6 +159,9 @@ class EndpointProcess:
         live = self._desk.compute.live if self._desk else None
         if live:
             self._say(events.Remark("info", f"{live.version} answers from now on"))
+
+    def _trial_ended(self, how: str) -> None:
+        self._say(events.Remark("warning", how))
 
     def _enter(self, state: str) -> None:
         """Write how the endpoint stands; a disk that refuses must not end an endpoint that answers."""

@@ -7,8 +7,11 @@ endpoint = control.start(workspace, name="demo", model="demo", ref="demo:1", ver
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+from sft_magics.core.errors import ModelProblem
 
 FAILS_ON = "raise an error"
 
@@ -19,6 +22,8 @@ class EchoPredictor:
     `seconds` is how long one call takes, `load_seconds` how long loading does. A text that is `FAILS_ON` makes the call
     fail, as a broken model would.
     """
+
+    task = "text-classification"
 
     def __init__(self, folder: Path) -> None:
         settings = json.loads((folder / "echo.json").read_text())
@@ -54,6 +59,10 @@ class EchoPredictor:
             raise RuntimeError("asked to fail")
         time.sleep(self._seconds)
         return [self._row(text if text in self.labels else self._favorite) for text in texts]
+
+    def stream(self, text: str, how: object) -> Iterator[Any]:  # noqa: ARG002
+        """Refuse: it writes no text."""
+        raise ModelProblem("A fake for text-classification writes no text.", "ask it for a label.")
 
     def _row(self, chosen: str) -> list[float]:
         rest = 0.2 / max(1, len(self.labels) - 1)

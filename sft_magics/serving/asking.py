@@ -1,0 +1,93 @@
+"""What every way of asking shares, whatever protocol it speaks: being inside, waiting, and leaving early."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from sft_magics.core.records import Prediction
+from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.compute import SECONDS
+from sft_magics.serving.inputs import Question
+from sft_magics.serving.requests import Answer
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from sft_magics.serving.routes import Desk
+
+_QUICK_SECONDS = 0.05  # only who waits longer is looked after whether it is still there
+_LONGEST_SECONDS = 600.0
+
+
+@contextlib.asynccontextmanager
+async def inside(desk: "Desk") -> AsyncIterator[None]:
+    """Count a request as one that a drain waits for; raises HttpProblem 503 where none is taken."""
+    desk.ready()
+    desk.inside += 1
+    try:
+        yield
+    finally:
+        desk.inside -= 1
+        desk.used_at = time.monotonic()
+
+
+async def ask(desk: "Desk", request: "Request", question: Question) -> Answer:
+    """Return the answer; a client that has gone, or whose time is over, costs no compute.
+
+    `X-Timeout-Ms` says how long an answer is wanted, `X-Sync-Log: 1` that it shall be in the log before it is sent.
+    Raises HttpProblem (400, 409, 429, 499, 500, 503, 504).
+    """
+    desk.ready()  # the body may have taken its time
+    if request.headers.get("x-sync-log") == "1":
+        question = Question(question.items, question.ids, True)
+    waiting = desk.compute.ask(question, seconds(request))
+    done, _ = await asyncio.wait([waiting], timeout=_QUICK_SECONDS)
+    if done:
+        return waiting.result()
+    leaving: asyncio.Future[Any] = asyncio.ensure_future(_gone(request))
+    both: set[asyncio.Future[Any]] = {waiting, leaving}
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            waiting.cancel()
+            raise HttpProblem(499, "The client left before its answer.")
+        return waiting.result()
+    finally:
+        leaving.cancel()
+
+
+def seconds(request: "Request") -> float:
+    """Return how long a request may take; raises HttpProblem 400."""
+    given = request.headers.get("x-timeout-ms")
+    if given is None:
+        return SECONDS
+    if not given.isascii() or not given.isdecimal() or not 0 < int(given) <= _LONGEST_SECONDS * 1e3:
+        raise HttpProblem(400, f"X-Timeout-Ms shall be a number from 1 to {_LONGEST_SECONDS * 1e3:.0f}.")
+    return int(given) / 1e3
+
+
+async def _gone(request: "Request") -> None:
+    while not await request.is_disconnected():  # noqa: ASYNC110  what tells of it is this question alone
+        await asyncio.sleep(0.02)
+
+
+def is_json(request: "Request") -> bool:
+    """Say whether a body is JSON, or else a file; raises HttpProblem 415 for anything else."""
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return True
+    if kind == "application/octet-stream" or kind.startswith("image/"):
+        return False
+    raise HttpProblem(415, f"A body is application/json or an image's file, not {kind[:80]}.")
+
+
+def shown(row: Prediction) -> dict[str, Any]:
+    """Return an answer as plain JSON: boxes and a mask only where there are such."""
+    found: dict[str, Any] = {"id": row.id, "label": row.label, "confidence": row.confidence, "scores": row.scores}
+    if row.boxes:
+        found["boxes"] = list(row.boxes)
+    if row.mask:
+        found["mask"] = row.mask
+    return found

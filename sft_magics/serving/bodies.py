@@ -1,0 +1,95 @@
+"""Bodies of requests: of bounded size, depth and time, and JSON of one meaning.
+
+Whatever a client sends ends in a value or in an `HttpProblem`: a status of the 4xx kind and one sentence.
+"""
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+MAX_BODY = 16 * 1024 * 1024
+MAX_DEPTH = 64
+_BODY_SECONDS = 30.0
+_EXAMPLE = 'send for example {"inputs": ["a moving film"]}.'
+
+
+class HttpProblem(Exception):
+    """An answer that is not 200: `status`, one `sentence`, when to come again (seconds), what to type next."""
+
+    def __init__(self, status: int, sentence: str, retry_after: int | None = None, next_step: str = "") -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+        self.retry_after = retry_after
+        self.next_step = next_step
+
+
+async def read(request: "Request") -> bytes:
+    """Return the body; raises HttpProblem (408, 413)."""
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > MAX_BODY:
+        raise _too_large()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            return await _streamed(request)
+    except TimeoutError:
+        raise HttpProblem(408, f"The body did not arrive within {_BODY_SECONDS:.0f} seconds.") from None
+
+
+async def read_object(request: "Request") -> dict[str, Any]:
+    """Return the JSON object in the body; raises HttpProblem (400, 408, 413)."""
+    return parse_object(await read(request))
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that a body is; raises HttpProblem 400."""
+    value = parse(body)
+    if not isinstance(value, dict):
+        raise HttpProblem(400, f"The body is not a JSON object; {_EXAMPLE}")
+    return value
+
+
+def parse(body: bytes) -> Any:
+    """Return the JSON value that a body is; raises HttpProblem 400."""
+    try:
+        value = json.loads(body, parse_constant=_no_constant)
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError:
+        raise HttpProblem(400, f"The body is not JSON; {_EXAMPLE}") from None
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, list | dict)]
+        if not level:
+            return value
+    raise _too_deep()
+
+
+def _inside(value: Any) -> Any:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _too_deep() -> HttpProblem:
+    return HttpProblem(400, f"The JSON is nested more than {MAX_DEPTH} deep.")
+
+
+async def _streamed(request: "Request") -> bytes:
+    chunks = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise _too_large()
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _too_large() -> HttpProblem:
+    return HttpProblem(413, f"The body is larger than {MAX_BODY // 2**20} MB; send less in one request.")
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")

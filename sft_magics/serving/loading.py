@@ -1,0 +1,83 @@
+"""A version on its way into an endpoint: loaded, warmed up, and held to its word before it answers."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sft_magics.core import answering, errors
+from sft_magics.core.tasks import CAUSAL_LM, CLASSIFIERS, IMAGE_TASKS
+from sft_magics.serving import predictor as predictors
+from sft_magics.serving.inputs import SwapOrder
+from sft_magics.serving.predictor import Predictor
+
+_WARM_UP = ["warm up", "a sentence of about the length that many sentences have, to touch more of the memory " * 2]
+_SIDE = 96
+
+
+@dataclass(frozen=True)
+class Live:
+    """A version that answers."""
+
+    version: str
+    ref: str
+    labels: tuple[str, ...]
+    predictor: Predictor
+    folder: Path = field(default_factory=Path)
+
+    @property
+    def task(self) -> str:
+        """What the version is for."""
+        return self.predictor.task
+
+
+def load(order: SwapOrder, threads: int | None) -> Live:
+    """Load a version, whatever thread this is; raises SftError, or what the engine raises."""
+    folder = Path(order.folder)
+    if not folder.is_dir():
+        raise errors.EndpointProblem(
+            f"There is no folder {folder} to load {order.version} from.", "deploy the version again: %sft_deploy REF"
+        )
+    predictor = predictors.load(folder, threads)
+    labels = tuple(predictor.labels)
+    if order.labels and labels != order.labels:
+        raise errors.ModelProblem(
+            f"{order.version} was recorded with the labels {', '.join(order.labels)}, "
+            f"but its files say {', '.join(labels)}.",
+            "deploy another version, or train this one again; %sft_versions lists them.",
+        )
+    return Live(order.version, order.ref, labels, predictor, folder)
+
+
+def warm_up(live: Live) -> None:
+    """Let a version answer what is made up, in the thread that will ask it; raises ModelProblem for nonsense."""
+    if live.task == CAUSAL_LM:
+        from sft_magics.engine.generation import Sampling
+
+        list(live.predictor.stream(_WARM_UP[0], Sampling(max_new_tokens=2)))
+        return
+    asked: list[Any] = [_picture()] if live.task in IMAGE_TASKS else list(_WARM_UP)
+    said = live.predictor.scores(asked)
+    if live.task in CLASSIFIERS:
+        _check(live.version, said, len(asked), len(live.labels))
+    for one in said:
+        answering.answer(live.task, live.labels, "", one)
+
+
+def _check(version: str, scores: list[list[float]], count: int, width: int) -> None:
+    """Raise ModelProblem unless what was asked came back as probabilities."""
+    fits = len(scores) == count and all(len(row) == width for row in scores)
+    if not fits or not all(abs(sum(row) - 1) < 0.01 for row in scores):  # not-a-number fails this as well
+        raise errors.ModelProblem(
+            f"{version} loads, but its scores are not probabilities of its {width} labels.",
+            "deploy another version; %sft_versions lists them.",
+        )
+
+
+def _picture() -> bytes:
+    import io
+
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((_SIDE, _SIDE)).convert("RGB").save(file, "PNG")
+    return file.getvalue()

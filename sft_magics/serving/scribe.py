@@ -1,0 +1,104 @@
+"""The thread that writes the prediction log, so that no request waits for a disk unless its client asked for that.
+
+Whatever has been answered since the last write goes into one transaction. While the disk refuses, rows are kept and
+tried again, up to a bound, and nothing more is answered: what cannot be logged is not said.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sft_magics.core import errors
+from sft_magics.serving.log import LogRow, PredictionLog
+
+_MOST = 100_000  # rows that wait to be written
+_RETRY_SECONDS = 1.0
+_log = logging.getLogger(__name__)
+Written = Callable[[set[str] | errors.SftError], None]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    rows: Sequence[LogRow]
+    written: Written | None
+
+
+class Scribe:
+    """Writes rows in the order they come; `trouble` says why it cannot, while it cannot."""
+
+    def __init__(self, log: PredictionLog) -> None:
+        self.log = log
+        self.trouble: errors.SftError | None = None
+        self._entries: deque[_Entry] = deque()
+        self._rows = 0
+        self._ending = False
+        self._wake = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="scribe", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Write what waits, once more, then end."""
+        with self._wake:
+            self._ending = True
+            self._wake.notify_all()
+        self._thread.join()
+
+    @property
+    def full(self) -> bool:
+        """Whether no more rows are taken."""
+        return self._rows >= _MOST
+
+    def add(self, rows: Sequence[LogRow], written: Written | None = None) -> None:
+        """Queue rows; `written` hears, in the scribe's thread, the ids that were refused, or why nothing was written.
+
+        Rows that somebody waits for are tried once; others are kept until they are written.
+        """
+        with self._wake:
+            self._entries.append(_Entry(rows, written))
+            self._rows += len(rows)
+            self._wake.notify_all()
+
+    def flush(self, seconds: float = 5.0) -> bool:
+        """Wait until everything that was queued is written; False when it took too long."""
+        done = threading.Event()
+        self.add([], lambda _: done.set())
+        return done.wait(seconds)
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._entries or self._ending)
+                taken = list(self._entries)
+                self._entries.clear()
+            if not taken:
+                return
+            kept = self._write(taken)
+            with self._wake:
+                self._entries.extendleft(reversed(kept))
+                self._rows = sum(len(e.rows) for e in self._entries)
+                if kept and self._ending:
+                    return
+                if kept:
+                    self._wake.wait(_RETRY_SECONDS)
+
+    def _write(self, taken: list[_Entry]) -> list[_Entry]:
+        """Write entries in one transaction; return those that are to be tried again."""
+        try:
+            refused = set(self.log.append([row for entry in taken for row in entry.rows]))
+        except errors.SftError as error:
+            _log.exception("the log refused")
+            self.trouble = error
+            for entry in taken:
+                if entry.written:
+                    entry.written(error)
+            return [entry for entry in taken if not entry.written]
+        self.trouble = None
+        for entry in taken:
+            if entry.written:
+                entry.written({row.id for row in entry.rows} & refused if refused else set())
+        return []

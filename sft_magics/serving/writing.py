@@ -1,0 +1,105 @@
+"""A text on its way: written token by token in the compute thread, heard by whoever asked."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from sft_magics.core import errors
+from sft_magics.core.records import Prediction
+from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.inputs import Question
+from sft_magics.serving.requests import Request, tell
+
+if TYPE_CHECKING:
+    from sft_magics.engine.generation import Piece
+    from sft_magics.serving.loading import Live
+
+_log = logging.getLogger(__name__)
+Heard = Callable[["Piece | HttpProblem"], None]
+Done = Callable[[Request, list[Prediction], dict[str, float]], None]
+
+
+class Writing:
+    """One text: `step` writes a token of it; `cancelled` may be set by whoever does not want the rest."""
+
+    def __init__(
+        self, question: Question, how: Any, heard: Heard, deadline: float, place: int = 0, streamed: bool = True
+    ) -> None:
+        self.question = question
+        self.deadline = deadline
+        self.streamed = streamed
+        self.cancelled = False
+        self.live: Live | None = None
+        self.problem: HttpProblem | None = None
+        self.prediction: Prediction | None = None
+        self.seconds = 0.0
+        self._how = how
+        self._heard = heard
+        self._item = question.items[place]
+        self._pieces: Iterator[Piece] | None = None
+        self._text = ""
+        self._sure: list[float] = []
+
+    @classmethod
+    def of_request(cls, request: Request, done: Done) -> "list[Writing]":
+        """Return a writing for each input of a request; `done` hears of all of them together."""
+        found: list[Writing] = []
+        began = time.perf_counter()
+
+        def heard(said: "Piece | HttpProblem") -> None:
+            if request.answer.cancelled():
+                for one in found:
+                    one.cancelled = True
+            if isinstance(said, HttpProblem):
+                for one in found:
+                    one.cancelled = True
+                tell(request, said)
+            elif all(one.prediction is not None for one in found):
+                spent = {"queue": (began - request.arrived) * 1e3, "model": sum(o.seconds for o in found) * 1e3}
+                done(request, [one.prediction for one in found if one.prediction is not None], spent)
+
+        found += [cls(request.question, None, heard, request.deadline, i, False) for i in range(request.count)]
+        return found
+
+    def step(self, live: "Live") -> tuple[bool, float]:
+        """Write one token; return whether there is more to write, and the seconds it took."""
+        began = time.perf_counter()
+        if self.cancelled:
+            return False, 0.0
+        if began > self.deadline:
+            self.fail(HttpProblem(504, "The request's time was over before its text was complete.", 1))
+            return False, 0.0
+        try:
+            goes_on = self._next(live)
+        except errors.SftError as error:
+            self.fail(HttpProblem(400, error.what))
+            goes_on = False
+        except Exception as error:  # noqa: BLE001  a model may fail in any way; the endpoint goes on
+            _log.exception("the model failed")
+            sentence = f"The model failed on this input ({type(error).__name__}); the endpoint's output.log has more."
+            self.fail(HttpProblem(500, sentence))
+            goes_on = False
+        seconds = time.perf_counter() - began
+        self.seconds += seconds
+        return goes_on, seconds
+
+    def _next(self, live: "Live") -> bool:
+        if self._pieces is None:
+            from sft_magics.engine.generation import Sampling
+
+            self._pieces = live.predictor.stream(str(self._item.reads), self._how or Sampling())
+        piece = next(self._pieces)
+        self._text += piece.text
+        self._sure.append(piece.sure)
+        if piece.ended:
+            sure = math.exp(sum(self._sure) / len(self._sure))
+            self.prediction = Prediction(self._item.logged, self._text.strip(), sure, {})
+        self._heard(piece)
+        return not piece.ended
+
+    def fail(self, problem: HttpProblem) -> None:
+        """Say that there is no more to come, and why."""
+        self.problem = problem
+        self._heard(problem)
