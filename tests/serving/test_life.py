@@ -249,7 +249,7 @@ def test_a_full_queue_says_so_and_a_patient_client_gets_through(house: House) ->
     until(lambda: ask(endpoint, "GET", "/stats")[1]["waiting"] == 4096)
     status, reply = ask(endpoint, "POST", "/predict", {"inputs": "one more"})
     assert status == 429
-    assert "4,096 texts wait" in reply["error"]
+    assert "4,096 inputs wait" in reply["error"]
     with EndpointClient(endpoint) as client:
         assert client.predict(["patiently"])[0].label == "negative"
     for asker in askers:
