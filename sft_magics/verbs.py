@@ -120,6 +120,7 @@ _ROWS = (
     ("registry_", "upkeep", "Versions", "Verify, repair, back up or restore the registry."),
     ("deploy", "deploy", "Deploy", "Serve a version over HTTP in its own process."),
     ("endpoints", "deploy", "Deploy", "List the endpoints."),
+    ("traffic", "traffic", "Deploy", "Try a candidate at an endpoint with a share of its requests, or as a shadow."),
     ("feedback", "monitor", "Monitor", "Tell an endpoint what the right labels were."),
     ("monitor", "monitor", "Monitor", "Traffic, latency, drift, quality and alerts of an endpoint."),
     ("alert", "monitor", "Monitor", "Watch a number of an endpoint and be told when it crosses a line."),

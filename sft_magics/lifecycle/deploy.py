@@ -41,11 +41,6 @@ def deploy(
         raise errors.Refused(
             f"{found.ref} is retired{heir}.", f"%sft_deploy {found.successor or found.model + '@live'} serves another."
         )
-    if found.task != "text-classification":
-        raise errors.Refused(
-            f"{found.ref} is for {found.task}; endpoints answer texts only, so far.",
-            f"%sft_predict {found.ref} FILE ... asks it here.",
-        )
     endpoint = references.check_name(name or found.model, "endpoint")
     there = next((e for e in serve.running(ws) if e.name == endpoint), None)
     if there is not None:
@@ -61,6 +56,7 @@ def deploy(
             version=found.ref,
             folder=ArtifactStore(ws.artifacts).checkout(found.artifact),
             labels=found.labels,
+            task=found.task,
             port=0 if port == "auto" else int(port),
             keep=keep,
             idle_stop=idle_stop * 60.0,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -123,18 +124,34 @@ def _files(asked: list[str], truths: list[str | None]) -> tuple[list[str], list[
     return [file for file, _ in found], [truth for _, truth in found]
 
 
-def _through_endpoint(ws: Workspace, name: str, texts: list[str], truths: list[str | None]) -> Predictions:
+def _through_endpoint(ws: Workspace, name: str, asked: list[str], truths: list[str | None]) -> Predictions:
+    from sft_magics.registry import Registry
     from sft_magics.serving import control as serving
     from sft_magics.serving.client import EndpointClient
 
     began = time.monotonic()
-    client = EndpointClient(serving.endpoint(ws, name))
-    with work.telling(f"asking endpoint {name}") as say:
-        rows = client.predict(texts, progress=lambda done, total: say("answers", done, total))
+    endpoint = serving.endpoint(ws, name)
+    version = Registry(ws).version(endpoint.version)
+    pictured = version.task in IMAGE_TASKS
+    if pictured:
+        asked, truths = _files(asked, truths)
+    sent = [_bytes(path) for path in asked] if pictured else asked
+    with work.telling(f"asking endpoint {name}") as say, EndpointClient(endpoint) as client:
+        rows = client.predict(sent, progress=lambda done, total: say("answers", done, total))
+        said = client.version
     known = tuple(
-        Prediction(r.text, r.label, r.confidence, r.scores, r.id, truth) for r, truth in zip(rows, truths, strict=True)
+        answers.beside(version.task, replace(row, text=text), truth)
+        for row, text, truth in zip(rows, asked, truths, strict=True)
     )
-    return Predictions(client.version, known, endpoint=name, seconds=time.monotonic() - began)
+    shown = answers.pictured(known, version, truths)
+    return Predictions(said, shown, endpoint=name, seconds=time.monotonic() - began)
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        return Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise errors.DataProblem(f"The image {path} cannot be read ({error.strerror}).", "name a file.") from error
 
 
 def score(ws: Workspace, versions: Sequence[Version], texts: list[str], title: str) -> list[list[Any]]:

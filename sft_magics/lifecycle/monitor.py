@@ -10,6 +10,7 @@ from sft_magics.core import errors, measures
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Alert, Endpoint, Feedback, Metric, Report, Table, Version
 from sft_magics.core.signatures import FromNamespace, Names
+from sft_magics.core.tasks import CLASSIFIERS
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import rules
 from sft_magics.lifecycle.data import WorkspaceOption
@@ -141,10 +142,10 @@ def numbers(report: Report) -> dict[str, float]:
 
 
 def _report(served: Endpoint, version: Version, window: dict[str, list[Any]], refused: int) -> Report:
-    labels, n = version.labels, len(window["id"])
+    labels, n = version.labels if version.task in CLASSIFIERS else (), len(window["id"])
     truths = [(t, p) for t, p in zip(window["truth"], window["label"], strict=True) if t is not None]
     metrics: dict[str, Metric] = {}
-    if truths:
+    if truths and labels:
         counts = measures.confusion([t for t, _ in truths], [p for _, p in truths], labels)
         metrics = measures.classification(counts, labels)
     now = {label: window["label"].count(label) / n for label in labels} if n else {}

@@ -20,7 +20,7 @@ from sft_magics.core.events import Event, EventReader
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.views import JobView, LossView
 from sft_magics.notebook import panels
-from sft_magics.notebook.controls import Act, RunControls, two_lines
+from sft_magics.notebook.controls import Act, RunControls
 from sft_magics.notebook.display import bundle, html, show
 
 if TYPE_CHECKING:
@@ -239,39 +239,6 @@ class BackgroundPanel:
             # Not louder: what a thread writes lands in some other cell.
             _log.debug("the panel of %s could not be redrawn", self._job.id, exc_info=True)
             return None
-
-
-def try_box(predict: Callable[[str], str]) -> Any:
-    """Return a box that asks a text of `predict` and shows its answer, which is HTML (`panels.html(predictions)`).
-
-    An error is shown as two lines.
-    """
-    import ipywidgets
-
-    asked = ipywidgets.Text(
-        placeholder="a text to try", description="Text", continuous_update=False, layout={"width": "min(560px, 100%)"}
-    )
-    button = ipywidgets.Button(description="Try", tooltip="ask the endpoint", layout={"width": "80px"})
-    answer = ipywidgets.HTML()
-
-    def ask(*_: Any) -> None:
-        if not asked.value.strip():
-            return
-        button.disabled = True
-        try:
-            answer.value = predict(asked.value)
-        except Exception as error:  # noqa: BLE001 - a traceback from a click would land in some other cell
-            answer.value = two_lines(error)
-        finally:
-            button.disabled = False
-
-    def typed(_: Any, content: dict[str, Any], __: Any) -> None:
-        if content.get("event") == "submit":  # the Enter key
-            ask()
-
-    button.on_click(ask)
-    asked.on_msg(typed)
-    return ipywidgets.VBox([ipywidgets.HBox([asked, button]), answer])
 
 
 def _hint(view: JobView, blocking: bool) -> str:

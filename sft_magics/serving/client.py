@@ -3,6 +3,7 @@
 A client is for one thread; others make their own.
 """
 
+import base64
 import http.client
 import json
 import secrets
@@ -39,29 +40,26 @@ class EndpointClient:
         self._connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=seconds)
 
     def predict(
-        self, texts: Sequence[str], *, batch: int = 64, progress: Callable[[int, int], None] | None = None
+        self, inputs: Sequence[str | bytes], *, batch: int = 64, progress: Callable[[int, int], None] | None = None
     ) -> list[Prediction]:
-        """Return one logged answer a text, in order, asking `batch` texts at a time; `progress(done, total)`.
+        """Return one logged answer an input, in order, asking `batch` of them at a time; `progress(done, total)`.
 
-        Raises DataProblem for a row that is not text.
+        An input is a text, or the bytes of an image's file. Raises DataProblem for a row that is neither.
         """
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
+        for i, value in enumerate(inputs):
+            if not isinstance(value, str | bytes):
                 raise errors.DataProblem(
-                    f"Row {i} is {type(text).__name__}, not text.", "drop or fill such rows, then ask again."
+                    f"Row {i} is {type(value).__name__}, not text.", "drop or fill such rows, then ask again."
                 )
         answers: list[Prediction] = []
-        for part in _batches(texts, batch):
+        for part in _batches(inputs, batch):
             # An id of our own makes a second try after a lost connection the same question, logged once.
             ids = [secrets.token_hex(8) for _ in part]
-            reply = self._ask_patiently({"inputs": part, "ids": ids})
+            reply = self._ask_patiently({"inputs": [_written(value) for value in part], "ids": ids})
             self.version = reply["version"]
-            answers += [
-                Prediction(text, row["label"], row["confidence"], row["scores"], id=row["id"])
-                for text, row in zip(part, reply["predictions"], strict=True)
-            ]
+            answers += [_answer(value, row) for value, row in zip(part, reply["predictions"], strict=True)]
             if progress is not None:
-                progress(len(answers), len(texts))
+                progress(len(answers), len(inputs))
         return answers
 
     def feedback(self, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -84,6 +82,17 @@ class EndpointClient:
         """Let the endpoint load `version` from `folder` and answer with it; returns {"version", "ref", "labels"}."""
         order = {"version": version, "ref": ref, "folder": str(folder.absolute()), "labels": list(labels)}
         return self._call("POST", "/admin/swap", order)
+
+    def try_out(
+        self, *, version: str, ref: str, folder: Path, labels: Sequence[str], share: float, rules: dict[str, float]
+    ) -> dict[str, Any]:
+        """Let the endpoint try `version` beside the live one, with a share of the requests, or 0 as a shadow."""
+        order = {"version": version, "ref": ref, "folder": str(folder.absolute()), "labels": list(labels)}
+        return self._call("POST", "/admin/traffic", {**order, "share": share, "rules": rules})
+
+    def abort(self, why: str) -> dict[str, Any]:
+        """Let the live version answer alone."""
+        return self._call("POST", "/admin/traffic", {"abort": why})
 
     def stop(self) -> dict[str, Any]:
         """Tell the endpoint to drain and end."""
@@ -165,15 +174,25 @@ class EndpointClient:
         )
 
 
-def _batches(texts: Sequence[str], batch: int) -> Iterator[list[str]]:
-    """Yield at most `batch` texts at a time, fewer where they are long: a request's body is bounded."""
-    part: list[str] = []
-    size = 0
-    for text in texts:
-        if part and (len(part) >= batch or size + len(text) > _BATCH_CHARACTERS):
+def _batches(inputs: Sequence[str | bytes], size: int) -> Iterator[list[str | bytes]]:
+    """Cut inputs into parts of at most `size` rows whose bodies stay far below what an endpoint takes."""
+    part: list[str | bytes] = []
+    held = 0
+    for value in inputs:
+        if part and (len(part) >= size or held + len(value) > _BATCH_CHARACTERS):
             yield part
-            part, size = [], 0
-        part.append(text)
-        size += len(text)
+            part, held = [], 0
+        part.append(value)
+        held += len(value)
     if part:
         yield part
+
+
+def _written(value: str | bytes) -> str:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+def _answer(value: str | bytes, row: dict[str, Any]) -> Prediction:
+    text = value if isinstance(value, str) else ""
+    marks = {"boxes": tuple(row.get("boxes") or ()), "mask": row.get("mask", "")}
+    return Prediction(text, row["label"], row["confidence"], row["scores"], id=row["id"], **marks)

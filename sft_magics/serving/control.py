@@ -16,6 +16,7 @@ from typing import Any
 from sft_magics.core import codec, errors, events, references
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Endpoint
+from sft_magics.core.tasks import TEXT_CLASSIFICATION
 from sft_magics.core.workspace import Workspace, locked, write_durably
 from sft_magics.serving import state as states
 from sft_magics.serving.client import EndpointClient
@@ -36,6 +37,7 @@ def start(
     version: str,
     folder: Path,
     labels: Sequence[str],
+    task: str = TEXT_CLASSIFICATION,
     port: int = 0,
     keep: bool = False,
     idle_stop: float = 1800.0,
@@ -61,6 +63,7 @@ def start(
         "version": version,
         "folder": str(folder.absolute()),
         "labels": list(labels),
+        "task": task,
         "port": port,
         "token_file": str(token_file),
         "keep": keep,
@@ -142,6 +145,26 @@ def swap(ws: Workspace, name: str, *, ref: str, version: str, folder: Path, labe
     return endpoint(ws, name)
 
 
+def try_out(
+    ws: Workspace,
+    name: str,
+    *,
+    ref: str,
+    version: str,
+    folder: Path,
+    labels: Sequence[str],
+    share: float,
+    rules: dict[str, float],
+) -> dict[str, Any]:
+    """Let the running endpoint `name` try a version beside the live one; return its statistics.
+
+    `share` of the requests is answered by it, with 0 it is a shadow. Raises EndpointProblem as `swap` does.
+    """
+    with EndpointClient(endpoint(ws, name), seconds=_READY_SECONDS) as client:
+        client.try_out(version=version, ref=ref, folder=folder, labels=labels, share=share, rules=rules)
+        return client.stats()
+
+
 def prediction_log(ws: Workspace, name: str) -> PredictionLog:
     """Open the log of endpoint `name`, whether it runs or not; raises NotFound, WorkspaceProblem."""
     return PredictionLog(log_path(Path(endpoint(ws, name).folder)))
@@ -186,6 +209,7 @@ def _record(job: JobFolder, spec: dict[str, Any]) -> Endpoint:
         idle_stop=spec["idle_stop"],
         requests=requests,
         why=why,
+        task=spec["task"],
     )
 
 

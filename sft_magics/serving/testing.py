@@ -20,7 +20,7 @@ class EchoPredictor:
     """Gives `favorite` 0.8 of the probability whatever the text; a label that is the whole text gets it instead.
 
     `seconds` is how long one call takes, `load_seconds` how long loading does. A text that is `FAILS_ON` makes the call
-    fail, as a broken model would.
+    fail, as a broken model would; one that `fails` does so after its first call, which is the warm-up.
     """
 
     task = "text-classification"
@@ -31,6 +31,8 @@ class EchoPredictor:
         self.labels: tuple[str, ...] = tuple(settings["labels"])
         self._favorite: str = settings["favorite"]
         self._seconds: float = settings["seconds"]
+        self._fails: bool = settings["fails"]
+        self._asked = False
 
     @classmethod
     def save(
@@ -41,6 +43,7 @@ class EchoPredictor:
         favorite: str | None = None,
         seconds: float = 0.0,
         load_seconds: float = 0.0,
+        fails: bool = False,
     ) -> Path:
         """Write a version folder that loads as this fake, and return it; `favorite` is the first label by default."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,14 +52,16 @@ class EchoPredictor:
             "favorite": favorite or labels[0],
             "seconds": seconds,
             "load_seconds": load_seconds,
+            "fails": fails,
         }
         (folder / "echo.json").write_text(json.dumps(settings))
         return folder
 
     def scores(self, texts: list[str]) -> list[list[float]]:
         """Return 0.8 for one label and the rest shared, a row a text; raises RuntimeError for `FAILS_ON`."""
-        if FAILS_ON in texts:
+        if FAILS_ON in texts or (self._fails and self._asked):
             raise RuntimeError("asked to fail")
+        self._asked = True
         time.sleep(self._seconds)
         return [self._row(text if text in self.labels else self._favorite) for text in texts]
 

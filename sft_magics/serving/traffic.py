@@ -52,7 +52,8 @@ class Trial:
     other: Side
     agreement: Counter[tuple[str, str]] = field(default_factory=Counter)
     skipped: int = 0  # batches that a shadow did not read, because others waited
-    _due: float = 0.0
+    _requests: int = 0
+    _taken: int = 0
 
     @property
     def shadow(self) -> bool:
@@ -61,11 +62,10 @@ class Trial:
 
     def takes(self) -> bool:
         """Say whether the next request is the candidate's: evenly, not by lot."""
-        self._due += self.share
-        if self._due < 1.0:
-            return False
-        self._due -= 1.0
-        return True
+        self._requests += 1
+        due = int(self._requests * self.share + 1e-9)
+        taken, self._taken = due > self._taken, due
+        return taken
 
     def compare(self, live: list[Prediction], other: list[Prediction]) -> None:
         """Count how the two versions answer the same inputs."""

@@ -172,6 +172,35 @@ def test_a_mask_is_drawn_where_it_was_found(scenes: Path, tmp_path: Path) -> Non
     assert agree > 0.8
 
 
+@pytest.mark.parametrize("model", ["masks", "boxes", "says"])
+def test_an_endpoint_gives_the_versions_own_answers(scenes: Path, words: Path, tmp_path: Path, model: str) -> None:
+    ws = words if model == "says" else scenes
+    asked = "Say 7."
+    if model != "says":
+        asked = str(tmp_path / "a.png")
+        shapes.scene(99, (80, 60))[0].save(asked)
+    endpoint = sft.deploy(f"{model}:1", workspace=ws)
+    try:
+        (served,) = sft.predict(model, asked, endpoint=True, workspace=ws).rows
+        (own,) = sft.predict(f"{model}:1", asked, workspace=ws).rows
+        assert (served.label, served.text) == (own.label, own.text)
+        assert served.confidence == pytest.approx(own.confidence, abs=0.02)
+        assert served.id
+        if model == "masks":
+            assert (mask_of(served) == mask_of(own)).mean() > 0.99
+        if model == "boxes":
+            assert len(served.boxes) == len(own.boxes)
+        if model != "says":
+            assert served.picture.startswith("data:image")
+            with pytest.raises(errors.EndpointProblem, match="not an image that can be read"):
+                sft.predict(model, __file__, endpoint=True, workspace=ws)
+        report = sft.monitor(endpoint.name, workspace=ws)
+        assert report.requests == 1
+        panels.html(report)
+    finally:
+        sft.stop(model, workspace=ws)
+
+
 def test_what_does_not_fit_is_refused_in_a_sentence(scenes: Path, words: Path, film_csv: Path, tmp_path: Path) -> None:
     sft.data("films", str(film_csv), workspace=scenes)
     turned = shapes.masks_folder(tmp_path / "turned", 8, 4)
@@ -182,8 +211,6 @@ def test_what_does_not_fit_is_refused_in_a_sentence(scenes: Path, words: Path, f
         sft.finetune(model, workspace=scenes, **options)
 
     refused: list[tuple[Callable[[], object], type[errors.SftError], str]] = [
-        (lambda: sft.deploy("masks:1", workspace=scenes), errors.Refused, "endpoints answer texts only"),
-        (lambda: sft.deploy("says:1", workspace=words), errors.Refused, "endpoints answer texts only"),
         (lambda: finetune("masks", data="boxes"), errors.DataProblem, "is for object-detection"),
         (lambda: finetune("masks", data="turned"), errors.DataProblem, "number their classes disc, square, ground"),
         (lambda: finetune("masks", method="lora"), errors.ModelProblem, "--method lora is not there for semantic-seg"),

@@ -26,7 +26,7 @@ import time
 from sft_magics.core import audience, records
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.views import JobView, LossView
-from sft_magics.notebook import display, jobs, panels
+from sft_magics.notebook import display, jobs, panels, trying
 from tests.notebook import panel_samples as samples
 display.install(get_ipython())
 watcher = jobs.NotebookAudience()
@@ -322,7 +322,7 @@ def test_the_try_box_answers_and_says_what_is_wrong(front: Front) -> None:
                 raise KeyError("<i>odd</i>")
             answer = records.Prediction(text, "positive", 0.9, {"positive": 0.9, "negative": 0.1})
             return panels.html(records.Predictions("reviews:2", (answer,)))
-        box = jobs.try_box(ask)
+        box = trying.try_box(ask)
         (asked, button), answer = box.children[0].children, box.children[1]
         def tried(text):
             asked.value = text

@@ -4,6 +4,7 @@ import http.client
 import json
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ class Crowd:
         self._go_on.clear()
         for thread in self._threads:
             thread.join()
+
+
+def until(what: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until the call gives something true."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
 
 
 Reply = tuple[int, dict[str, Any]]

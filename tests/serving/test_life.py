@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -21,15 +20,7 @@ from sft_magics.core.workspace import write_durably
 from sft_magics.serving import control
 from sft_magics.serving.client import EndpointClient
 from sft_magics.serving.testing import FAILS_ON
-from tests.serving.house import LABELS, Crowd, House, Reply, ask
-
-
-def until(what: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait until the call gives something true."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
+from tests.serving.house import LABELS, Crowd, House, Reply, ask, until
 
 
 def test_it_starts_answers_and_stops(house: House) -> None:
@@ -318,7 +309,7 @@ def test_it_stops_when_nobody_uses_it(house: House) -> None:
 PARENT = """
 import sys, time
 from pathlib import Path
-from tests.serving.house import House
+from tests.serving.house import House, until
 print(House(Path(sys.argv[1])).start(keep=sys.argv[2] == "keep").port, flush=True)
 time.sleep(600)
 """

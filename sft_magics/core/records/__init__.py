@@ -36,6 +36,7 @@ from sft_magics.core.records.results import (
     Retirement,
     Table,
 )
+from sft_magics.core.records.served import ServedSide, Traffic
 from sft_magics.core.records.stored import (
     Alert,
     Dataset,
@@ -93,6 +94,8 @@ __all__ = [
     "Run",
     "RunPlan",
     "Seen",
+    "ServedSide",
     "Table",
+    "Traffic",
     "Version",
 ]

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from sft_magics.core.tasks import IMAGE_TASKS, headlines
+from sft_magics.core.tasks import IMAGE_TASKS, TEXT_CLASSIFICATION, headlines
 
 
 @dataclass(frozen=True)
@@ -223,6 +223,8 @@ class Endpoint:
     idle_stop: float = 0.0
     requests: int = 0
     why: str = ""
+    task: str = TEXT_CLASSIFICATION
+    engine: str = "torch"
 
     def __str__(self) -> str:
         return f"endpoint {self.name}: {self.state}, {self.version} at {self.url}, {self.requests:,} requests"

@@ -30,6 +30,7 @@ from sft_magics.notebook.panels import (
     rehearsal,
     retirement,
     runs,
+    traffic,
     versions,
 )
 from sft_magics.notebook.panels.marks import measured
@@ -77,6 +78,7 @@ _DRAWS: dict[type, tuple[str, Draw]] = {
     records.ModelCard: ("Model card", cards.card),
     records.Moment: ("Moment", cards.moment),
     records.Reproduction: ("Reproduction", cards.reproduction),
+    records.Traffic: ("Traffic", traffic.card),
     records.Diff: ("Difference", diff.card),
     records.Flip: ("Flipped answer", diff.flip),
     records.GateResult: ("Gate", diff.gate),

@@ -5,12 +5,14 @@ import shlex
 from collections.abc import Sequence
 
 from sft_magics.core.records import Endpoint
+from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import count, duration, when
 from sft_magics.notebook.panels.markup import Child, code, el, facts, head, join, muted, section, shorten
 
 HEADS = ("endpoint", "state", "version", "deployed as", "url", "requests#", "started")
 _ASKED = "a moving, funny film"
+_QUESTION = "Why is the sky blue?"
 _UP = ("ready", "starting")
 
 
@@ -47,28 +49,42 @@ def card(found: Endpoint) -> list[Child]:
 
 def curl(found: Endpoint) -> str:
     """Return the shell command that asks the endpoint."""
-    body = shlex.quote(json.dumps({"inputs": [_ASKED]}))
-    return (
-        f"curl -s {shlex.quote(found.url + '/predict')} \\\n"
-        f'  -H "Authorization: Bearer $(cat {shlex.quote(found.token_file)})" \\\n'
-        f"  -H 'Content-Type: application/json' \\\n"
-        f"  -d {body}"
-    )
+    lines = [
+        f"curl -s {shlex.quote(found.url + '/predict')}",
+        f'-H "Authorization: Bearer $(cat {shlex.quote(found.token_file)})"',
+    ]
+    if found.task in IMAGE_TASKS:
+        lines += ["-H 'Content-Type: application/octet-stream'", "--data-binary @picture.png"]
+    else:
+        body = shlex.quote(json.dumps({"inputs": [_asked(found)]}))
+        lines += ["-H 'Content-Type: application/json'", f"-d {body}"]
+    return " \\\n  ".join(lines)
 
 
 def python(found: Endpoint) -> str:
     """Return the Python lines that ask the endpoint, with the standard library only."""
+    pictured = found.task in IMAGE_TASKS
+    kind = "application/octet-stream" if pictured else "application/json"
+    question = (
+        'pathlib.Path("picture.png").read_bytes()'
+        if pictured
+        else f'json.dumps({{"inputs": [{_asked(found)!r}]}}).encode()'
+    )
     return "\n".join(
         [
             "import json, pathlib, urllib.request",
             "",
             f"token = pathlib.Path({found.token_file!r}).read_text().strip()",
-            'headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}',
-            f'question = json.dumps({{"inputs": [{_ASKED!r}]}}).encode()',
+            f'headers = {{"Authorization": f"Bearer {{token}}", "Content-Type": "{kind}"}}',
+            f"question = {question}",
             f"request = urllib.request.Request({found.url + '/predict'!r}, question, headers)",
             'print(json.load(urllib.request.urlopen(request))["predictions"])',
         ]
     )
+
+
+def _asked(found: Endpoint) -> str:
+    return _QUESTION if found.task == CAUSAL_LM else _ASKED
 
 
 def _usage(found: Endpoint) -> Child:

@@ -1,0 +1,51 @@
+"""What an endpoint's versions do beside one another."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ServedSide:
+    """One version behind an endpoint, since the trial began; `p95_ms` is of compute for one input."""
+
+    version: str
+    share: float
+    answered: int
+    errors: int
+    p95_ms: float
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Who answers at an endpoint: one version, or a live one and a candidate on trial.
+
+    `agreement` counts inputs by the live version's answer and the candidate's, where a shadow has read both; `ended`
+    says how the newest trial ended, if none runs.
+    """
+
+    endpoint: str
+    live: str
+    sides: tuple[ServedSide, ...] = ()
+    shadow: bool = False
+    agreed: float = 1.0
+    agreement: tuple[tuple[str, str, int], ...] = ()
+    skipped: int = 0
+    ended: str = ""
+    next_step: str = ""
+
+    @property
+    def compared(self) -> int:
+        """How many inputs both have answered."""
+        return sum(n for _, _, n in self.agreement)
+
+    def __str__(self) -> str:
+        if not self.sides:
+            said = f"endpoint {self.endpoint}: {self.live} answers alone"
+            return "\n".join(line for line in (said, self.ended, f"Next: {self.next_step}") if line)
+        lines = [f"endpoint {self.endpoint}: {'a shadow' if self.shadow else 'a trial'} beside {self.live}"]
+        lines += [
+            f"  {s.version}: {s.share:.0%}, {s.answered:,} answered, {s.errors:,} errors, p95 {s.p95_ms:.1f} ms"
+            for s in self.sides
+        ]
+        if self.compared:
+            lines.append(f"  they agree in {self.agreed:.1%} of {self.compared:,} answers")
+        return "\n".join([*lines, f"Next: {self.next_step}"])
