@@ -1,19 +1,23 @@
 """From a trained folder to a committed version: weights into the store, then one registry transaction."""
 
+import json
 import platform
 import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft_magics.core.events import Committed, Ended, Progress, Sink
+from sft_magics.core import errors
+from sft_magics.core.events import Committed, Ended, Progress, Remark, Sink
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Version
-from sft_magics.core.workspace import Workspace
+from sft_magics.core.workspace import Workspace, write_durably
 from sft_magics.lifecycle import work
 
 if TYPE_CHECKING:
     from sft_magics.engine.worker import Trained
+
+EXAMPLES = "examples.json"
 
 
 def commit(job: JobFolder, sink: Sink, trained: "Trained", note: str = "") -> Ended:
@@ -50,12 +54,31 @@ def commit(job: JobFolder, sink: Sink, trained: "Trained", note: str = "") -> En
         cells=tuple(spec["cells"]),
         note=note or spec["note"],
     )
+    _remember(job, trained, sink)
     version = Registry(ws).commit_version(draft, aliases=tuple(spec["aliases"]))
     sink(Committed(version.ref))
     # The weights lie in the store now, synced; a run's working copies would take four times as much again.
     for name in work.LEFTOVERS:
         shutil.rmtree(job.path / name, ignore_errors=True)
     return Ended("done", f"{version.ref} is committed.", f"%sft_evaluate {version.ref}")
+
+
+def _remember(job: JobFolder, trained: "Trained", sink: Sink) -> None:
+    """Keep what the version says of a few rows beside its run, so that whoever serves it can see that it still does."""
+    from sft_magics.engine import examples
+
+    sink(Progress("keeping examples", 0))
+    try:
+        found = examples.of(trained.folder, Path(job.spec()["data_file"]))
+        write_durably(job.path / EXAMPLES, json.dumps(found).encode())
+    except (errors.SftError, OSError) as error:
+        sink(Remark("warning", f"No examples were kept, so an endpoint cannot compare its answers with them: {error}"))
+
+
+def examples_of(ws: Workspace, version: Version) -> str:
+    """Return the file of a version's examples, or nothing where none were kept."""
+    path = ws.runs / version.run / EXAMPLES
+    return str(path) if version.run and path.is_file() else ""
 
 
 def keep(job: JobFolder, sink: Sink) -> Ended:

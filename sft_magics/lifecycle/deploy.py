@@ -7,6 +7,7 @@ from sft_magics.core import workspace as places
 from sft_magics.core.records import Endpoint, Table, Version
 from sft_magics.core.signatures import Names
 from sft_magics.lifecycle import serve, work
+from sft_magics.lifecycle.committing import examples_of
 from sft_magics.lifecycle.data import WorkspaceOption
 
 
@@ -18,6 +19,7 @@ def deploy(
     keep: Annotated[bool, "let it live on when this notebook's kernel ends"] = False,
     idle_stop: Annotated[float, "minutes without a request after which it stops itself; 0 never"] = 60.0,
     threads: Annotated[int | Literal["auto"], "CPU threads"] = "auto",
+    unchecked: Annotated[bool, "serve it even where it does not answer its stored examples as it did"] = False,
     workspace: WorkspaceOption = None,
 ) -> Endpoint:
     """Serve a version. If the endpoint runs already it switches to this version without losing a request.
@@ -45,7 +47,7 @@ def deploy(
     there = next((e for e in serve.running(ws) if e.name == endpoint), None)
     if there is not None:
         _check_model(there, found)
-        return serve.put_behind(ws, endpoint, version, found)
+        return serve.put_behind(ws, endpoint, version, found, checked=not unchecked)
     with work.telling(f"starting endpoint {endpoint}") as say:
         say("loading the model", 0, 0)
         return serving.start(
@@ -57,6 +59,7 @@ def deploy(
             folder=ArtifactStore(ws.artifacts).checkout(found.artifact),
             labels=found.labels,
             task=found.task,
+            examples="" if unchecked else examples_of(ws, found),
             port=0 if port == "auto" else int(port),
             keep=keep,
             idle_stop=idle_stop * 60.0,

@@ -6,6 +6,7 @@ from sft_magics.core import errors
 from sft_magics.core.records import Endpoint, Version
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import work
+from sft_magics.lifecycle.committing import examples_of
 
 if TYPE_CHECKING:
     from sft_magics.registry import Registry, Unset
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 LIVE_STATES = ("starting", "ready", "draining")
 
 
-def put_behind(ws: Workspace, endpoint: str, ref: str, version: Version) -> Endpoint:
+def put_behind(ws: Workspace, endpoint: str, ref: str, version: Version, *, checked: bool = True) -> Endpoint:
     """Let a running endpoint answer with `version` from now on; requests under way are answered by the old one."""
     from sft_magics.registry import ArtifactStore
     from sft_magics.serving import control as serving
@@ -21,7 +22,10 @@ def put_behind(ws: Workspace, endpoint: str, ref: str, version: Version) -> Endp
     with work.telling(f"switching endpoint {endpoint} to {version.ref}") as say:
         say("loading and warming up", 0, 0)
         folder = ArtifactStore(ws.artifacts).checkout(version.artifact)
-        return serving.swap(ws, endpoint, ref=ref, version=version.ref, folder=folder, labels=version.labels)
+        return serving.swap(
+            ws, endpoint, ref=ref, version=version.ref, folder=folder, labels=version.labels,
+            examples=examples_of(ws, version) if checked else "",
+        )  # fmt: skip
 
 
 def running(ws: Workspace) -> list[Endpoint]:

@@ -8,6 +8,7 @@ from sft_magics.core.records import Endpoint, ServedSide, Traffic, Version
 from sft_magics.core.signatures import Names
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import work
+from sft_magics.lifecycle.committing import examples_of
 from sft_magics.lifecycle.data import WorkspaceOption
 
 _EXAMPLE = "%sft_traffic {} live=90 candidate=10, or --shadow candidate"
@@ -92,6 +93,7 @@ def _begin(ws: Workspace, served: Endpoint, registry: Any, chosen: tuple[str, fl
             labels=version.labels,
             share=share,
             rules=rules,
+            examples=examples_of(ws, version),
         )
 
 

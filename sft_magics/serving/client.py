@@ -78,17 +78,16 @@ class EndpointClient:
         """Return counts and latencies (milliseconds) since the endpoint started."""
         return self._call("GET", "/stats")
 
-    def swap(self, *, version: str, ref: str, folder: Path, labels: Sequence[str]) -> dict[str, Any]:
+    def swap(
+        self, *, version: str, ref: str, folder: Path, labels: Sequence[str], examples: str = ""
+    ) -> dict[str, Any]:
         """Let the endpoint load `version` from `folder` and answer with it; returns {"version", "ref", "labels"}."""
         order = {"version": version, "ref": ref, "folder": str(folder.absolute()), "labels": list(labels)}
-        return self._call("POST", "/admin/swap", order)
+        return self._call("POST", "/admin/swap", {**order, "examples": examples})
 
-    def try_out(
-        self, *, version: str, ref: str, folder: Path, labels: Sequence[str], share: float, rules: dict[str, float]
-    ) -> dict[str, Any]:
-        """Let the endpoint try `version` beside the live one, with a share of the requests, or 0 as a shadow."""
-        order = {"version": version, "ref": ref, "folder": str(folder.absolute()), "labels": list(labels)}
-        return self._call("POST", "/admin/traffic", {**order, "share": share, "rules": rules})
+    def try_out(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Let the endpoint try a version beside the live one, with a share of the requests, or 0 as a shadow."""
+        return self._call("POST", "/admin/traffic", order)
 
     def abort(self, why: str) -> dict[str, Any]:
         """Let the live version answer alone."""

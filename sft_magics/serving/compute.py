@@ -96,7 +96,7 @@ class Compute:
             except Exception as error:  # noqa: BLE001  any failure belongs to whoever gave the order
                 done.set_exception(error)
             else:
-                self._do(lambda: _settle(live, switch, done))
+                self._do(lambda: _settle(live, order, switch, done, checked=self.live is not None))
 
         threading.Thread(target=beside, name="loader", daemon=True).start()
         return done
@@ -265,6 +265,9 @@ class Compute:
         spent["total"] = (time.perf_counter() - request.arrived) * 1e3
         rows = [_row(key, at, live.version, a, spent["total"]) for key, a in zip(question.ids, answers, strict=True)]
         answer = Answer(live.version, _named(answers, question.ids), live.labels, spent)
+        if question.unlogged:
+            tell(request, answer)
+            return
         self.answered += len(answers)
         self.spent.append(spent)
         if not question.sure and self._scribe.trouble is None:
@@ -314,9 +317,14 @@ class Compute:
         self._scribe.add([_row(writing.question.ids[0], time.time(), live.version, writing.prediction, ms)])
 
 
-def _settle(live: Live, switch: Callable[[Live], None], done: "Future[Live]") -> None:
+def _settle(
+    live: Live, order: SwapOrder, switch: Callable[[Live], None], done: "Future[Live]", *, checked: bool
+) -> None:
+    """Let a version answer from now on; the first one is `checked` by whoever starts the endpoint, over HTTP."""
     try:
         loading.warm_up(live)
+        if checked:
+            loading.prove(live, order)
         switch(live)
     except Exception as error:  # noqa: BLE001  any failure belongs to whoever gave the order; the old one stays
         done.set_exception(error)

@@ -38,6 +38,7 @@ def start(
     folder: Path,
     labels: Sequence[str],
     task: str = TEXT_CLASSIFICATION,
+    examples: str = "",
     port: int = 0,
     keep: bool = False,
     idle_stop: float = 1800.0,
@@ -64,6 +65,7 @@ def start(
         "folder": str(folder.absolute()),
         "labels": list(labels),
         "task": task,
+        "examples": examples,
         "port": port,
         "token_file": str(token_file),
         "keep": keep,
@@ -129,7 +131,9 @@ def endpoints(ws: Workspace) -> list[Endpoint]:
     return [endpoint(ws, name) for name in _names(ws)]
 
 
-def swap(ws: Workspace, name: str, *, ref: str, version: str, folder: Path, labels: Sequence[str]) -> Endpoint:
+def swap(
+    ws: Workspace, name: str, *, ref: str, version: str, folder: Path, labels: Sequence[str], examples: str = ""
+) -> Endpoint:
     """Switch the running endpoint `name` to another version; whoever asks meanwhile is answered.
 
     Raises EndpointProblem when it does not run or the new version does not load; then the old one goes on.
@@ -141,7 +145,7 @@ def swap(ws: Workspace, name: str, *, ref: str, version: str, folder: Path, labe
             f"%sft_deploy {ref} --name {name} starts it with that version.",
         )
     with EndpointClient(found, seconds=_READY_SECONDS) as client:
-        client.swap(version=version, ref=ref, folder=folder, labels=labels)
+        client.swap(version=version, ref=ref, folder=folder, labels=labels, examples=examples)
     return endpoint(ws, name)
 
 
@@ -155,13 +159,15 @@ def try_out(
     labels: Sequence[str],
     share: float,
     rules: dict[str, float],
+    examples: str = "",
 ) -> dict[str, Any]:
     """Let the running endpoint `name` try a version beside the live one; return its statistics.
 
     `share` of the requests is answered by it, with 0 it is a shadow. Raises EndpointProblem as `swap` does.
     """
     with EndpointClient(endpoint(ws, name), seconds=_READY_SECONDS) as client:
-        client.try_out(version=version, ref=ref, folder=folder, labels=labels, share=share, rules=rules)
+        order = {"version": version, "ref": ref, "labels": list(labels), "examples": examples}
+        client.try_out({**order, "folder": str(folder.absolute()), "share": share, "rules": rules})
         return client.stats()
 
 

@@ -5,7 +5,7 @@ Whatever a client sends ends in a value or in an `HttpProblem`: a status of the 
 
 import json
 import secrets
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
@@ -18,6 +18,7 @@ MAX_TEXT = 100_000
 MAX_ID = 200
 MAX_LABELS = 100_000
 MAX_MESSAGES = 1_000
+MAX_TOKENS = 4_096
 _ROLES = ("system", "user", "assistant", "tool", "developer")
 
 
@@ -36,29 +37,36 @@ class Item:
 class Question:
     """What is to be answered, and the ids under which the answers are logged.
 
-    Whoever chose the ids, or asked for it, is answered when the answer is in the log; others without waiting for it.
+    Whoever chose the ids, or asked for it (`sure`), is answered when the answer is in the log; others without waiting
+    for it. What is `unlogged` is asked by the endpoint itself. `tokens` is how long a text may become, 0 as usual.
     """
 
     items: list[Item]
     ids: list[str]
     sure: bool = False
+    unlogged: bool = False
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
 class SwapOrder:
-    """The version to serve from now on; empty `labels` take whatever the version brings."""
+    """The version to serve from now on; empty `labels` take whatever the version brings.
+
+    `examples` is a file of what it said when it was made, which it has to say again (see `serving.replay`).
+    """
 
     version: str
     ref: str
     folder: str
     labels: tuple[str, ...]
+    examples: str = ""
 
 
 def question(body: dict[str, Any], task: str) -> Question:
     """Read {"inputs": one or a list, "ids": id or [ids]}; ids are made where none are given; raises HttpProblem.
 
     An input is a text; of images the file in base 64, bare or as a data: address; of language models a text or a list
-    of messages.
+    of messages, and "max_new_tokens" may say how long an answer becomes.
     """
     if "inputs" not in body:
         raise HttpProblem(400, f'The key "inputs" is missing; {_example(task)}')
@@ -70,7 +78,15 @@ def question(body: dict[str, Any], task: str) -> Question:
         raise HttpProblem(400, f'"inputs" is {kind(given)}; {_example(task)}')
     if not given:
         raise HttpProblem(400, '"inputs" is empty; it shall hold at least one.')
-    return asked(items(given, task), None if ids is None else _ids(ids, len(given)))
+    found = asked(items(given, task), None if ids is None else _ids(ids, len(given)))
+    return replace(found, tokens=_tokens(body)) if task == CAUSAL_LM else found
+
+
+def _tokens(body: dict[str, Any]) -> int:
+    given = body.get("max_new_tokens", 0)
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= MAX_TOKENS:
+        raise HttpProblem(400, f'"max_new_tokens" shall be a whole number up to {MAX_TOKENS:,}.')
+    return given
 
 
 def asked(found: list[Item], ids: list[str] | None = None, *, sure: bool = False) -> Question:
@@ -162,7 +178,8 @@ def swap_order(body: dict[str, Any]) -> SwapOrder:
     if not isinstance(given, list):
         raise HttpProblem(400, f'"labels" is {kind(given)}; it shall be a list of texts.')
     names = tuple(_name(value, f"labels[{i}]") for i, value in enumerate(given))
-    return SwapOrder(version, _name(body.get("ref", version), "ref"), folder, names)
+    examples = text(body.get("examples", ""), "examples", 4096)
+    return SwapOrder(version, _name(body.get("ref", version), "ref"), folder, names, examples)
 
 
 def trial(body: dict[str, Any]) -> tuple[float, Rules]:

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from sft_magics.core import answering, errors
+from sft_magics.core.records import Prediction
 from sft_magics.core.tasks import CAUSAL_LM, CLASSIFIERS, IMAGE_TASKS
 from sft_magics.serving import predictor as predictors
+from sft_magics.serving import replay
 from sft_magics.serving.inputs import SwapOrder
 from sft_magics.serving.predictor import Predictor
 
@@ -46,6 +48,29 @@ def load(order: SwapOrder, threads: int | None) -> Live:
             "deploy another version, or train this one again; %sft_versions lists them.",
         )
     return Live(order.version, order.ref, labels, predictor, folder)
+
+
+def prove(live: Live, order: SwapOrder) -> None:
+    """Let a version answer its stored examples; raises ModelProblem unless it says what it said when it was made."""
+    examples = replay.load(order.examples, live.task)
+    if not examples:
+        return
+    then = [replay.before(live.task, live.labels, example) for example in examples]
+    replay.judge(live.version, live.task, examples, then, _now(live, examples))
+
+
+def _now(live: Live, examples: list[replay.Example]) -> list[Prediction]:
+    if live.task != CAUSAL_LM:
+        said = live.predictor.scores([example.reads for example in examples])
+        return [answering.answer(live.task, live.labels, "", one) for one in said]
+    from sft_magics.engine.generation import Sampling
+
+    tokens = [max(1, int(example.said.get("tokens", 16))) for example in examples]
+    texts = [
+        "".join(piece.text for piece in live.predictor.stream(str(example.reads), Sampling(max_new_tokens=n)))
+        for example, n in zip(examples, tokens, strict=True)
+    ]
+    return [Prediction("", text, 1.0, {}) for text in texts]
 
 
 def warm_up(live: Live) -> None:

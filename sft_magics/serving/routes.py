@@ -56,6 +56,7 @@ class Desk:
     swapped: Callable[[], None]
     stop: Callable[[str], None]
     state: str = "starting"
+    proof: str = ""  # what the endpoint shows itself while it asks itself; nothing once it is ready
     inside: int = 0
     used_at: float = field(default_factory=time.monotonic)
     started_at: float = field(default_factory=time.time)
@@ -67,6 +68,13 @@ class Desk:
         if self.state != "ready" or self.compute.live is None:
             raise HttpProblem(503, f"The endpoint {self.name} is {self.state}; it does not answer now.", 1)
         return self.compute.live
+
+    @property
+    def task(self) -> str:
+        """What the version that answers is for; raises HttpProblem 503 where there is none."""
+        if self.compute.live is None:
+            raise HttpProblem(503, f"The endpoint {self.name} is {self.state}; it does not answer now.", 1)
+        return self.compute.live.task
 
     def refuse(self, problem: HttpProblem) -> Response:
         """Count a refusal and put it into JSON."""
@@ -132,8 +140,8 @@ def _problem(error: Exception) -> HttpProblem:
 
 
 async def _predict(desk: Desk, request: Request) -> Any:
-    async with asking.inside(desk):
-        task = desk.ready().task
+    async with asking.inside(desk, request):
+        task = desk.task
         body = await bodies.read(request)
         if asking.is_json(request):
             question = inputs.question(bodies.parse_object(body), task)

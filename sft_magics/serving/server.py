@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import platform
+import secrets
 import socket
 import sys
 import threading
@@ -28,7 +29,9 @@ from sft_magics.core.jobs import JobFolder
 from sft_magics.serving import state as states
 from sft_magics.serving.compute import Compute
 from sft_magics.serving.inputs import SwapOrder
+from sft_magics.serving.loading import Live
 from sft_magics.serving.log import PredictionLog, log_path
+from sft_magics.serving.proving import prove
 from sft_magics.serving.routes import Desk, app
 from sft_magics.serving.scribe import Scribe
 
@@ -117,17 +120,31 @@ class EndpointProcess:
     async def _load(self, desk: Desk) -> None:
         spec = self._spec
         self._say(events.Progress(f"loading {spec['version']}", 0))
-        order = SwapOrder(spec["version"], spec["ref"], spec["folder"], tuple(spec["labels"]))
+        order = SwapOrder(spec["version"], spec["ref"], spec["folder"], tuple(spec["labels"]), spec["examples"])
         loading = asyncio.wrap_future(desk.compute.load(order))
         while not loading.done() and desk.state == "starting":
             self._look(desk)
             await asyncio.wait([loading], timeout=_TICK_SECONDS)
         if desk.state != "starting":  # told to stop while it loads
             return
-        loading.result()
+        await self._prove(desk, loading.result())
         desk.state, desk.used_at = "ready", time.monotonic()
         self._say(events.Progress("ready", 1, 1))
         self._enter("ready")  # last: whoever waits for it has then heard everything
+
+    async def _prove(self, desk: Desk, live: Live) -> None:
+        """Ask for the stored examples over HTTP; raises SftError, and then nobody is ever answered."""
+        if not self._spec["examples"]:
+            return
+        self._say(events.Progress("asking for stored examples", 0))
+        desk.proof = secrets.token_urlsafe(16)
+        spec = self._spec
+        try:
+            where = (self._port, Path(spec["token_file"]))
+            count = await asyncio.to_thread(prove, live, spec["examples"], where, desk.proof)
+        finally:
+            desk.proof = ""
+        self._say(events.Remark("info", f"{live.version} answers {count} stored examples as when it was trained."))
 
     async def _watch(self, desk: Desk) -> None:
         while desk.state == "ready":

@@ -89,7 +89,8 @@ class Writing:
         if self._pieces is None:
             from sft_magics.engine.generation import Sampling
 
-            self._pieces = live.predictor.stream(str(self._item.reads), self._how or Sampling())
+            how = self._how or Sampling(max_new_tokens=self.question.tokens or Sampling.max_new_tokens)
+            self._pieces = live.predictor.stream(str(self._item.reads), how)
         piece = next(self._pieces)
         self._text += piece.text
         self._sure.append(piece.sure)

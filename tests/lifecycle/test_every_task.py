@@ -186,6 +186,7 @@ def test_an_endpoint_gives_the_versions_own_answers(scenes: Path, words: Path, t
         assert (served.label, served.text) == (own.label, own.text)
         assert served.confidence == pytest.approx(own.confidence, abs=0.02)
         assert served.id
+        assert "stored examples as when it was trained" in (Path(endpoint.folder) / "events.jsonl").read_text()
         if model == "masks":
             assert (mask_of(served) == mask_of(own)).mean() > 0.99
         if model == "boxes":
