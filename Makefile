@@ -19,7 +19,7 @@ SAMPLES := minilm reviews lite0 digits
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo demo-lab demo-headless test check crash bench bench-engine bench-registry format clean distclean
+.PHONY: help setup browser demo demo-lab demo-headless test check crash bench bench-engine bench-registry bench-serving format clean distclean
 
 help:
 	@sed -n '/^# One environment/,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -139,6 +139,15 @@ bench-engine: $(STAMP)
 	fi; \
 	build/peers/bin/python -m tests.benchmarks engine --seeds 3 --threads 1 $(BENCH_ARGS); \
 	build/peers/bin/python -m tests.benchmarks tasks
+
+# Other servers beside our endpoints.
+bench-serving: $(STAMP)
+	@set -eu; \
+	if ! build/serving/bin/python -c 'import litserve, fastapi, sft_magics' 2>/dev/null; then \
+	    $(BIN)/python -m venv --clear build/serving; \
+	    $(BIN)/python -m uv pip install --quiet --python build/serving/bin/python -e . litserve fastapi; \
+	fi; \
+	build/serving/bin/python -m tests.benchmarks serving $(BENCH_ARGS)
 
 # The peer has an environment of its own: its pins must not change ours.
 bench-registry: $(STAMP)

@@ -43,6 +43,7 @@ class Compute:
         self.answered = 0
         self.batches = 0
         self.late = 0
+        self.beside_model = 0.0  # seconds of processor that this thread took for anything but the model
         self.spent: deque[dict[str, float]] = deque(maxlen=1024)
         self._ended = ended or (lambda _: None)
         self._scribe = scribe
@@ -51,6 +52,7 @@ class Compute:
         self._tasks: deque[Callable[[], None]] = deque()
         self._writings: deque[Writing] = deque()
         self._inputs = 0
+        self._in_model = 0.0
         self._ending = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="compute", daemon=True)
@@ -154,7 +156,9 @@ class Compute:
             if task:
                 task()
             if batch:
+                began, self._in_model = time.thread_time(), 0.0
                 self._serve(batch)
+                self.beside_model += time.thread_time() - began - self._in_model
             if writing and self._write_on(writing):
                 with self._wake:
                     self._writings.append(writing)
@@ -200,7 +204,9 @@ class Compute:
         began = time.perf_counter()
         items = [item for request in batch for item in request.question.items]
         try:
+            counted = time.thread_time()
             said = live.predictor.scores([item.reads for item in items])
+            self._in_model += time.thread_time() - counted
             seconds = time.perf_counter() - began
             rows = [answering.answer(live.task, live.labels, i.logged, s) for i, s in zip(items, said, strict=True)]
         except Exception as error:  # noqa: BLE001  a model may fail in any way; the endpoint goes on

@@ -192,6 +192,11 @@ async def _stats(desk: Desk, _: Request) -> Any:
         "latency_ms": _percentiles(sorted(s["total"] for s in tuple(compute.spent))),
         "spent_ms": _spent(tuple(compute.spent)),
         "late": compute.late,
+        "processor_s": {
+            "http": time.thread_time(),
+            "compute": compute.beside_model,
+            "log": desk.scribe.processor,
+        },
         "trial": compute.routing.trial.shown() if compute.routing.trial else None,
         "trial_ended": compute.routing.ended,
     }

@@ -6,6 +6,7 @@ tried again, up to a bound, and nothing more is answered: what cannot be logged 
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Scribe:
     def __init__(self, log: PredictionLog) -> None:
         self.log = log
         self.trouble: errors.SftError | None = None
+        self.processor = 0.0  # seconds that this thread took of it
         self._entries: deque[_Entry] = deque()
         self._rows = 0
         self._ending = False
@@ -78,6 +80,7 @@ class Scribe:
             if not taken:
                 return
             kept = self._write(taken)
+            self.processor = time.thread_time()
             with self._wake:
                 self._entries.extendleft(reversed(kept))
                 self._rows = sum(len(e.rows) for e in self._entries)
