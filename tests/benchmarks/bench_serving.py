@@ -3,10 +3,10 @@
     python -m tests.benchmarks serving                       every server that is installed, 5 rounds
     python -m tests.benchmarks serving --rounds 9 --seconds 6 --server torch --server litserve-bf16
 
-A server that is not being asked is stopped by a signal, so that it costs nothing. Ratios are medians over the rounds, of
-requests answered in a second; p99 is of all rounds. `ready` is from the start of the process to its first answer. At the
-end: what a request costs beyond the model, and what the same model does offline at its best batch. The peers' packages
-are in the environment that `make bench-serving` builds.
+A server that is not being asked is stopped by a signal, so that it costs nothing. Ratios are medians over the rounds,
+of requests answered in a second; p99 is of all rounds. `ready` is from the start of the process to its first answer. At
+the end: what a request costs beyond the model, and what the same model does offline at its best batch. The peers'
+packages are in the environment that `make bench-serving` builds.
 """
 
 import argparse

@@ -1,4 +1,6 @@
-"""Servers of others, each as its own documentation writes one: `python -m tests.benchmarks.serving_peers NAME PORT MODEL`.
+"""Servers of others, each as its own documentation writes one.
+
+    python -m tests.benchmarks.serving_peers NAME PORT MODEL
 
 All serve the same folder of a text classifier by transformers, one sentence a request, and answer its label and score.
 """
