@@ -1,4 +1,4 @@
-"""Endpoints beside other servers: one sentence a request, the same model, client and machine, in rounds that interleave.
+"""Endpoints beside other servers: one sentence a request, the same model, client and machine, in interleaved rounds.
 
     python -m tests.benchmarks serving                       every server that is installed, 5 rounds
     python -m tests.benchmarks serving --rounds 9 --seconds 6 --server torch --server litserve-bf16
