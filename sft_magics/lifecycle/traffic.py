@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from sft_magics.core import errors
 from sft_magics.core import workspace as places
-from sft_magics.core.records import Endpoint, ServedSide, Traffic, Version
+from sft_magics.core.records import Answered, Endpoint, ServedSide, Traffic, Version
 from sft_magics.core.signatures import Names
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import work
@@ -110,5 +110,5 @@ def _told(served: Endpoint, stats: dict[str, Any]) -> Traffic:
     step = f"%sft_promote {trial['version']} makes it live, %sft_traffic {name} --abort sends it away"
     return Traffic(
         name, str(stats["version"]), sides, trial["shadow"], trial["agreed"],
-        tuple((str(a), str(b), int(n)) for a, b, n in trial["agreement"]), trial["skipped"], next_step=step,
+        tuple(Answered(*pair) for pair in trial["agreement"]), trial["skipped"], next_step=step,
     )  # fmt: skip

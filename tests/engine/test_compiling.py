@@ -23,6 +23,14 @@ def said(ear: Ear) -> list[str]:
     return [e.text for e in ear.all(Remark) if "compil" in e.text]
 
 
+@pytest.fixture(autouse=True)
+def _as_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for pip, as tests of fetching do, lets setuptools' own import hook refuse setuptools from then on."""
+    hook = getattr(sys.modules.get("_distutils_hack"), "DISTUTILS_FINDER", None)
+    if hook is not None and "spec_for_distutils" in vars(hook):
+        monkeypatch.delattr(hook, "spec_for_distutils")
+
+
 @pytest.mark.slow
 @can_compile
 def test_a_compiled_run_that_is_taken_up_is_the_one_that_was_not_stopped(tmp_path: Path) -> None:

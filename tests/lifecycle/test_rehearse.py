@@ -30,10 +30,10 @@ def _words_of(root: Path, plan: RunPlan) -> int:
 
 
 def test_a_plan_says_what_the_run_then_takes(trained_once: Path) -> None:
-    before = {p.name for p in (trained_once / "runs").iterdir()}
+    before, jobs = ({p.name for p in (trained_once / part).iterdir()} for part in ("runs", "jobs"))
     found = sft.plan("films", epochs=2, workspace=trained_once)
     assert {p.name for p in (trained_once / "runs").iterdir()} == before, "nothing is kept"
-    assert not list((trained_once / "jobs").iterdir())
+    assert {p.name for p in (trained_once / "jobs").iterdir()} == jobs
     dataset = sft.data("films", workspace=trained_once)
     assert found.rows == dataset.counts["train"]
     assert found.steps == 2 * math.ceil(found.rows / 32)

@@ -212,6 +212,13 @@ def everything() -> list[Any]:
         records.Collection((garbage,), (garbage,), 91_000_000, False, "%sft_gc --yes"),
         records.Collection((), (), 0, True),
         records.Exported("reviews:2", "out", "a folder", 91_000_000, "%sft_import out"),
+        records.Traffic("reviews", "reviews:1", ended="The trial of reviews:2 ended: it was slow.", next_step="%sft"),
+        records.Traffic(
+            "reviews", "reviews:1",
+            (records.ServedSide("reviews:1", 0.9, 900, 0, 4.2), records.ServedSide("reviews:2", 0.1, 100, 3, 9.9)),
+            agreement=(records.Answered("positive", "positive", 80), records.Answered("positive", "negative", 20)),
+            agreed=0.8, skipped=3, next_step="%sft_promote reviews:2",
+        ),
         records.Reproduction("reviews:2", False, 1e-6, (change,), True, (change,), 41.0, "the metrics agree"),
         records.Promotion("rollback", "reviews", "live", None, "reviews:1", ""),
         records.Predictions("reviews:2", answers, "reviews", 0.4),

@@ -36,7 +36,7 @@ from sft_magics.core.records.results import (
     Retirement,
     Table,
 )
-from sft_magics.core.records.served import ServedSide, Traffic
+from sft_magics.core.records.served import Answered, ServedSide, Traffic
 from sft_magics.core.records.stored import (
     Alert,
     Dataset,
@@ -55,6 +55,7 @@ __all__ = [
     "SCHEMA",
     "Alert",
     "AliasThen",
+    "Answered",
     "BatchPreview",
     "Board",
     "Candidate",

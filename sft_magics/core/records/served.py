@@ -15,6 +15,15 @@ class ServedSide:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """How many inputs the live version and the candidate answered so."""
+
+    live: str
+    candidate: str
+    n: int
+
+
+@dataclass(frozen=True)
 class Traffic:
     """Who answers at an endpoint: one version, or a live one and a candidate on trial.
 
@@ -27,7 +36,7 @@ class Traffic:
     sides: tuple[ServedSide, ...] = ()
     shadow: bool = False
     agreed: float = 1.0
-    agreement: tuple[tuple[str, str, int], ...] = ()
+    agreement: tuple[Answered, ...] = ()
     skipped: int = 0
     ended: str = ""
     next_step: str = ""
@@ -35,7 +44,7 @@ class Traffic:
     @property
     def compared(self) -> int:
         """How many inputs both have answered."""
-        return sum(n for _, _, n in self.agreement)
+        return sum(pair.n for pair in self.agreement)
 
     def __str__(self) -> str:
         if not self.sides:

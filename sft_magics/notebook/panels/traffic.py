@@ -42,9 +42,10 @@ def _asked(found: Traffic, share: float) -> Child:
 
 
 def _pairs(found: Traffic) -> Child:
-    ordered = sorted(found.agreement, key=lambda pair: (pair[0] == pair[1], -pair[2]))
+    ordered = sorted(found.agreement, key=lambda pair: (pair.live == pair.candidate, -pair.n))
     rows: list[list[Child]] = [
-        [shorten(a, 40), shorten(b, 40), count(n), "" if a == b else "differs"] for a, b, n in ordered[:_SHOWN]
+        [shorten(p.live, 40), shorten(p.candidate, 40), count(p.n), "" if p.live == p.candidate else "differs"]
+        for p in ordered[:_SHOWN]
     ]
     skipped = f", {found.skipped:,} batches were not compared because others waited" if found.skipped else ""
     caption = f"They agree in {found.agreed:.1%} of {found.compared:,} answers{skipped}"
