@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sft_magics.lifecycle.retire import retire
     from sft_magics.lifecycle.runs import keep, runs, stop, watch
     from sft_magics.lifecycle.steering import edit, pause, resume
+    from sft_magics.lifecycle.traffic import traffic
     from sft_magics.lifecycle.train import finetune
     from sft_magics.lifecycle.upkeep import registry_
     from sft_magics.lifecycle.versions import alias, history, models, versions
@@ -76,6 +77,7 @@ __all__ = [
     "show",
     "stop",
     "tag",
+    "traffic",
     "versions",
     "watch",
 ]

@@ -43,7 +43,7 @@ def test_bases_are_listed_for_a_task(tmp_path: Path, task: str, base: str) -> No
     assert found[0].step_seconds is not None, "what a step takes here"
     assert 0.001 < found[0].step_seconds < 60
     assert f"{found[0].step_seconds:.2g} s a step" in str(found)
-    assert all(c.step_seconds is None for c in found if not c.here)
+    assert all(c.step_seconds is not None for c in found if c.here)
     again = sft.models(task=task, workspace=tmp_path)
     assert again[0].step_seconds == found[0].step_seconds, "it was measured once"
 

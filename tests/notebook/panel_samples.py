@@ -212,6 +212,8 @@ def everything() -> list[Any]:
         records.Collection((garbage,), (garbage,), 91_000_000, False, "%sft_gc --yes"),
         records.Collection((), (), 0, True),
         records.Exported("reviews:2", "out", "a folder", 91_000_000, "%sft_import out"),
+        records.ServedSide("reviews:1", 0.9, 900, 0, 4.2),
+        records.Answered("positive", "negative", 20),
         records.Traffic("reviews", "reviews:1", ended="The trial of reviews:2 ended: it was slow.", next_step="%sft"),
         records.Traffic(
             "reviews", "reviews:1",

@@ -79,6 +79,8 @@ _DRAWS: dict[type, tuple[str, Draw]] = {
     records.Moment: ("Moment", cards.moment),
     records.Reproduction: ("Reproduction", cards.reproduction),
     records.Traffic: ("Traffic", traffic.card),
+    records.ServedSide: ("Version", traffic.side),
+    records.Answered: ("Answers", traffic.pair),
     records.Diff: ("Difference", diff.card),
     records.Flip: ("Flipped answer", diff.flip),
     records.GateResult: ("Gate", diff.gate),
