@@ -5,7 +5,8 @@ model.onnx       the network, fp32: from prepared inputs to logits
 int8.onnx        the same with 8-bit weights, where someone asked for it
 tokenizer.json   of texts
 ENGINE.json      how far the answers of an engine were from torch's (see `Verdict`)
-compiled/        what OpenVINO made of the network, so that a second start is quick
+refused.json     in the place of all others: why the version could not be exported
+compiled/        by precision, what OpenVINO made of the network, so that a second start is quick
 """
 
 import json
@@ -20,12 +21,13 @@ from sft_magics.core.tasks import TEXT_CLASSIFICATION as TEXTS
 from sft_magics.core.workspace import Workspace, write_durably
 
 CARD, MODEL, INT8_MODEL, TOKENIZER, COMPILED = "export.json", "model.onnx", "int8.onnx", "tokenizer.json", "compiled"
+_REFUSED = "refused.json"
 EXPORTER = 1  # raise it when what is exported changes: old exports are then made anew
 
 TORCH, ONNX, INT8, OPENVINO = "torch", "onnx", "onnx-int8", "openvino"
 ENGINES = (TORCH, ONNX, INT8, OPENVINO)
 LADDER = (OPENVINO, ONNX)  # what `auto` tries before torch; int8 only answers who asks for it
-PACKAGES = {ONNX: ("onnxruntime",), INT8: ("onnxruntime",), OPENVINO: ("openvino",)}
+PACKAGES = {ONNX: "onnxruntime", INT8: "onnxruntime", OPENVINO: "openvino"}
 EXPORTER_PACKAGES = ("onnx", "onnxscript")
 EXTRAS = {ONNX: "onnx", INT8: "onnx", OPENVINO: "openvino"}
 
@@ -111,6 +113,21 @@ def read_verdict(folder: Path, engine: str, library: str = "") -> Verdict | None
     except (OSError, ValueError, TypeError):
         return None
     return found if library in ("", found.library) else None
+
+
+def write_refusal(folder: Path, why: str, exporter: str) -> None:
+    """Write down why a version could not be exported, and by which releases of torch and the others."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_durably(folder / _REFUSED, json.dumps({"why": why, "exporter": exporter}).encode())
+
+
+def read_refusal(folder: Path, exporter: str) -> str:
+    """Return why a version could not be exported by these releases, an empty string where nothing is known of it."""
+    try:
+        found = json.loads((folder / _REFUSED).read_text(encoding="utf-8"))
+        return str(found["why"]) if found["exporter"] == exporter else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def best(scores: Sequence[float]) -> int:

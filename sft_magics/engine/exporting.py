@@ -187,9 +187,9 @@ def quantize(folder: Path) -> None:
 
     aside = folder / f".{exports.INT8_MODEL}"
     with _quiet():
-        # Products of matrices alone: convolutions in 8 bits took ten times as long, and said something else.
+        # Products of matrices and tables: convolutions in 8 bits took ten times as long, and said something else.
         quantize_dynamic(
-            folder / exports.MODEL, aside, ["MatMul", "Gemm"], weight_type=QuantType.QInt8, per_channel=True
+            folder / exports.MODEL, aside, ["MatMul", "Gemm", "Gather"], weight_type=QuantType.QInt8, per_channel=True
         )
     aside.replace(folder / exports.INT8_MODEL)
     sync_folder(folder)

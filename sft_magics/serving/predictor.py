@@ -1,8 +1,10 @@
-"""What an endpoint needs from a model: labels in order, and scores for texts."""
+"""What an endpoint needs from a model: labels in order, and scores for texts or pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from sft_magics.core import exports
 
 
 class Predictor(Protocol):
@@ -12,12 +14,17 @@ class Predictor(Protocol):
     def labels(self) -> Sequence[str]:
         """The labels, in the order of the scores."""
 
-    def scores(self, texts: list[str]) -> list[list[float]]:
-        """Return one probability a label, for each text."""
+    def scores(self, inputs: list[Any]) -> list[Any]:
+        """Return one probability a label, for each text or picture (the path or the bytes of a file); of a mask a
+        dictionary, see `engine.predictor`.
+        """
 
 
-def load(folder: Path, threads: int | None = None) -> Predictor:
+def load(folder: Path, threads: int | None = None, engine: str = exports.TORCH) -> Predictor:
     """Load the version that lies in `folder`; raises ModelProblem, or what the engine raises.
+
+    `engine` is one of `core.exports.ENGINES`; `folder` is that of a checked-out version for torch, for others that of
+    an export (`lifecycle.engines.choose` says both). With those others no torch is imported.
 
     A folder with an `echo.json` holds the fake of `sft_magics.serving.testing`, which needs no torch.
     """
@@ -25,6 +32,10 @@ def load(folder: Path, threads: int | None = None) -> Predictor:
         from sft_magics.serving.testing import EchoPredictor
 
         return EchoPredictor(folder)
+    if engine != exports.TORCH:
+        from sft_magics.serving import engines
+
+        return engines.load(folder, engine, threads)
     from sft_magics.engine.predictor import Predictor as TorchPredictor
 
     predictor: Predictor = TorchPredictor(folder, threads=threads)

@@ -26,7 +26,7 @@ def load(folder: Path, engine: str, threads: int | None = None, precision: str =
         network = _MADE[engine](folder, threads, precision)
     except ImportError as error:
         raise errors.ModelProblem(
-            f"The package {error.name or exports.PACKAGES[engine][0]} is not installed.",
+            f"The package {error.name or exports.PACKAGES[engine]} is not installed.",
             f"pip install 'sft_magics[{exports.EXTRAS[engine]}]', or write --engine torch.",
         ) from error
     return Exported(folder, network)
@@ -47,7 +47,9 @@ def _int8(folder: Path, threads: int | None, precision: str) -> Network:  # noqa
 def _openvino(folder: Path, threads: int | None, precision: str) -> Network:
     from sft_magics.serving.engines.openvino import OpenvinoNetwork
 
-    return OpenvinoNetwork(folder / exports.MODEL, threads, folder / exports.COMPILED, bf16=precision == "bf16")
+    return OpenvinoNetwork(
+        folder / exports.MODEL, threads, folder / exports.COMPILED / precision, bf16=precision == "bf16"
+    )
 
 
 _MADE: dict[str, Callable[[Path, int | None, str], Network]] = {
