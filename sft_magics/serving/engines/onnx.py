@@ -10,16 +10,16 @@ _CPU = "CPUExecutionProvider"
 
 
 class OnnxNetwork:
-    """A session of ONNX Runtime; `threads` None takes one a core."""
+    """A session of ONNX Runtime with so many threads."""
 
     padded = False
 
-    def __init__(self, model: Path, threads: int | None = None) -> None:
+    def __init__(self, model: Path, threads: int) -> None:
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)  # errors
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # Threads that wait in a loop keep the core from whoever else runs there; asleep they cost little.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

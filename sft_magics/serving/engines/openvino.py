@@ -9,14 +9,14 @@ from sft_magics.serving.engines.networks import Arrays, Logits
 
 
 class OpenvinoNetwork:
-    """A compiled network and one request to it; `threads` None takes one a core, `bf16` computes in bfloat16.
+    """A compiled network and one request to it, with so many threads; `bf16` computes in bfloat16.
 
     What was compiled is kept in the folder `compiled`, and read from there the next time.
     """
 
     padded = True  # each new shape makes it prepare its kernels anew
 
-    def __init__(self, model: Path, threads: int | None, compiled: Path, *, bf16: bool) -> None:
+    def __init__(self, model: Path, threads: int, compiled: Path, *, bf16: bool) -> None:
         import openvino
 
         core = openvino.Core()
@@ -25,11 +25,10 @@ class OpenvinoNetwork:
             # One request at a time, all threads on it: requests wait together in our own queue.
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "ENABLE_CPU_PINNING": False,  # endpoints beside each other would share one core
         }
-        if threads:
-            settings["INFERENCE_NUM_THREADS"] = threads
         self._request = core.compile_model(str(model), "CPU", settings).create_infer_request()
 
     def run(self, batch: Arrays) -> Logits:
