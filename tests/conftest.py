@@ -3,6 +3,7 @@
 Models and sentences are fetched once into the cache; training them takes seconds because there are few rows.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 
 import sft_magics as sft
 from sft_magics.core.workspace import Workspace
+
+# The first deploy by another engine exports the version, half a minute in each workspace; tests of engines ask for it.
+os.environ.setdefault("SFT_ENGINE", "torch")
 
 
 @pytest.fixture(scope="session")

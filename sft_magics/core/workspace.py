@@ -17,13 +17,13 @@ from pathlib import Path
 
 from sft_magics.core import errors
 
-_FOLDERS = ("registry", "artifacts", "datasets", "runs", "jobs", "endpoints")
+_FOLDERS = ("registry", "artifacts", "datasets", "runs", "jobs", "endpoints", "exports")
 _TRIES, _BETWEEN_TRIES = 25, 0.002
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder that holds registry, artifacts, datasets, runs, jobs and endpoints."""
+    """The folder that holds registry, artifacts, datasets, runs, jobs, endpoints and exports."""
 
     root: Path
 
@@ -56,6 +56,11 @@ class Workspace:
     def endpoints(self) -> Path:
         """One folder an endpoint: its token, log and prediction log."""
         return self.root / "endpoints"
+
+    @property
+    def exports(self) -> Path:
+        """One folder an exported version, for engines without torch (see `core.exports`)."""
+        return self.root / "exports"
 
     def prepare(self) -> "Workspace":
         """Create the folders (mode 0700) where they are missing; raises WorkspaceProblem."""

@@ -6,13 +6,12 @@ import platform
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from sft_magics.core import errors
+from sft_magics.core import cores, errors
 from sft_magics.engine import attention, convolutions, dropout, lora, projections
 
 
@@ -75,7 +74,7 @@ def choose(device: str = "auto", precision: str = "auto", threads: int | str | N
             "There is no CUDA device that torch can use here.", "write --device cpu, or leave it out."
         )
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    count = usable_cores() if threads in ("auto", None) else int(threads or 1)
+    count = cores.usable() if threads in ("auto", None) else int(threads or 1)
     torch.set_num_threads(count)
     if kind == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
@@ -115,39 +114,6 @@ def repeatable_remarks(options: Mapping[str, Any], chosen: Hardware) -> list[str
     if not options.get("deterministic") or chosen.device.type != "cpu":
         return []
     return ["--deterministic changes nothing here: on a CPU every run gives the same bits anyway."]
-
-
-def usable_cores() -> int:
-    """Return the physical cores this process may use: its affinity, cut to a container's CPU quota.
-
-    Two threads of one core share its multipliers, so matrix products gain nothing from the second.
-    """
-    if hasattr(os, "sched_getaffinity"):
-        cores = len({_siblings(cpu) for cpu in os.sched_getaffinity(0)})
-    else:
-        cores = os.cpu_count() or 1
-    return max(1, min(cores, _quota()))
-
-
-def _siblings(cpu: int) -> str:
-    try:
-        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip()
-    except OSError:
-        return str(cpu)
-
-
-def _quota() -> int:
-    """Return the whole cores a container's CPU quota allows (cgroup v2, else v1); a large number without one."""
-    base = Path("/sys/fs/cgroup")
-    try:
-        if (base / "cpu.max").exists():
-            quota, period = (base / "cpu.max").read_text().split()
-        else:
-            quota, period = ((base / "cpu" / f"cpu.cfs_{part}_us").read_text() for part in ("quota", "period"))
-        cores = int(quota) // int(period)  # "max" and -1 mean no quota
-    except (OSError, ValueError):
-        return sys.maxsize
-    return cores if int(quota) > 0 else sys.maxsize
 
 
 def _bf16_gains(kind: str) -> tuple[bool, str]:

@@ -1,11 +1,10 @@
 """Images on their way to tensors: read once, kept small in memory where they fit, changed by chance where asked.
 
 What chance does to an image is a function of (seed, epoch, index) alone, so a run that resumes sees what it would have
-seen. Resizing is Pillow's, with antialiasing, as torchvision's own presets do it.
+seen. How a file is read and resized is in `pixels`.
 """
 
 import functools
-import io
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import torch
 from PIL import Image, ImageOps
 
 from sft_magics.core import augments, errors
+from sft_magics.engine import pixels
 
 if TYPE_CHECKING:
     from sft_magics.engine.augment import Changed
@@ -36,7 +36,7 @@ class Pictures:
     Those that fit in memory are kept there, resized and not yet cropped.
     """
 
-    paths: Sequence[str | bytes]
+    paths: Sequence[pixels.Source]
     size: int
     resize: int
     kept: dict[int, Image.Image] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Pictures:
     def get(self, index: int) -> Image.Image:
         """Return one picture in RGB, its shorter side resized."""
         found = self.kept.get(index)
-        return found if found is not None else opened(self.paths[index], self.resize)
+        return found if found is not None else pixels.opened(self.paths[index], self.resize)
 
     def keep(self, threads: int) -> None:
         """Read every file, and keep what was read if all of it fits; raises DataProblem that names broken files."""
@@ -65,9 +65,9 @@ class Pictures:
 
     def _tried(self, index: int) -> Image.Image | str:
         try:
-            return opened(self.paths[index], self.resize)
+            return pixels.opened(self.paths[index], self.resize)
         except Exception:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
-            return named(self.paths[index])
+            return pixels.named(self.paths[index])
 
     def batch(self, indices: Sequence[int], chance: "Chance | None" = None) -> torch.Tensor:
         """Return pictures as uint8, rows x 3 x size x size; with `chance` as they are changed, else their centers."""
@@ -78,8 +78,7 @@ class Pictures:
         image = self.get(index)
         change = None if chance is None else chance.of(index)
         if change is None:
-            left, top = round((image.width - self.size) / 2), round((image.height - self.size) / 2)
-            square = image.crop((left, top, left + self.size, top + self.size))
+            square = pixels.center(image, self.size)
         else:
             square = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=change.box(image.size))
             square = ImageOps.mirror(square) if change.mirrored else square
@@ -143,41 +142,12 @@ def view_of(seed: int, epoch: int | None, index: int, views: int) -> int:
     return 0 if epoch is None else random.Random(f"{seed}/{epoch}/{index}/view").randrange(views)
 
 
-def named(file: str | bytes) -> str:
-    """Return how a message names a file."""
-    return f"one of {len(file):,} bytes" if isinstance(file, bytes) else file
-
-
-def source(file: str | bytes) -> Any:
-    """Return what Pillow opens: a path, or a file that came as its bytes."""
-    return io.BytesIO(file) if isinstance(file, bytes) else file
-
-
-def opened(file: str | bytes, resize: int) -> Image.Image:
-    """Return a file's picture in RGB, upright, on white where it is transparent, its shorter side `resize` pixels."""
-    with Image.open(source(file)) as image:
-        image.draft("RGB", (2 * resize, 2 * resize))
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode in ("RGBA", "LA", "P", "PA"):
-            upright = upright.convert("RGBA")
-            paper = Image.new("RGB", upright.size, "white")
-            paper.paste(upright, mask=upright.getchannel("A"))
-            upright = paper
-        picture = upright.convert("RGB")
-    short = min(picture.size)
-    if short == resize:
-        return picture
-    # The longer side is cut short, not rounded: so does torchvision.
-    wide, high = (max(1, int(resize * side / short)) for side in picture.size)
-    return picture.resize((wide, high), Image.Resampling.BILINEAR)
-
-
-def auto_size(paths: Sequence[str | bytes], largest: int) -> int:
+def auto_size(paths: Sequence[pixels.Source], largest: int) -> int:
     """Return how many pixels suit these files: the base's own size, or less for small pictures, a multiple of 32."""
     sides = []
     for path in list(paths)[:200]:
         try:
-            with Image.open(source(path)) as image:
+            with pixels.file(path) as image:
                 sides.append(min(image.size))
         except OSError:
             continue  # `keep` names it

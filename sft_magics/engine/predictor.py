@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,9 @@ class Predictor:
         self._task.suit(bf16=self.hardware.bf16)
         self.hardware.place(self._task.model)
         self._task.model.eval()
-        if self.hardware.bf16:
-            _cast_once(self._task.model)
         self._quick = False
-        self._ways = contextlib.ExitStack()  # never left: these weights do not change
+        self._ways = contextlib.ExitStack()  # not left before the end: these weights do not change
+        weakref.finalize(self, self._ways.close)  # at the exit it would come when torch is half gone
 
     def scores(self, texts: Sequence[Any], progress: Callable[[int, int], None] | None = None) -> list[Any]:
         """Return the answer to each text (of images: the path, or the file's bytes), in the order given.
@@ -66,6 +66,8 @@ class Predictor:
         if not self._quick:
             self._quick = True
             self._ways.enter_context(scoring.quickened(self._task, rows, self.hardware))
+            if self.hardware.bf16:  # not before: what may be folded away is looked for in fp32
+                _cast_once(self._task.model)
 
     @property
     def column(self) -> str:

@@ -16,15 +16,11 @@ from PIL import Image, ImageOps
 from sft_magics.core import errors
 from sft_magics.datasets import masks
 from sft_magics.datasets.boxes import Box
-from sft_magics.engine import images
+from sft_magics.engine import pixels
 from sft_magics.engine.images import Chance, Change
 
 _KEPT_BYTES = 1 << 30
 _NAMED = 5
-_ROUND = 32
-_LONGEST = 2  # times the shorter side; what is longer is seen smaller
-_GRAY = 128
-_MEASURED = 1024  # pixels of a mask's longer side at which it is measured
 _WHOLE = Change(1.0, 1.0, 0.5, 0.5, False)
 
 
@@ -32,7 +28,7 @@ _WHOLE = Change(1.0, 1.0, 0.5, 0.5, False)
 class Scenes:
     """Image files, and the masks' files or the boxes that belong to them; those that fit in memory are kept there."""
 
-    paths: Sequence[str | bytes]
+    paths: Sequence[pixels.Source]
     size: int
     masks: list[str] | None = None
     boxes: list[list[Box]] | None = None
@@ -66,19 +62,11 @@ class Scenes:
             picture = self._read(index)
             return picture, None if self.masks is None else self._read_mask(index)
         except Exception:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
-            return images.named(self.paths[index])
+            return pixels.named(self.paths[index])
 
     def _read(self, index: int) -> Image.Image:
         """Return a picture as it lies in the file, in RGB."""
-        with Image.open(images.source(self.paths[index])) as image:
-            picture = image.convert("RGB")
-        picture.info["size"] = picture.size
-        scale = 2 * self.size / min(picture.size)
-        if scale < 1:  # a larger one costs memory and shows no more
-            small = picture.resize((round(picture.width * scale), round(picture.height * scale)))
-            small.info["size"] = picture.size
-            return small
-        return picture
+        return pixels.scene(self.paths[index], self.size)
 
     def _read_mask(self, index: int) -> Image.Image:
         assert self.masks is not None
@@ -160,26 +148,17 @@ class Scenes:
         """Return pictures on one canvas (rows x 3 x height x width), and for each row the width and height it takes of
         it (`inner`) and those of its file (`outer`).
         """
-        seen = [self._fitted(self.picture(i)) for i in indices]
-        wide, high = (-(-max(side) // _ROUND) * _ROUND for side in zip(*(im.size for im in seen), strict=True))
-        canvas = np.full((len(seen), high, wide, 3), _GRAY, dtype=np.uint8)
-        for row, image in enumerate(seen):
-            canvas[row, : image.height, : image.width] = np.asarray(image)
+        images = [pixels.fitted(self.picture(i), self.size) for i in indices]
         return {
-            "pictures": torch.from_numpy(canvas).permute(0, 3, 1, 2).contiguous(),
-            "inner": torch.tensor([image.size for image in seen]),
+            "pictures": torch.from_numpy(pixels.canvas(images)).permute(0, 3, 1, 2).contiguous(),
+            "inner": torch.tensor([image.size for image in images]),
             "outer": torch.tensor([self.picture(i).info["size"] for i in indices]),
         }
 
-    def _fitted(self, image: Image.Image) -> Image.Image:
-        scale = min(self.size / min(image.size), _LONGEST * self.size / max(image.size))
-        sides = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        return image if sides == image.size else image.resize(sides, Image.Resampling.BILINEAR)
-
     def truths(self, indices: Sequence[int]) -> torch.Tensor:
-        """Return masks as large as their files, or smaller (see `measured_size`), filled up with 255."""
+        """Return masks as large as their files, or smaller (see `pixels.measured_size`), filled up with 255."""
         found = [self.mask(i) for i in indices]
-        found = [m.resize(measured_size(m.size), Image.Resampling.NEAREST) for m in found]
+        found = [m.resize(pixels.measured_size(m.size), Image.Resampling.NEAREST) for m in found]
         wide, high = (max(side) for side in zip(*(m.size for m in found), strict=True))
         block = np.full((len(found), high, wide), masks.NOTHING, dtype=np.uint8)
         for row, mask in enumerate(found):
@@ -193,9 +172,3 @@ def _change(index: int, chance: Chance | None) -> Change:
 
 def _stacked(pictures: Sequence[Any]) -> torch.Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
-
-
-def measured_size(outer: tuple[int, int]) -> tuple[int, int]:
-    """Return width and height at which a mask of a file of that size is measured: 1,024 pixels at most."""
-    scale = min(1.0, _MEASURED / max(outer))
-    return max(1, round(outer[0] * scale)), max(1, round(outer[1] * scale))

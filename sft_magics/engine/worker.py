@@ -98,6 +98,13 @@ def predict(spec: dict[str, Any], sink: Sink) -> list[Any]:
         return Predictor(Path(spec["folder"])).scores(spec["texts"], _telling(sink))
 
 
+def reference(folder: Path, inputs: list[Any], *, alone: bool = False) -> list[Any]:
+    """Return torch's answers in fp32, by which other engines are judged; `alone`: each input in a batch of its own."""
+    with out_of_memory({}):
+        predictor = Predictor(folder, precision="fp32", device="cpu")
+        return [predictor.scores([one])[0] for one in inputs] if alone else predictor.scores(inputs)
+
+
 def evaluate(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
     """Measure the weights in `spec["folder"]` on the rows of the file `spec["data"]` in `spec["split"]` (None: all).
 

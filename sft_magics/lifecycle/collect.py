@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Collection, Garbage, Version
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import runs, serve, work
+from sft_magics.lifecycle import engines, runs, serve, work
 from sft_magics.lifecycle.data import WorkspaceOption
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ def gc(
 ) -> Collection:
     """Show what no version needs and what it takes; with --yes remove it.
 
-    That is weights no version has, and checkpoints of runs whose version is committed. With --retired also the weights
-    of retired versions, except those that an endpoint, `previous`, or a version made from them needs. Weights saved
-    within the last hour stay: their run may be about to commit them.
+    That is weights no version has, what was exported of such, and checkpoints of runs whose version is committed. With
+    --retired also the weights of retired versions, except those that an endpoint, `previous`, or a version made from
+    them needs. Weights saved within the last hour stay: their run may be about to commit them.
     """
     from sft_magics.registry import ArtifactStore, Registry
 
@@ -39,11 +39,15 @@ def gc(
         say("reading", 0, 0)
         found = store.collect(keep, dry_run=True)
         folders = _folders(ws)
+        exported = engines.unneeded(ws, keep)
         garbage = [_weights(found.artifacts, found.bytes, going)] if found.artifacts or found.bytes else []
         garbage += [Garbage(f"checkpoints of {run}", size, why) for run, size, why, _ in folders]
+        if exported and (size := sum(work.size_of(path) for path in exported)):
+            garbage.append(Garbage("exported networks", size, "no version needs them"))
         if yes:
             _record(registry, [v for v in going if v.artifact in found.artifacts])
             store.collect(keep)
+            engines.remove(exported)
             for *_, paths in folders:
                 for path in paths:
                     shutil.rmtree(path, ignore_errors=True)

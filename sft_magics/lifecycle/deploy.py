@@ -1,5 +1,7 @@
 """Stage 3, deploy: serve a named version over HTTP, in a process of its own, on loopback, behind a token."""
 
+import os
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from sft_magics.core import errors, references
@@ -7,7 +9,6 @@ from sft_magics.core import workspace as places
 from sft_magics.core.records import Endpoint, Table, Version
 from sft_magics.core.signatures import Names
 from sft_magics.lifecycle import serve, work
-from sft_magics.lifecycle.committing import examples_of
 from sft_magics.lifecycle.data import WorkspaceOption
 
 
@@ -18,16 +19,22 @@ def deploy(
     port: Annotated[int | Literal["auto"], "a TCP port on 127.0.0.1"] = "auto",
     keep: Annotated[bool, "let it live on when this notebook's kernel ends"] = False,
     idle_stop: Annotated[float, "minutes without a request after which it stops itself; 0 never"] = 60.0,
+    engine: Annotated[
+        Literal["auto", "torch", "openvino", "onnx", "onnx-int8"], "what computes; auto: the lightest that agrees"
+    ] = "auto",
     threads: Annotated[int | Literal["auto"], "CPU threads"] = "auto",
     unchecked: Annotated[bool, "serve it even where it does not answer its stored examples as it did"] = False,
     workspace: WorkspaceOption = None,
 ) -> Endpoint:
     """Serve a version. If the endpoint runs already it switches to this version without losing a request.
 
+    OpenVINO or ONNX Runtime compute where they are installed and say what torch says on the validation rows; the first
+    deploy of a version finds that out. SFT_ENGINE names another default.
+
     The newest version is never deployed by accident: name a number or an alias. Raises Refused for a retired version,
     EndpointProblem when the port is taken or the endpoint does not come up.
     """
-    from sft_magics.registry import ArtifactStore, Registry
+    from sft_magics.registry import Registry
     from sft_magics.serving import control as serving
 
     ws = places.find(workspace)
@@ -44,10 +51,12 @@ def deploy(
             f"{found.ref} is retired{heir}.", f"%sft_deploy {found.successor or found.model + '@live'} serves another."
         )
     endpoint = references.check_name(name or found.model, "endpoint")
+    wanted = os.environ.get("SFT_ENGINE", engine) if engine == "auto" else engine
     there = next((e for e in serve.running(ws) if e.name == endpoint), None)
     if there is not None:
         _check_model(there, found)
-        return serve.put_behind(ws, endpoint, version, found, checked=not unchecked)
+        return serve.put_behind(ws, replace(there, wanted=wanted), version, found, checked=not unchecked)
+    order = serve.prepared(ws, found, wanted, checked=not unchecked)
     with work.telling(f"starting endpoint {endpoint}") as say:
         say("loading the model", 0, 0)
         return serving.start(
@@ -56,15 +65,14 @@ def deploy(
             model=found.model,
             ref=version,
             version=found.ref,
-            folder=ArtifactStore(ws.artifacts).checkout(found.artifact),
-            labels=found.labels,
             task=found.task,
-            examples="" if unchecked else examples_of(ws, found),
+            wanted=wanted,
             port=0 if port == "auto" else int(port),
             keep=keep,
             idle_stop=idle_stop * 60.0,
             threads=None if threads == "auto" else int(threads),
             progress=lambda what: say(what, 0, 0),
+            **order,
         )
 
 

@@ -38,7 +38,7 @@ from sft_magics.core.events import (
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.orders import Told
 from sft_magics.core.workspace import Workspace, try_lock, write_durably
-from sft_magics.lifecycle import cloning, committing, runs, work
+from sft_magics.lifecycle import cloning, committing, engines, runs, work
 
 _HEARTBEAT_SECONDS = 5.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -374,6 +374,7 @@ _WORK: dict[str, Callable[[JobFolder, Mouth], Ended]] = {
     "compare": _compare,
     "reproduce": _reproduce,
     "inspect": _inspect,
+    "export": engines.carry_out,
 }
 
 

@@ -72,7 +72,7 @@ def _heir(registry: "Registry", old: Version, successor: str | None) -> Version 
 def _switch(ws: Workspace, users: list[Endpoint], heir: Version) -> None:
     for endpoint in users:
         ref = endpoint.ref if "@" in endpoint.ref else heir.ref
-        serve.put_behind(ws, endpoint.name, ref, heir)
+        serve.put_behind(ws, endpoint, ref, heir)
 
 
 def _hand_over(registry: "Registry", old: Version, heir: Version, aliases: tuple[str, ...], reason: str) -> None:

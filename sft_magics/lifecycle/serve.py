@@ -1,11 +1,11 @@
 """How stages reach endpoints: put a version behind one, and keep endpoints with the alias they follow."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sft_magics.core import errors
 from sft_magics.core.records import Endpoint, Version
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import work
+from sft_magics.lifecycle import engines, work
 from sft_magics.lifecycle.committing import examples_of
 
 if TYPE_CHECKING:
@@ -14,18 +14,26 @@ if TYPE_CHECKING:
 LIVE_STATES = ("starting", "ready", "draining")
 
 
-def put_behind(ws: Workspace, endpoint: str, ref: str, version: Version, *, checked: bool = True) -> Endpoint:
-    """Let a running endpoint answer with `version` from now on; requests under way are answered by the old one."""
+def prepared(ws: Workspace, version: Version, wanted: str, *, checked: bool = True) -> dict[str, Any]:
+    """Return what an endpoint needs to load a version: its files, the engine that reads them, examples to answer.
+
+    `wanted` is an engine or "auto", see `engines.choose`, which also says what is raised.
+    """
     from sft_magics.registry import ArtifactStore
+
+    choice = engines.choose(ws, version, ArtifactStore(ws.artifacts).checkout(version.artifact), wanted)
+    examples = examples_of(ws, version) if checked else ""
+    return {"folder": choice.folder, "engine": choice.engine, "labels": version.labels, "examples": examples}
+
+
+def put_behind(ws: Workspace, endpoint: Endpoint, ref: str, version: Version, *, checked: bool = True) -> Endpoint:
+    """Let a running endpoint answer with `version` from now on; requests under way are answered by the old one."""
     from sft_magics.serving import control as serving
 
-    with work.telling(f"switching endpoint {endpoint} to {version.ref}") as say:
+    order = prepared(ws, version, endpoint.wanted, checked=checked)
+    with work.telling(f"switching endpoint {endpoint.name} to {version.ref}") as say:
         say("loading and warming up", 0, 0)
-        folder = ArtifactStore(ws.artifacts).checkout(version.artifact)
-        return serving.swap(
-            ws, endpoint, ref=ref, version=version.ref, folder=folder, labels=version.labels,
-            examples=examples_of(ws, version) if checked else "",
-        )  # fmt: skip
+        return serving.swap(ws, endpoint.name, ref=ref, version=version.ref, **order)
 
 
 def running(ws: Workspace) -> list[Endpoint]:
@@ -58,11 +66,11 @@ def move_alias(
     switched: list[Endpoint] = []
     try:
         for endpoint in followers if version.status != "retired" else ():
-            put_behind(ws, endpoint.name, endpoint.ref, version)
+            put_behind(ws, endpoint, endpoint.ref, version)
             switched.append(endpoint)
         registry.set_alias(version.model, alias, version.number, reason=reason, expected=expected, action=action)
     except errors.SftError:
         for endpoint in switched:
-            put_behind(ws, endpoint.name, endpoint.ref, registry.version(endpoint.ref))
+            put_behind(ws, endpoint, endpoint.ref, registry.version(endpoint.ref))
         raise
     return tuple(endpoint.name for endpoint in followers)

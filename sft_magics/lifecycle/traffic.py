@@ -7,8 +7,7 @@ from sft_magics.core import workspace as places
 from sft_magics.core.records import Answered, Endpoint, ServedSide, Traffic, Version
 from sft_magics.core.signatures import Names
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import work
-from sft_magics.lifecycle.committing import examples_of
+from sft_magics.lifecycle import serve, work
 from sft_magics.lifecycle.data import WorkspaceOption
 
 _EXAMPLE = "%sft_traffic {} live=90 candidate=10, or --shadow candidate"
@@ -71,7 +70,6 @@ def _share(served: Endpoint, shares: tuple[str, ...], shadow: str | None) -> tup
 
 
 def _begin(ws: Workspace, served: Endpoint, registry: Any, chosen: tuple[str, float], rules: dict[str, float]) -> None:
-    from sft_magics.registry import ArtifactStore
     from sft_magics.serving import control as serving
 
     name, share = chosen
@@ -81,20 +79,10 @@ def _begin(ws: Workspace, served: Endpoint, registry: Any, chosen: tuple[str, fl
         raise errors.UsageProblem(f"{version.ref} is what answers already.", "%sft_versions lists the others.")
     if version.status == "retired":
         raise errors.Refused(f"{version.ref} is retired.", "%sft_versions lists the others.")
+    order = serve.prepared(ws, version, served.wanted)
     with work.telling(f"trying {version.ref} at {served.name}") as say:
         say("loading and warming up", 0, 0)
-        folder = ArtifactStore(ws.artifacts).checkout(version.artifact)
-        serving.try_out(
-            ws,
-            served.name,
-            ref=ref,
-            version=version.ref,
-            folder=folder,
-            labels=version.labels,
-            share=share,
-            rules=rules,
-            examples=examples_of(ws, version),
-        )
+        serving.try_out(ws, served.name, ref=ref, version=version.ref, share=share, rules=rules, **order)
 
 
 def _told(served: Endpoint, stats: dict[str, Any]) -> Traffic:

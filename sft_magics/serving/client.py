@@ -79,11 +79,18 @@ class EndpointClient:
         return self._call("GET", "/stats")
 
     def swap(
-        self, *, version: str, ref: str, folder: Path, labels: Sequence[str], examples: str = ""
+        self,
+        *,
+        version: str,
+        ref: str,
+        folder: Path,
+        labels: Sequence[str],
+        examples: str = "",
+        engine: str = "torch",
     ) -> dict[str, Any]:
         """Let the endpoint load `version` from `folder` and answer with it; returns {"version", "ref", "labels"}."""
         order = {"version": version, "ref": ref, "folder": str(folder.absolute()), "labels": list(labels)}
-        return self._call("POST", "/admin/swap", {**order, "examples": examples})
+        return self._call("POST", "/admin/swap", {**order, "examples": examples, "engine": engine})
 
     def try_out(self, order: dict[str, Any]) -> dict[str, Any]:
         """Let the endpoint try a version beside the live one, with a share of the requests, or 0 as a shadow."""

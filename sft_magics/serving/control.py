@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_magics.core import codec, errors, events, references
+from sft_magics.core import codec, errors, events, exports, references
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Endpoint
 from sft_magics.core.tasks import TEXT_CLASSIFICATION
@@ -39,6 +39,8 @@ def start(
     labels: Sequence[str],
     task: str = TEXT_CLASSIFICATION,
     examples: str = "",
+    engine: str = exports.TORCH,
+    wanted: str = exports.TORCH,
     port: int = 0,
     keep: bool = False,
     idle_stop: float = 1800.0,
@@ -48,8 +50,8 @@ def start(
 ) -> Endpoint:
     """Start endpoint `name` with the version that lies in `folder` and wait, at most `seconds`, until it answers.
 
-    `port` 0 takes a free one. `idle_stop` is in seconds, 0 means never. Unless `keep`, it stops when this process
-    is gone. A name used before gets a new token and goes on with its log. `progress(what)` hears how far it is.
+    `engine` reads the folder; `wanted` is what was asked for, maybe "auto". `port` 0 takes a free one. `idle_stop` is
+    in seconds, 0 means never. Unless `keep`, it stops when this process is gone. A name used before gets a new token and goes on with its log. `progress(what)` hears how far it is.
     Raises EndpointProblem: it runs already, the port is taken, the version does not load, it takes too long.
     """
     references.check_name(name, "endpoint")
@@ -66,6 +68,8 @@ def start(
         "labels": list(labels),
         "task": task,
         "examples": examples,
+        "engine": engine,
+        "wanted": wanted,
         "port": port,
         "token_file": str(token_file),
         "keep": keep,
@@ -132,7 +136,15 @@ def endpoints(ws: Workspace) -> list[Endpoint]:
 
 
 def swap(
-    ws: Workspace, name: str, *, ref: str, version: str, folder: Path, labels: Sequence[str], examples: str = ""
+    ws: Workspace,
+    name: str,
+    *,
+    ref: str,
+    version: str,
+    folder: Path,
+    labels: Sequence[str],
+    examples: str = "",
+    engine: str = exports.TORCH,
 ) -> Endpoint:
     """Switch the running endpoint `name` to another version; whoever asks meanwhile is answered.
 
@@ -145,7 +157,7 @@ def swap(
             f"%sft_deploy {ref} --name {name} starts it with that version.",
         )
     with EndpointClient(found, seconds=_READY_SECONDS) as client:
-        client.swap(version=version, ref=ref, folder=folder, labels=labels, examples=examples)
+        client.swap(version=version, ref=ref, folder=folder, labels=labels, examples=examples, engine=engine)
     return endpoint(ws, name)
 
 
@@ -160,13 +172,14 @@ def try_out(
     share: float,
     rules: dict[str, float],
     examples: str = "",
+    engine: str = exports.TORCH,
 ) -> dict[str, Any]:
     """Let the running endpoint `name` try a version beside the live one; return its statistics.
 
     `share` of the requests is answered by it, with 0 it is a shadow. Raises EndpointProblem as `swap` does.
     """
     with EndpointClient(endpoint(ws, name), seconds=_READY_SECONDS) as client:
-        order = {"version": version, "ref": ref, "labels": list(labels), "examples": examples}
+        order = {"version": version, "ref": ref, "labels": list(labels), "examples": examples, "engine": engine}
         client.try_out({**order, "folder": str(folder.absolute()), "share": share, "rules": rules})
         return client.stats()
 
@@ -216,6 +229,8 @@ def _record(job: JobFolder, spec: dict[str, Any]) -> Endpoint:
         requests=requests,
         why=why,
         task=spec["task"],
+        engine=state.engine if state else spec["engine"],
+        wanted=spec["wanted"],
     )
 
 
@@ -283,6 +298,7 @@ def _mark(job: JobFolder, state: str, why: str) -> None:
             port=known.port if known else 0,
             version=known.version if known else spec["version"],
             ref=known.ref if known else spec["ref"],
+            engine=known.engine if known else spec["engine"],
             pid=known.pid if known else 0,
             requests=known.requests if known else 0,
             why=why,

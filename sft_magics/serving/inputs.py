@@ -8,6 +8,7 @@ import secrets
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from sft_magics.core import exports
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
 from sft_magics.serving import pictures
 from sft_magics.serving.bodies import HttpProblem
@@ -60,6 +61,7 @@ class SwapOrder:
     folder: str
     labels: tuple[str, ...]
     examples: str = ""
+    engine: str = exports.TORCH
 
 
 def question(body: dict[str, Any], task: str) -> Question:
@@ -179,7 +181,10 @@ def swap_order(body: dict[str, Any]) -> SwapOrder:
         raise HttpProblem(400, f'"labels" is {kind(given)}; it shall be a list of texts.')
     names = tuple(_name(value, f"labels[{i}]") for i, value in enumerate(given))
     examples = text(body.get("examples", ""), "examples", 4096)
-    return SwapOrder(version, _name(body.get("ref", version), "ref"), folder, names, examples)
+    engine = text(body.get("engine", exports.TORCH), "engine", MAX_ID)
+    if engine not in exports.ENGINES:
+        raise HttpProblem(400, f'"engine" shall be one of {", ".join(exports.ENGINES)}.')
+    return SwapOrder(version, _name(body.get("ref", version), "ref"), folder, names, examples, engine)
 
 
 def trial(body: dict[str, Any]) -> tuple[float, Rules]:

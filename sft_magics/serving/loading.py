@@ -1,10 +1,10 @@
 """A version on its way into an endpoint: loaded, warmed up, and held to its word before it answers."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_magics.core import answering, errors
+from sft_magics.core import answering, errors, exports
 from sft_magics.core.records import Prediction
 from sft_magics.core.tasks import CAUSAL_LM, CLASSIFIERS, IMAGE_TASKS
 from sft_magics.serving import predictor as predictors
@@ -24,7 +24,7 @@ class Live:
     ref: str
     labels: tuple[str, ...]
     predictor: Predictor
-    folder: Path = field(default_factory=Path)
+    engine: str = exports.TORCH
 
     @property
     def task(self) -> str:
@@ -39,7 +39,7 @@ def load(order: SwapOrder, threads: int | None) -> Live:
         raise errors.EndpointProblem(
             f"There is no folder {folder} to load {order.version} from.", "deploy the version again: %sft_deploy REF"
         )
-    predictor = predictors.load(folder, threads)
+    predictor = predictors.load(folder, threads, order.engine)
     labels = tuple(predictor.labels)
     if order.labels and labels != order.labels:
         raise errors.ModelProblem(
@@ -47,7 +47,7 @@ def load(order: SwapOrder, threads: int | None) -> Live:
             f"but its files say {', '.join(labels)}.",
             "deploy another version, or train this one again; %sft_versions lists them.",
         )
-    return Live(order.version, order.ref, labels, predictor, folder)
+    return Live(order.version, order.ref, labels, predictor, order.engine)
 
 
 def prove(live: Live, order: SwapOrder) -> None:

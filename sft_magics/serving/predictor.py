@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sft_magics.core import exports
+
 if TYPE_CHECKING:
     from sft_magics.engine.generation import Piece, Sampling
 
@@ -24,8 +26,11 @@ class Predictor(Protocol):
         """Answer a prompt or a chat piece by piece; raises ModelProblem where the model writes no text."""
 
 
-def load(folder: Path, threads: int | None = None) -> Predictor:
+def load(folder: Path, threads: int | None = None, engine: str = exports.TORCH) -> Predictor:
     """Load the version that lies in `folder`; raises ModelProblem, or what the engine raises.
+
+    `engine` is one of `core.exports.ENGINES`; `folder` is that of a checked-out version for torch, for others that of
+    an export (`lifecycle.engines.choose` says both). With those others no torch is imported.
 
     A folder with an `echo.json` holds the fake of `sft_magics.serving.testing`, which needs no torch.
     """
@@ -33,6 +38,10 @@ def load(folder: Path, threads: int | None = None) -> Predictor:
         from sft_magics.serving.testing import EchoPredictor
 
         return EchoPredictor(folder)
+    if engine != exports.TORCH:
+        from sft_magics.serving import engines
+
+        return engines.load(folder, engine, threads)
     from sft_magics.engine.predictor import Predictor as TorchPredictor
 
     predictor: Predictor = TorchPredictor(folder, threads=threads)

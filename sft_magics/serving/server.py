@@ -120,7 +120,9 @@ class EndpointProcess:
     async def _load(self, desk: Desk) -> None:
         spec = self._spec
         self._say(events.Progress(f"loading {spec['version']}", 0))
-        order = SwapOrder(spec["version"], spec["ref"], spec["folder"], tuple(spec["labels"]), spec["examples"])
+        order = SwapOrder(
+            spec["version"], spec["ref"], spec["folder"], tuple(spec["labels"]), spec["examples"], spec["engine"]
+        )
         loading = asyncio.wrap_future(desk.compute.load(order))
         while not loading.done() and desk.state == "starting":
             self._look(desk)
@@ -195,6 +197,7 @@ class EndpointProcess:
                     port=self._port,
                     version=live.version if live else self._spec["version"],
                     ref=live.ref if live else self._spec["ref"],
+                    engine=live.engine if live else self._spec["engine"],
                     pid=os.getpid(),
                     requests=compute.answered if compute else 0,
                     why=self._why,

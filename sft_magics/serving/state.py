@@ -22,6 +22,7 @@ class EndpointState:
     version: str
     ref: str
     pid: int
+    engine: str = "torch"
     requests: int = 0
     why: str = ""
     next_step: str = ""

@@ -52,9 +52,9 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--table", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if not options.threads:
-        from sft_magics.engine import hardware
+        from sft_magics.core import cores
 
-        options.threads = hardware.usable_cores()
+        options.threads = cores.usable()
     return options
 
 

@@ -14,7 +14,7 @@ from sft_magics.core import workspace as places
 from sft_magics.core.errors import UsageProblem, WorkspaceProblem
 from sft_magics.core.workspace import Workspace
 
-FOLDERS = ["artifacts", "datasets", "endpoints", "jobs", "registry", "runs"]
+FOLDERS = ["artifacts", "datasets", "endpoints", "exports", "jobs", "registry", "runs"]
 Shut = tuple[Path, Callable[[], None]]
 
 

@@ -19,7 +19,7 @@ from sft_magics.core.events import EpochDone, Remark, StepDone
 from sft_magics.core.fetching import fetch
 from sft_magics.datasets import load, tables
 from sft_magics.datasets.fingerprints import fingerprint
-from sft_magics.engine import backbones, images, worker
+from sft_magics.engine import backbones, images, pixels, worker
 from sft_magics.engine.batching import epoch_batches
 from sft_magics.engine.images import Chance, Pictures
 from sft_magics.engine.predictor import Predictor
@@ -119,8 +119,8 @@ def test_lite0_sees_what_is_on_a_known_photograph(tmp_path: Path) -> None:
     backbones.fill(bare.model, tensors, "lite0")
     bare.model.eval()
     names = {}
-    for name, pixels in zip(("china", "flower"), load_sample_images().images, strict=True):
-        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    for name, picture in zip(("china", "flower"), load_sample_images().images, strict=True):
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
         batch = Pictures([str(tmp_path / f"{name}.png")], 224, 256).batch([0])
         with torch.no_grad():
             best = int(bare.model((batch.float() / 255 - 0.5) / 0.5).argmax())
@@ -198,14 +198,14 @@ def test_chance_is_a_function_of_seed_epoch_and_index(tmp_path: Path) -> None:
 def test_a_picture_is_upright_on_white_and_in_color(tmp_path: Path) -> None:
     clear = Image.new("RGBA", (40, 20), (255, 0, 0, 0))
     clear.save(tmp_path / "clear.png")
-    assert images.opened(str(tmp_path / "clear.png"), 20).getpixel((5, 5)) == (255, 255, 255)
+    assert pixels.opened(str(tmp_path / "clear.png"), 20).getpixel((5, 5)) == (255, 255, 255)
     turned = Image.new("RGB", (40, 20), "blue")
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.jpg", exif=exif)
-    assert images.opened(str(tmp_path / "turned.jpg"), 20).size == (20, 40)
+    assert pixels.opened(str(tmp_path / "turned.jpg"), 20).size == (20, 40)
     Image.new("I;16", (30, 30), 40_000).save(tmp_path / "deep.png")
-    assert images.opened(str(tmp_path / "deep.png"), 30).mode == "RGB"
+    assert pixels.opened(str(tmp_path / "deep.png"), 30).mode == "RGB"
 
 
 def test_a_file_that_has_gone_is_named_before_the_first_step(tmp_path: Path) -> None:

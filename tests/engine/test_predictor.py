@@ -1,10 +1,13 @@
 """Answers do not depend on the order or the company of a text, nor on how the weights are stored."""
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from sft_magics.core import errors
@@ -29,6 +32,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     return [*read_sample("reviews")[0][:60], "", "<b>a</b>", "good " * 300]
+
+
+def test_pictures_are_answered_in_bfloat16_too(tmp_path: Path) -> None:
+    task = tasks.find("image-classification").load({"kind": "name", "path": "resnet18", "weights": "none"}, LABELS, {})
+    picture = str(tmp_path / "a.png")
+    Image.new("RGB", (90, 70), "teal").save(picture)
+    task.encode([picture], None)
+    task.save(tmp_path / "version")
+    code = f"""
+from pathlib import Path
+from sft_magics.engine.predictor import Predictor
+made = [Predictor(Path({str(tmp_path / "version")!r}), threads=1, precision=p) for p in ("fp32", "bf16")]
+one, other = (p.scores([{picture!r}])[0] for p in made)
+assert max(abs(a - b) for a, b in zip(one, other)) <= 0.02
+"""
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert child.stderr == "", "nothing is said when it ends"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -206,7 +206,7 @@ class Endpoint:
     """A served version: its own process, a loopback URL and a token that lies in a 0600 file.
 
     `state` is one of starting, ready, draining, stopped, failed, lost. `ref` is what the user deployed
-    (`reviews@live`), `version` what answers now.
+    (`reviews@live`), `version` what answers now. `engine` computes, `wanted` is what was asked for, maybe "auto".
     """
 
     name: str
@@ -225,9 +225,11 @@ class Endpoint:
     why: str = ""
     task: str = TEXT_CLASSIFICATION
     engine: str = "torch"
+    wanted: str = "torch"
 
     def __str__(self) -> str:
-        return f"endpoint {self.name}: {self.state}, {self.version} at {self.url}, {self.requests:,} requests"
+        who = f"{self.version} by {self.engine}"
+        return f"endpoint {self.name}: {self.state}, {who} at {self.url}, {self.requests:,} requests"
 
 
 @dataclass(frozen=True)

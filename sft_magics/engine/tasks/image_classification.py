@@ -12,7 +12,7 @@ from torch import nn
 
 from sft_magics.core import augments
 from sft_magics.datasets import overlays
-from sft_magics.engine import adapters, backbones, checkpoints, folding, images, preview, replay
+from sft_magics.engine import adapters, backbones, checkpoints, folding, images, pixels, preview, replay
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.images import Chance, Pictures
 from sft_magics.engine.tasks import classification
@@ -150,7 +150,7 @@ class ImageClassification(Classifier):
                 share, other = float(batch["share"][place]), self.labels[int(batch["others"][place])]
                 label = f"{share:.0%} {label}, {1 - share:.0%} {other}"
             picture = overlays.shown(preview.picture_of(seen[place]))
-            found.append({"label": label, "text": rows.pictures.paths[i], "picture": picture})
+            found.append({"label": label, "text": pixels.named(rows.pictures.paths[i]), "picture": picture})
         return found
 
     def logits(self, batch: Batch) -> torch.Tensor:

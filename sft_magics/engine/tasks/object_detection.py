@@ -14,7 +14,7 @@ from sft_magics.core.records import Metric
 from sft_magics.core.tasks import SURE_BOX
 from sft_magics.datasets import boxes, overlays
 from sft_magics.datasets.boxes import Box
-from sft_magics.engine import backbones, detectors, preview, pyramids
+from sft_magics.engine import backbones, detectors, pixels, preview, pyramids
 from sft_magics.engine.backbones import Backbone
 from sft_magics.engine.images import Chance
 from sft_magics.engine.scenes import Scenes
@@ -112,7 +112,7 @@ class ObjectDetection(Dense):
             marks = list(zip(kinds, target["boxes"].tolist(), strict=True))
             picture = overlays.classed(preview.picture_of(batch["pictures"][place]), marks)
             said = answering.counted(self.labels[kind] for kind in kinds)
-            found.append({"label": said, "text": rows.scenes.paths[i], "picture": picture})
+            found.append({"label": said, "text": pixels.named(rows.scenes.paths[i]), "picture": picture})
         return found
 
     def marks_of(self, rows: Any, chance: Chance | None) -> list[list[Box]]:

@@ -13,10 +13,10 @@ from torch import nn
 
 from sft_magics.core.records import Metric
 from sft_magics.datasets import masks, overlays
-from sft_magics.engine import backbones, preview, pyramids
+from sft_magics.engine import backbones, pixels, preview, pyramids
 from sft_magics.engine.images import Chance
 from sft_magics.engine.pyramids import Body, Pyramid
-from sft_magics.engine.scenes import Scenes, measured_size
+from sft_magics.engine.scenes import Scenes
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, register
 from sft_magics.engine.tasks.dense import COST, Dense, Marked
 
@@ -117,7 +117,7 @@ class SemanticSegmentation(Dense):
             said = [f"{name} {counts[n] / mask.size:.0%}" for n, name in enumerate(self.labels) if counts[n]]
             said += [f"no class {counts[masks.NOTHING] / mask.size:.0%}"] if counts[masks.NOTHING] else []
             picture = overlays.masked(preview.picture_of(batch["pictures"][place]), mask)
-            found.append({"label": ", ".join(said), "text": rows.scenes.paths[i], "picture": picture})
+            found.append({"label": ", ".join(said), "text": pixels.named(rows.scenes.paths[i]), "picture": picture})
         return found
 
     def marks_of(self, rows: Any, chance: Chance | None) -> torch.Tensor:
@@ -168,7 +168,7 @@ class SemanticSegmentation(Dense):
         known = "truths" in batch
         found = []
         for row, (inner, outer) in enumerate(zip(batch["inner"].tolist(), batch["outer"].tolist(), strict=True)):
-            wide, high = measured_size((outer[0], outer[1]))
+            wide, high = pixels.measured_size((outer[0], outer[1]))
             part = logits[row : row + 1, :, : inner[1], : inner[0]]
             full = nn.functional.interpolate(part, size=(high, wide), mode="bilinear", align_corners=False)[0]
             found.append(
