@@ -51,7 +51,9 @@ def start(
     """Start endpoint `name` with the version that lies in `folder` and wait, at most `seconds`, until it answers.
 
     `engine` reads the folder; `wanted` is what was asked for, maybe "auto". `port` 0 takes a free one. `idle_stop` is
-    in seconds, 0 means never. Unless `keep`, it stops when this process is gone. A name used before gets a new token and goes on with its log. `progress(what)` hears how far it is.
+    in seconds, 0 means never. Unless `keep`, it stops when this process is gone. A name used before gets a new token
+    and goes on with its log. `progress(what)` hears how far it is.
+
     Raises EndpointProblem: it runs already, the port is taken, the version does not load, it takes too long.
     """
     references.check_name(name, "endpoint")

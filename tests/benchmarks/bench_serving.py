@@ -112,9 +112,15 @@ def _start(name: str, root: Path, model: Path) -> Server:
         from sft_magics.serving import control
 
         ws = Workspace(root / "workspace").prepare()
+        if name != "torch" and not (root / "exported").exists():
+            from sft_magics.engine import exporting
+
+            exporting.export(model, root / "exported")
+        began = time.perf_counter()
         found = control.start(
-            ws, name=name, model="m", ref="m:1", version="m:1", folder=model, labels=["negative", "positive"], threads=2
-        )
+            ws, name=name, model="m", ref="m:1", version="m:1", folder=model if name == "torch" else root / "exported",
+            labels=["negative", "positive"], threads=2, engine=name,
+        )  # fmt: skip
         pid = json.loads((Path(found.folder) / "state.json").read_text())["pid"]
         token = Path(found.token_file).read_text().strip()
         server = Server(name, found.port, psutil.Process(pid), "/predict", "inputs", token, 0.0)
@@ -122,7 +128,8 @@ def _start(name: str, root: Path, model: Path) -> Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        line = [sys.executable, "-m", "tests.benchmarks.serving_peers", name, str(port), str(model)]
+        module = "serving_peers" if name == "fastapi" else "litserve_peer"
+        line = [sys.executable, "-m", f"tests.benchmarks.{module}", name, str(port), str(model)]
         process = subprocess.Popen(line, stdout=subprocess.DEVNULL, env=_environment())
         server = Server(name, port, psutil.Process(process.pid), "/predict", "text", "", 0.0)
     while True:

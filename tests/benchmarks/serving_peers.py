@@ -9,7 +9,8 @@ import sys
 from typing import Any
 
 
-def _pipeline(folder: str, *, bf16: bool) -> Any:
+def pipe(folder: str, *, bf16: bool) -> Any:
+    """Return transformers' pipeline of a folder."""
     import torch
     from transformers import pipeline
 
@@ -17,35 +18,12 @@ def _pipeline(folder: str, *, bf16: bool) -> Any:
     return pipeline("text-classification", folder, device="cpu", dtype=torch.bfloat16 if bf16 else torch.float32)
 
 
-def litserve(port: int, folder: str, *, bf16: bool) -> None:
-    """LitServe with dynamic batches of up to 64 sentences."""
-    import litserve as ls
-
-    class Api(ls.LitAPI):  # type: ignore[misc]
-        def setup(self, device: str) -> None:
-            self.model = _pipeline(folder, bf16=bf16)
-
-        def decode_request(self, request: dict[str, str]) -> str:
-            return request["text"]
-
-        def predict(self, texts: list[str]) -> Any:
-            return self.model(texts, batch_size=len(texts))
-
-        def encode_response(self, output: Any) -> Any:
-            return output
-
-    api = Api(max_batch_size=64, batch_timeout=0.005)
-    ls.LitServer(api, accelerator="cpu").run(
-        port=port, host="127.0.0.1", log_level="warning", generate_client_file=False
-    )
-
-
 def fastapi(port: int, folder: str) -> None:
     """FastAPI with a pipeline in float32, in a thread of its pool, as most tutorials have it."""
     import uvicorn
     from fastapi import Body, FastAPI
 
-    app, model = FastAPI(), _pipeline(folder, bf16=False)
+    app, model = FastAPI(), pipe(folder, bf16=False)
 
     @app.post("/predict")
     def predict(body: dict[str, str] = Body()) -> Any:  # noqa: B008
@@ -56,11 +34,7 @@ def fastapi(port: int, folder: str) -> None:
 
 def main() -> None:
     """Serve until ended."""
-    name, port, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-    if name == "fastapi":
-        fastapi(port, folder)
-    else:
-        litserve(port, folder, bf16=name.endswith("bf16"))
+    fastapi(int(sys.argv[2]), sys.argv[3])
 
 
 if __name__ == "__main__":
