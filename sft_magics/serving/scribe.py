@@ -16,6 +16,8 @@ from sft_magics.serving.log import LogRow, PredictionLog
 
 _MOST = 100_000  # rows that wait to be written
 _RETRY_SECONDS = 1.0
+_GATHER_SECONDS = 0.05  # a transaction costs as much as fifty rows
+_ENOUGH = 500
 _log = logging.getLogger(__name__)
 Written = Callable[[set[str] | errors.SftError], None]
 
@@ -63,7 +65,8 @@ class Scribe:
         with self._wake:
             self._entries.append(_Entry(rows, written))
             self._rows += len(rows)
-            self._wake.notify_all()
+            if written or len(self._entries) == 1 or self._rows >= _ENOUGH:
+                self._wake.notify_all()
 
     def flush(self, seconds: float = 5.0) -> bool:
         """Wait until everything that was queued is written; False when it took too long."""
@@ -75,6 +78,7 @@ class Scribe:
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._entries or self._ending)
+                self._wake.wait_for(self._pressing, _GATHER_SECONDS)
                 taken = list(self._entries)
                 self._entries.clear()
             if not taken:
@@ -88,6 +92,10 @@ class Scribe:
                     return
                 if kept:
                     self._wake.wait(_RETRY_SECONDS)
+
+    def _pressing(self) -> bool:
+        """Say whether somebody waits, or enough has come together to be written."""
+        return self._ending or self._rows >= _ENOUGH or any(entry.written for entry in tuple(self._entries))
 
     def _write(self, taken: list[_Entry]) -> list[_Entry]:
         """Write entries in one transaction; return those that are to be tried again."""

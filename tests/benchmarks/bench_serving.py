@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
             for server in servers:
                 server.signal(signal.SIGCONT)
                 server.signal(signal.SIGTERM)
-    _offline(root, model, texts)
+        _offline(model, texts)
 
 
 def _model(root: Path) -> Path:
@@ -230,7 +230,7 @@ def _stats(server: Server) -> dict[str, Any]:
     return found
 
 
-def _offline(root: Path, model: Path, texts: list[str]) -> None:
+def _offline(model: Path, texts: list[str]) -> None:
     """Print the best rate of the same model without a server."""
     script = (
         "import sys, time, json\nfrom pathlib import Path\nfrom sft_magics.engine.predictor import Predictor\n"
@@ -238,7 +238,6 @@ def _offline(root: Path, model: Path, texts: list[str]) -> None:
         "for _ in range(5):\n    t = time.perf_counter(); p.scores(texts); "
         "best = max(best, len(texts) / (time.perf_counter() - t))\nprint(round(best))"
     )
-    del root
     from sft_magics.engine import launchers
 
     environment = {**os.environ, **launchers.environment()}

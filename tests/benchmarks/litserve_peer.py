@@ -17,7 +17,7 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
     folder = ""
     bf16 = False
 
-    def setup(self, device: str) -> None:  # noqa: ARG002
+    def setup(self, device: str) -> None:
         """Load the model, in the worker's process."""
         self.model = pipe(self.folder, bf16=self.bf16)
 
