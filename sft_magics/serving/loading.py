@@ -51,7 +51,7 @@ def load(order: SwapOrder, threads: int | None) -> Live:
 def warm_up(live: Live) -> None:
     """Let a version answer what is made up, in the thread that will ask it; raises ModelProblem for nonsense."""
     if live.task == CAUSAL_LM:
-        from sft_magics.engine.generation import Sampling
+        from sft_magics.core.sampling import Sampling
 
         list(live.predictor.stream(_WARM_UP[0], Sampling(max_new_tokens=2)))
         return

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from sft_magics.engine.generation import Piece, Sampling
+    from sft_magics.core.sampling import Piece, Sampling
 
 
 class Predictor(Protocol):
