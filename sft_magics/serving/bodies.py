@@ -28,7 +28,9 @@ class HttpProblem(Exception):
 
 
 async def read(request: "Request") -> bytes:
-    """Return the body; raises HttpProblem (408, 413)."""
+    """Return the body; raises HttpProblem (408, 413, 415)."""
+    if (coding := request.headers.get("content-encoding", "identity").strip().lower()) != "identity":
+        raise HttpProblem(415, f"The body comes as {coding[:40]!r}; send it as it is, without Content-Encoding.")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > MAX_BODY:
         raise _too_large()
@@ -40,26 +42,26 @@ async def read(request: "Request") -> bytes:
 
 
 async def read_object(request: "Request") -> dict[str, Any]:
-    """Return the JSON object in the body; raises HttpProblem (400, 408, 413)."""
+    """Return the JSON object in the body; raises HttpProblem (400, 408, 413, 415)."""
     return parse_object(await read(request))
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that a body is; raises HttpProblem 400."""
-    value = parse(body)
+def parse_object(body: bytes, example: str = _EXAMPLE) -> dict[str, Any]:
+    """Return the JSON object that a body is; raises HttpProblem 400, which ends with the example."""
+    value = parse(body, example)
     if not isinstance(value, dict):
-        raise HttpProblem(400, f"The body is not a JSON object; {_EXAMPLE}")
+        raise HttpProblem(400, f"The body is not a JSON object; {example}")
     return value
 
 
-def parse(body: bytes) -> Any:
+def parse(body: bytes, example: str = _EXAMPLE) -> Any:
     """Return the JSON value that a body is; raises HttpProblem 400."""
     try:
         value = json.loads(body, parse_constant=_no_constant)
     except RecursionError:
         raise _too_deep() from None
     except ValueError:
-        raise HttpProblem(400, f"The body is not JSON; {_EXAMPLE}") from None
+        raise HttpProblem(400, f"The body is not JSON; {example}") from None
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, list | dict)]
