@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.serving.bodies import HttpProblem
-from sft_magics.serving.protocols import open_inference, openai
+from sft_magics.serving.protocols import huggingface, mlflow, open_inference, openai, tensorflow_serving
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -26,6 +26,17 @@ TABLE: list[tuple[str, Handler, str]] = [
     ("/v1/chat/completions", openai.chat, "POST"),
     ("/v1/completions", openai.completion, "POST"),
     ("/v1/models", openai.models, "GET"),
+    ("/v1/models/{name}", tensorflow_serving.status, "GET"),
+    ("/v1/models/{name}/metadata", tensorflow_serving.metadata, "GET"),
+    ("/v1/models/{name}:predict", tensorflow_serving.predict, "POST"),
+    ("/v1/models/{name}/versions/{version}", tensorflow_serving.status, "GET"),
+    ("/v1/models/{name}/versions/{version}/metadata", tensorflow_serving.metadata, "GET"),
+    ("/v1/models/{name}/versions/{version}:predict", tensorflow_serving.predict, "POST"),
+    ("/", huggingface.answer, "POST"),
+    ("/models/{name}", huggingface.answer, "POST"),
+    ("/invocations", mlflow.invocations, "POST"),
+    ("/ping", mlflow.ping, "GET"),
+    ("/version", mlflow.version, "GET"),
 ]
 
 
@@ -33,5 +44,7 @@ def refusal(path: str, problem: HttpProblem) -> dict[str, Any]:
     """Return the body of a refusal, in the form that the clients of this path read."""
     if path in ("/v1/chat/completions", "/v1/completions", "/v1/models"):
         return openai.problem(problem.status, problem.sentence)
+    if path == "/invocations":
+        return mlflow.problem(problem.status, problem.sentence)
     next_step = {"next": problem.next_step} if problem.next_step else {}
     return {"error": problem.sentence, **next_step}
