@@ -5,6 +5,7 @@ Whatever a client sends ends in a value or in an `HttpProblem`: a status of the 
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
 
 MAX_BODY = 16 * 1024 * 1024
 MAX_DEPTH = 64
+MAX_VALUES = 400_000  # lists, objects and what is in them: more would hold up everybody else while they are read
 _BODY_SECONDS = 30.0
+_SEPARATORS = (b",", b"[", b"{")
+_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _EXAMPLE = 'send for example {"inputs": ["a moving film"]}.'
 
 
@@ -55,7 +59,8 @@ def parse_object(body: bytes, example: str = _EXAMPLE) -> dict[str, Any]:
 
 
 def parse(body: bytes, example: str = _EXAMPLE) -> Any:
-    """Return the JSON value that a body is; raises HttpProblem 400."""
+    """Return the JSON value that a body is; raises HttpProblem (400, 413)."""
+    _check_values(body)
     try:
         value = json.loads(body, parse_constant=_no_constant)
     except RecursionError:
@@ -68,6 +73,14 @@ def parse(body: bytes, example: str = _EXAMPLE) -> Any:
         if not level:
             return value
     raise _too_deep()
+
+
+def _check_values(body: bytes) -> None:
+    """Count what separates values; what stands in texts is left out, where that makes a difference."""
+    if sum(map(body.count, _SEPARATORS)) > MAX_VALUES:
+        bare = _TEXT.sub(b"", body)
+        if sum(map(bare.count, _SEPARATORS)) > MAX_VALUES:
+            raise HttpProblem(413, f"The JSON holds more than {MAX_VALUES:,} values; send less in one request.")
 
 
 def _inside(value: Any) -> Any:

@@ -38,6 +38,7 @@ from sft_magics.serving.compute import Compute
 from sft_magics.serving.guard import Guard
 from sft_magics.serving.loading import Live
 from sft_magics.serving.protocols import table
+from sft_magics.serving.protocols.metrics import Meter
 from sft_magics.serving.replies import json_reply
 from sft_magics.serving.requests import Answer
 from sft_magics.serving.scribe import Scribe
@@ -63,6 +64,7 @@ class Desk:
     used_at: float = field(default_factory=time.monotonic)
     started_at: float = field(default_factory=time.time)
     refused: Counter[int] = field(default_factory=Counter)
+    meter: Meter = field(default_factory=Meter)
     _unlogged: Counter[int] = field(default_factory=Counter)
 
     def ready(self) -> Live:
@@ -94,6 +96,7 @@ def app(desk: Desk, *, token: str, port: int) -> ASGIApp:
 
     kinds = (HttpProblem, HTTPException, ClientDisconnect, Exception)
     inner = Starlette(routes=routes(desk), exception_handlers=dict.fromkeys(kinds, refuse))
+    inner.router.redirect_slashes = False  # a path is what it is
     return Guard(inner, token=token, port=port, refuse=desk.refuse)
 
 
@@ -102,7 +105,9 @@ def routes(desk: Desk) -> list[Route]:
 
     def route(path: str, handler: Callable[[Desk, Request], Awaitable[Any]], method: str) -> Route:
         async def answer(request: Request) -> Response:
+            began = time.perf_counter()
             found = await handler(desk, request)
+            desk.meter.count(path, time.perf_counter() - began)
             return found if isinstance(found, Response) else json_reply(found)
 
         return Route(path, answer, methods=[method])

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_magics.core.errors import ModelProblem
+from sft_magics.core.errors import DataProblem, ModelProblem
 from sft_magics.core.sampling import Piece, Sampling
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS, OBJECT_DETECTION, SEMANTIC_SEGMENTATION, TEXT_CLASSIFICATION
 
@@ -90,9 +90,12 @@ class EchoPredictor:
     def _seen(self, data: bytes) -> Any:
         from PIL import Image
 
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            wide, high = image.size
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                wide, high = image.size
+        except (OSError, SyntaxError) as error:
+            raise DataProblem("The image cannot be decoded.", "send another file.") from error
         place = self.labels.index(self._favorite)
         if self.task == OBJECT_DETECTION:
             return {"boxes": [[place, 0.8, 0.0, 0.0, wide / 2, float(high)], [place, 0.1, 0.0, 0.0, 1.0, 1.0]]}

@@ -6,6 +6,7 @@ https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally
 import csv
 import importlib.metadata
 import io
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
@@ -103,7 +104,7 @@ def _records(value: Any, task: str, form: str) -> list[Any]:
     name = _chosen(list(value[0]), task)
     for i, row in enumerate(value):
         if name not in row:
-            raise HttpProblem(400, f'{form}[{i}] has no value for "{name[:80]}".')
+            raise HttpProblem(400, f"{form}[{i}] has no value for {name!r:.80}.")
     return [row[name] for row in value]
 
 
@@ -122,7 +123,8 @@ def _csv(data: bytes, task: str) -> list[Any]:
         raise HttpProblem(400, "Images do not come as CSV; send JSON with the files in base 64.")
     text = tensors.as_text(data, "The CSV").removeprefix("\ufeff")
     try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+        lines = (row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row)
+        rows = list(itertools.islice(lines, inputs.MAX_INPUTS + 2))  # a head, and one too many
     except csv.Error as error:
         raise HttpProblem(400, f"The body is not CSV: {error}.") from None
     return _split({"columns": rows[0], "data": rows[1:]}, task) if rows else []

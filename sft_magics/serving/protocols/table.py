@@ -4,7 +4,15 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.serving.bodies import HttpProblem
-from sft_magics.serving.protocols import huggingface, mlflow, open_inference, openai, tensorflow_serving
+from sft_magics.serving.protocols import (
+    huggingface,
+    metrics,
+    mlflow,
+    open_inference,
+    openai,
+    openapi,
+    tensorflow_serving,
+)
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -37,6 +45,9 @@ TABLE: list[tuple[str, Handler, str]] = [
     ("/invocations", mlflow.invocations, "POST"),
     ("/ping", mlflow.ping, "GET"),
     ("/version", mlflow.version, "GET"),
+    ("/metrics", metrics.metrics, "GET"),
+    ("/openapi.json", openapi.openapi, "GET"),
+    ("/docs", openapi.docs, "GET"),
 ]
 
 

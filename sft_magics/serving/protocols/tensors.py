@@ -4,6 +4,7 @@ In binary, the tensors' bytes follow the JSON in the body, in its order: FP32 li
 its length in 4 bytes before it. https://github.com/kserve/open-inference-protocol, extension_binary_data.md
 """
 
+import itertools
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -35,9 +36,10 @@ def read(given: Any, tail: bytes, task: str) -> list[Item]:
         return inputs.items(_listed(tensor.get("data"), count, name), task, name)
     if size != len(tail):
         raise HttpProblem(400, f'"{name}" shall have {size:,} bytes after the JSON, but {len(tail):,} came.')
-    elements = list(_elements(tail, name))
+    elements = list(itertools.islice(_elements(tail, name), count + 1))
     if len(elements) != count:
-        raise HttpProblem(400, f'"{name}" holds {len(elements):,} elements, but its shape says {count:,}.')
+        found = "more" if len(elements) > count else f"{len(elements):,}"
+        raise HttpProblem(400, f'"{name}" holds {found} elements, but its shape says {count:,}.')
     return inputs.items([decoded(e, task, f"{name}[{i}]") for i, e in enumerate(elements)], task, name)
 
 
@@ -47,7 +49,7 @@ def _count(shape: Any, name: str) -> int:
         raise HttpProblem(400, f'"{name}" shall be of shape [n] or [n, 1] with n from 1, not {_brief(shape)}.')
     if shape[0] > inputs.MAX_INPUTS:
         raise HttpProblem(
-            413, f'"{name}" holds {shape[0]:,} inputs; send {inputs.MAX_INPUTS:,} at most in one request.'
+            413, f'"{name}" holds more than the {inputs.MAX_INPUTS:,} inputs that may come in one request.'
         )
     return int(shape[0])
 
