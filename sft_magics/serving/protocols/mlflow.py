@@ -36,7 +36,7 @@ def problem(status: int, sentence: str) -> dict[str, Any]:
 async def ping(desk: "Desk", _: "Request") -> Any:
     """Answer GET /ping."""
     desk.ready()
-    return Response(b"\n", media_type="application/json")
+    return Response(b"\n", media_type="text/plain")
 
 
 async def version(_: "Desk", __: "Request") -> Any:

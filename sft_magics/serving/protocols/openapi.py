@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from sft_magics.serving.protocols.pages import page
-from sft_magics.serving.protocols.schemas import ANYTHING, SCHEMAS, STRING, Schema, ref
+from sft_magics.serving.protocols.schemas import SCHEMAS, STRING, Schema, ref
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -142,7 +142,7 @@ DESCRIBED: dict[str, _Route] = {
     "POST /invocations": _asked(
         "MLflow", "Ask with rows.", "Rows", "RowsAnswer", takes_too={"text/csv": STRING}, problem="MLflowProblem"
     ),
-    "GET /ping": _Route("MLflow", "Say whether it answers.", {_JSON: ANYTHING}, statuses=(503,)),
+    "GET /ping": _Route("MLflow", "Say whether it answers.", {"text/plain": STRING}, statuses=(503,)),
     "GET /version": _Route("MLflow", "Say the version of this program.", {"text/plain": STRING}),
 }  # fmt: skip
 
