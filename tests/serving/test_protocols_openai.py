@@ -7,6 +7,7 @@ from typing import Any
 
 import openai
 import pytest
+from huggingface_hub import InferenceClient
 
 from sft_magics.core.records import Endpoint
 from sft_magics.serving import control
@@ -58,6 +59,14 @@ def test_an_answer_comes_in_parts(client: openai.OpenAI) -> None:
     assert parts[-1].usage is not None
     assert parts[-1].usage.total_tokens == 10
     assert len({p.id for p in parts}) == 1
+
+
+def test_what_some_take_for_the_end_of_a_line_is_none(client: openai.OpenAI, endpoint: Endpoint) -> None:
+    text = "one\x85two\u2028three\x0b\x1c four\r\nfive \N{GRINNING FACE}"
+    parts = client.chat.completions.create(model="m", messages=user(text), stream=True)
+    assert "".join(p.choices[0].delta.content or "" for p in parts) == text
+    hub = InferenceClient(model=endpoint.url, token=token(endpoint))
+    assert "".join(hub.text_generation(text, stream=True)) == text
 
 
 def test_the_first_part_comes_before_the_last_is_written(client: openai.OpenAI) -> None:

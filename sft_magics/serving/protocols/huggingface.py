@@ -6,7 +6,6 @@ https://huggingface.co/docs/inference-providers/tasks/index
 import asyncio
 import base64
 import io
-import json
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.core.answering import CORNERS
@@ -179,7 +178,7 @@ class _Text:
             async for piece in self._pieces:
                 await self._say(say, piece)
         except HttpProblem as problem:
-            await say(json.dumps({"error": problem.sentence, "error_type": "generation"}))
+            await say({"error": problem.sentence, "error_type": "generation"})
 
     async def _say(self, say: Sending, piece: Any) -> None:
         self._add(piece)
@@ -188,7 +187,7 @@ class _Text:
             "index": self._count, "token": self._token(piece), "generated_text": self._text if piece.ended else None,
             "details": {**details, "input_length": piece.prompt} if piece.ended else None,
         }  # fmt: skip
-        await say(json.dumps(event, ensure_ascii=False))
+        await say(event)
 
     def _add(self, piece: Any) -> None:
         self._text += piece.text

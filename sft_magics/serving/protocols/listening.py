@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -73,11 +74,13 @@ class Listener:
         self._desk.used_at = time.monotonic()
 
 
-Sending = Callable[[str], Awaitable[None]]
+Sending = Callable[[dict[str, Any] | str], Awaitable[None]]
 
 
 class EventStream(Response):
-    """Server-sent events: `tell(send)` sends the data of each; `close` is called when it is over, however it ends."""
+    """Server-sent events: `tell(send)` sends the data of each, as JSON or a word; `close` is called when it is over,
+    however it ends.
+    """
 
     media_type = "text/event-stream"
 
@@ -92,8 +95,10 @@ class EventStream(Response):
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:  # noqa: ARG002  ASGI's form
         """Send the head, each event as it comes, and the end."""
 
-        async def say(data: str) -> None:
-            body = f"data: {data}\n\n".encode()
+        async def say(data: dict[str, Any] | str) -> None:
+            # In ASCII: clients break lines also at U+0085 and U+2028, which JSON leaves as they are.
+            text = data if isinstance(data, str) else json.dumps(data, allow_nan=False)
+            body = f"data: {text}\n\n".encode()
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
         try:

@@ -3,7 +3,6 @@
 https://platform.openai.com/docs/api-reference/chat
 """
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -163,11 +162,11 @@ class _Writing:
             async for piece in self._pieces:
                 await self._piece(say, piece)
         except HttpProblem as found:
-            await say(json.dumps(problem(found.status, found.sentence)))
+            await say(problem(found.status, found.sentence))
             return
         if self._order.usage:
             usage = {**self._head(self._form.part), "choices": [], "usage": self._usage(piece.prompt)}
-            await say(json.dumps(usage))
+            await say(usage)
         await say("[DONE]")
 
     async def _piece(self, say: Sending, piece: Piece) -> None:
@@ -179,7 +178,7 @@ class _Writing:
 
     async def _say(self, say: Sending, added: dict[str, Any], ended: str | None) -> None:
         choice = {"index": 0, **added, "logprobs": None, "finish_reason": ended}
-        await say(json.dumps({**self._head(self._form.part), "choices": [choice]}, ensure_ascii=False))
+        await say({**self._head(self._form.part), "choices": [choice]})
 
     def _head(self, kind: str) -> dict[str, Any]:
         key = f"{self._form.prefix}-{self._listener.question.ids[0]}"
