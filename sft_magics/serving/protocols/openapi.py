@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from sft_magics.serving.protocols.pages import page
-from sft_magics.serving.protocols.schemas import SCHEMAS, STRING, Schema, ref
+from sft_magics.serving.protocols.schemas import SCHEMAS, STRING, Schema, record, ref
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _JSON = "application/json"
 _FILE: Schema = {"type": "string", "contentMediaType": "application/octet-stream"}
-_EVENTS = {"text/event-stream": STRING}
+_EVENTS = {"text/event-stream": record({"data": STRING})}
 _SENTENCES = {
     400: "The body cannot be read as this route needs it.",
     401: "The token is missing or wrong.",
