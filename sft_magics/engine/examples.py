@@ -4,9 +4,9 @@ import base64
 from pathlib import Path
 from typing import Any
 
+from sft_magics.core.sampling import Sampling
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
 from sft_magics.datasets import read_rows
-from sft_magics.engine.generation import Sampling
 from sft_magics.engine.predictor import Predictor
 
 COUNT = 16

@@ -5,41 +5,15 @@ Each step is one call, so that several answers can be written in turn by one thr
 
 import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 
+from sft_magics.core.sampling import Piece, Sampling
 from sft_magics.engine.hardware import Hardware
 
 _HALF = "\ufffd"  # what a tokenizer writes for a character of which bytes are missing
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are chosen: always the likeliest at `temperature` 0, else by lot among the likeliest that together
-    have `top_p` of the probability (Holtzman et al. 2020). The answer ends before the first of `stop`.
-    """
-
-    max_new_tokens: int = 128
-    temperature: float = 0.0
-    top_p: float = 1.0
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What one token adds to an answer, maybe nothing yet; `sure` is the logarithm of its probability.
-
-    `ended` is "" until the last piece, which says "stop" or "length"; `prompt` is how many tokens were asked with.
-    """
-
-    text: str
-    sure: float
-    prompt: int
-    ended: str = ""
 
 
 def stream(

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from sft_magics.core import errors
+from sft_magics.core.sampling import Piece, Sampling
 from sft_magics.engine import hardware, scoring, tasks
-from sft_magics.engine.generation import Piece, Sampling
 from sft_magics.engine.tasks import Encoded, Report
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PROOF = "x-sft-proof"
 _QUICK_SECONDS = 0.05  # only who waits longer is looked after whether it is still there
-_LONGEST_SECONDS = 600.0
+LONGEST_SECONDS = 600.0
 
 
 @contextlib.asynccontextmanager
@@ -53,7 +53,7 @@ async def ask(desk: "Desk", request: "Request", question: Question) -> Answer:
     done, _ = await asyncio.wait([waiting], timeout=_QUICK_SECONDS)
     if done:
         return waiting.result()
-    leaving: asyncio.Future[Any] = asyncio.ensure_future(_gone(request))
+    leaving: asyncio.Future[Any] = asyncio.ensure_future(gone(request))
     both: set[asyncio.Future[Any]] = {waiting, leaving}
     try:
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -71,17 +71,18 @@ def proves(desk: "Desk", request: "Request") -> bool:
     return bool(desk.proof) and hmac.compare_digest(given.encode(), desk.proof.encode())
 
 
-def seconds(request: "Request") -> float:
-    """Return how long a request may take; raises HttpProblem 400."""
+def seconds(request: "Request", usual: float = SECONDS) -> float:
+    """Return how long a request may take, `usual` if it does not say; raises HttpProblem 400."""
     given = request.headers.get("x-timeout-ms")
     if given is None:
-        return SECONDS
-    if not given.isascii() or not given.isdecimal() or not 0 < int(given) <= _LONGEST_SECONDS * 1e3:
-        raise HttpProblem(400, f"X-Timeout-Ms shall be a number from 1 to {_LONGEST_SECONDS * 1e3:.0f}.")
+        return usual
+    if not given.isascii() or not given.isdecimal() or not 0 < int(given) <= LONGEST_SECONDS * 1e3:
+        raise HttpProblem(400, f"X-Timeout-Ms shall be a number from 1 to {LONGEST_SECONDS * 1e3:.0f}.")
     return int(given) / 1e3
 
 
-async def _gone(request: "Request") -> None:
+async def gone(request: "Request") -> None:
+    """Wait until the client has gone."""
     while not await request.is_disconnected():  # noqa: ASYNC110  what tells of it is this question alone
         await asyncio.sleep(0.02)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NO_TOKEN = "This endpoint needs its token: send the header 'Authorization: Bearer TOKEN'."
 WRONG_TOKEN = "This is not the token of this endpoint; it has a new one each time it starts."
-_Refuse = Callable[[HttpProblem], "Response"]
+_Refuse = Callable[[HttpProblem, str], "Response"]
 
 
 class Guard:
@@ -37,7 +37,7 @@ class Guard:
         try:
             self._judge(scope["headers"])
         except HttpProblem as problem:
-            await self._refuse(problem)(scope, receive, send)
+            await self._refuse(problem, scope["path"])(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

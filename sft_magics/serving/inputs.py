@@ -16,10 +16,12 @@ from sft_magics.serving.rules import Rules
 
 MAX_INPUTS = 1024
 MAX_TEXT = 100_000
+MAX_COST = 32_000_000  # of one request, in characters or bytes
 MAX_ID = 200
 MAX_LABELS = 100_000
 MAX_MESSAGES = 1_000
 MAX_TOKENS = 4_096
+_PIXELS = 8  # a byte of a file that is packed as photographs are
 _ROLES = ("system", "user", "assistant", "tool", "developer")
 
 
@@ -100,7 +102,10 @@ def items(given: list[Any], task: str, where: str = "inputs") -> list[Item]:
     """Read what a list of inputs asks a model of this task; raises HttpProblem."""
     if len(given) > MAX_INPUTS:
         raise HttpProblem(413, f'"{where}" holds {len(given):,} inputs; send {MAX_INPUTS:,} at most in one request.')
-    return [item(value, task, f"{where}[{i}]") for i, value in enumerate(given)]
+    found = [item(value, task, f"{where}[{i}]") for i, value in enumerate(given)]
+    if sum(one.cost for one in found) > MAX_COST:
+        raise HttpProblem(413, f'"{where}" holds too much to read at once; send less in one request.')
+    return found
 
 
 def item(value: Any, task: str, where: str = "the input") -> Item:
@@ -116,7 +121,8 @@ def item(value: Any, task: str, where: str = "the input") -> Item:
 
 def picture(data: bytes, where: str = "the image") -> Item:
     """Read the bytes of an image's file; raises HttpProblem."""
-    return Item(data, pictures.described(data, where), len(data))
+    name, pixels = pictures.described(data, where)
+    return Item(data, name, max(len(data), pixels // _PIXELS))
 
 
 def chat(given: list[Any], where: str = "messages") -> list[dict[str, str]]:
@@ -193,7 +199,7 @@ def trial(body: dict[str, Any]) -> tuple[float, Rules]:
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
         raise HttpProblem(400, '"share" shall be a number from 0, for a shadow, to less than 1.')
     names = [f.name for f in fields(Rules)]
-    known = isinstance(given, dict) and all(isinstance(v, int | float) and v >= 0 for v in given.values())
+    known = isinstance(given, dict) and all(isinstance(v, int | float) and 0 <= v < 1e9 for v in given.values())
     if not known or not set(given) <= set(names):
         raise HttpProblem(400, f'"rules" shall be an object with numbers for some of {", ".join(names)}.')
     return float(share), Rules(**given)

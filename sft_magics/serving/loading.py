@@ -63,7 +63,7 @@ def _now(live: Live, examples: list[replay.Example]) -> list[Prediction]:
     if live.task != CAUSAL_LM:
         said = live.predictor.scores([example.reads for example in examples])
         return [answering.answer(live.task, live.labels, "", one) for one in said]
-    from sft_magics.engine.generation import Sampling
+    from sft_magics.core.sampling import Sampling
 
     tokens = [max(1, int(example.said.get("tokens", 16))) for example in examples]
     texts = [
@@ -76,7 +76,7 @@ def _now(live: Live, examples: list[replay.Example]) -> list[Prediction]:
 def warm_up(live: Live) -> None:
     """Let a version answer what is made up, in the thread that will ask it; raises ModelProblem for nonsense."""
     if live.task == CAUSAL_LM:
-        from sft_magics.engine.generation import Sampling
+        from sft_magics.core.sampling import Sampling
 
         list(live.predictor.stream(_WARM_UP[0], Sampling(max_new_tokens=2)))
         return

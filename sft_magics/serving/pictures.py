@@ -11,6 +11,7 @@ from sft_magics.serving.bodies import HttpProblem
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_PIXELS = 64_000_000
+MAX_RATIO = 100  # of the sides: a model enlarges the shorter one to its own size, and the longer one with it
 
 
 def decoded(value: Any, where: str) -> bytes:
@@ -27,8 +28,10 @@ def decoded(value: Any, where: str) -> bytes:
         raise HttpProblem(400, f"{where} is not base 64; send the image file in base 64.") from None
 
 
-def described(data: bytes, where: str) -> str:
-    """Return what an image's file is, and its hash; raises HttpProblem (400, 413) for what shall not be decoded."""
+def described(data: bytes, where: str) -> tuple[str, int]:
+    """Return what an image's file is with its hash, and its number of pixels; raises HttpProblem (400, 413) for what
+    shall not be decoded.
+    """
     from PIL import Image
 
     try:
@@ -42,4 +45,8 @@ def described(data: bytes, where: str) -> str:
     if wide * high > MAX_PIXELS:
         millions = f"{MAX_PIXELS // 1_000_000} million"
         raise HttpProblem(413, f"{where} has {wide:,} x {high:,} pixels; {millions} are allowed.")
-    return f"{kind} of {wide} x {high} pixels, sha256 {hashlib.sha256(data).hexdigest()}"
+    if max(wide, high) > MAX_RATIO * min(wide, high):
+        raise HttpProblem(
+            400, f"{where} has {wide:,} x {high:,} pixels; one side may be {MAX_RATIO} times as long as the other."
+        )
+    return f"{kind} of {wide} x {high} pixels, sha256 {hashlib.sha256(data).hexdigest()}", wide * high

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sft_magics.core import exports
 
 if TYPE_CHECKING:
-    from sft_magics.engine.generation import Piece, Sampling
+    from sft_magics.core.sampling import Piece, Sampling
 
 
 class Predictor(Protocol):

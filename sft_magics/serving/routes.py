@@ -9,10 +9,11 @@ GET  /stats          counts and latencies since start
 POST /admin/swap     {"version", "folder", "ref"?, "labels"?}
 POST /admin/traffic  the same and {"share", "rules"?}, or {"abort": why}
 POST /admin/stop     drain, then end
+
+Other protocols have routes of their own: `protocols.table`.
 """
 
 import asyncio
-import json
 import logging
 import statistics
 import time
@@ -36,6 +37,9 @@ from sft_magics.serving.bodies import HttpProblem
 from sft_magics.serving.compute import Compute
 from sft_magics.serving.guard import Guard
 from sft_magics.serving.loading import Live
+from sft_magics.serving.protocols import table
+from sft_magics.serving.protocols.metrics import Meter
+from sft_magics.serving.replies import json_reply
 from sft_magics.serving.requests import Answer
 from sft_magics.serving.scribe import Scribe
 
@@ -61,6 +65,7 @@ class Desk:
     used_at: float = field(default_factory=time.monotonic)
     started_at: float = field(default_factory=time.time)
     refused: Counter[int] = field(default_factory=Counter)
+    meter: Meter = field(default_factory=Meter)
     _unlogged: Counter[int] = field(default_factory=Counter)
 
     def ready(self) -> Live:
@@ -76,15 +81,14 @@ class Desk:
             raise HttpProblem(503, f"The endpoint {self.name} is {self.state}; it does not answer now.", 1)
         return self.compute.live.task
 
-    def refuse(self, problem: HttpProblem) -> Response:
-        """Count a refusal and put it into JSON."""
+    def refuse(self, problem: HttpProblem, path: str) -> Response:
+        """Count a refusal and put it into JSON, as the clients of this path read it."""
         self.refused[problem.status] += 1
         self._unlogged[problem.status] += 1
         headers = {} if problem.retry_after is None else {"retry-after": str(problem.retry_after)}
         if problem.status == 401:
             headers["www-authenticate"] = "Bearer"
-        next_step = {"next": problem.next_step} if problem.next_step else {}
-        return _json({"error": problem.sentence, **next_step}, problem.status, headers)
+        return json_reply(table.refusal(path, problem), problem.status, headers)
 
     def take_refusals(self) -> dict[int, int]:
         """Return the refusals by status that were not handed out yet; called in the event loop's thread."""
@@ -95,11 +99,12 @@ class Desk:
 def app(desk: Desk, *, token: str, port: int) -> ASGIApp:
     """Return the ASGI application that serves `desk` behind its guard."""
 
-    async def refuse(_: Request, error: Exception) -> Response:
-        return desk.refuse(_problem(error))
+    async def refuse(request: Request, error: Exception) -> Response:
+        return desk.refuse(_problem(error), request.scope["path"])
 
     kinds = (HttpProblem, HTTPException, ClientDisconnect, Exception)
     inner = Starlette(routes=routes(desk), exception_handlers=dict.fromkeys(kinds, refuse))
+    inner.router.redirect_slashes = False  # a path is what it is
     return Guard(inner, token=token, port=port, refuse=desk.refuse)
 
 
@@ -108,7 +113,10 @@ def routes(desk: Desk) -> list[Route]:
 
     def route(path: str, handler: Callable[[Desk, Request], Awaitable[Any]], method: str) -> Route:
         async def answer(request: Request) -> Response:
-            return _json(await handler(desk, request))
+            began = time.perf_counter()
+            found = await handler(desk, request)
+            desk.meter.count(path, time.perf_counter() - began)
+            return found if isinstance(found, Response) else json_reply(found)
 
         return Route(path, answer, methods=[method])
 
@@ -121,12 +129,8 @@ def routes(desk: Desk) -> list[Route]:
         route("/admin/swap", _swap, "POST"),
         route("/admin/traffic", _traffic, "POST"),
         route("/admin/stop", _stop, "POST"),
+        *(route(*row) for row in table.TABLE),
     ]
-
-
-def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    return Response(body, status, headers, media_type="application/json")
 
 
 def _problem(error: Exception) -> HttpProblem:

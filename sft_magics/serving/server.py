@@ -28,6 +28,7 @@ from sft_magics.core import errors, events
 from sft_magics.core.jobs import JobFolder
 from sft_magics.serving import state as states
 from sft_magics.serving.compute import Compute
+from sft_magics.serving.heads import BoundedHttp
 from sft_magics.serving.inputs import SwapOrder
 from sft_magics.serving.loading import Live
 from sft_magics.serving.log import PredictionLog, log_path
@@ -88,6 +89,7 @@ class EndpointProcess:
         token = Path(self._spec["token_file"]).read_text().strip()
         config = uvicorn.Config(
             app(desk, token=token, port=self._port),
+            http=BoundedHttp,
             lifespan="off",
             ws="none",
             access_log=False,
@@ -280,6 +282,7 @@ def _spoken(seconds: float) -> str:
 def main() -> int:
     """Run the endpoint of the folder named on the command line."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # strangers could fill the disk with what they send
     return EndpointProcess(JobFolder(Path(sys.argv[1]))).run()
 
 

@@ -13,7 +13,7 @@ from sft_magics.serving.inputs import Question
 from sft_magics.serving.requests import Request, tell
 
 if TYPE_CHECKING:
-    from sft_magics.engine.generation import Piece
+    from sft_magics.core.sampling import Piece
     from sft_magics.serving.loading import Live
 
 _log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Writing:
 
     def _next(self, live: "Live") -> bool:
         if self._pieces is None:
-            from sft_magics.engine.generation import Sampling
+            from sft_magics.core.sampling import Sampling
 
             how = self._how or Sampling(max_new_tokens=self.question.tokens or Sampling.max_new_tokens)
             self._pieces = live.predictor.stream(str(self._item.reads), how)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sft_magics.core.fetching import fetch
-from sft_magics.engine.generation import Piece, Sampling
+from sft_magics.core.sampling import Piece, Sampling
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.tasks import find
 from sft_magics.engine.tasks.causal_lm import CausalLM
@@ -52,6 +52,11 @@ def test_an_answer_ends_at_its_length_and_before_a_stop(task: CausalLM) -> None:
     stopped = _pieces(task, stop=(word,))
     assert _text(stopped) == whole[: whole.index(word)]
     assert stopped[-1].ended == "stop"
+
+
+def test_a_long_answer_does_not_push_its_question_out(task: CausalLM) -> None:
+    whole = _pieces(task, max_new_tokens=1)[0].prompt
+    assert next(task.stream(QUESTION, Sampling(max_new_tokens=10**9), FP32)).prompt == whole
 
 
 def test_lots_are_drawn_again_from_the_same_seed(task: CausalLM) -> None:

@@ -1,12 +1,15 @@
 """What the tests of this room share: a workspace with fake versions, and a bare HTTP client that can misbehave."""
 
 import http.client
+import io
 import json
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from sft_magics.core.errors import EndpointProblem
 from sft_magics.core.jobs import JobFolder
@@ -31,8 +34,19 @@ class House:
         return EchoPredictor.save(self.root / f"m-{number}", LABELS, favorite=favorite, **settings)
 
     def start(self, name: str = "demo", *, folder: Path | None = None, **options: Any) -> Endpoint:
-        order = {"model": "m", "ref": "m@live", "version": "m:1", "labels": LABELS, "seconds": 60.0} | options
+        order: dict[str, Any] = {
+            "model": "m",
+            "ref": "m@live",
+            "version": "m:1",
+            "labels": LABELS,
+            "seconds": 60.0,
+        } | options
         return control.start(self.ws, name=name, folder=folder or self.version(1), **order)
+
+    def start_task(self, task: str, *, seconds: float = 0.0) -> Endpoint:
+        """Start an endpoint named after its task, with the fake of it."""
+        folder = EchoPredictor.save(self.root / task, LABELS, task=task, seconds=seconds)
+        return self.start(task, folder=folder, seconds=180.0)
 
     def job(self, name: str = "demo") -> JobFolder:
         return JobFolder(self.ws.endpoints / name)
@@ -81,6 +95,27 @@ def until(what: Callable[[], object], seconds: float = 20.0) -> None:
     while not what():
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.02)
+
+
+def token(endpoint: Endpoint) -> str:
+    return Path(endpoint.token_file).read_text()
+
+
+def png(wide: int = 8, high: int = 6) -> bytes:
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((wide, high)).save(file, "PNG")
+    return file.getvalue()
+
+
+def sentence(reply: dict[str, Any]) -> str:
+    """What a refusal says, in whatever form its protocol has."""
+    said = reply.get("message", reply.get("error"))
+    said = said["message"] if isinstance(said, dict) else said
+    assert isinstance(said, str)
+    assert said
+    assert "\n" not in said
+    assert "Traceback" not in said
+    return said
 
 
 Reply = tuple[int, dict[str, Any]]

@@ -17,8 +17,8 @@ from torch import nn
 
 from sft_magics.core import errors
 from sft_magics.core.records import Metric
+from sft_magics.core.sampling import Piece, Sampling
 from sft_magics.engine import checkpoints
-from sft_magics.engine.generation import Piece, Sampling
 from sft_magics.engine.hardware import Hardware
 
 Batch = dict[str, torch.Tensor]

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from torch import nn
 
 from sft_magics.core import errors
 from sft_magics.core.records import Metric
+from sft_magics.core.sampling import Piece, Sampling
 from sft_magics.datasets import dialogues
 from sft_magics.engine import generation, language_models, packing, preview, quantized
-from sft_magics.engine.generation import Piece, Sampling
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.language_models import Language
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, Task, register
@@ -197,9 +197,12 @@ class CausalLM(Task):
         return found
 
     def stream(self, text: str, how: Sampling, chosen: Hardware) -> Iterator[Piece]:
-        """Answer a prompt or a chat piece by piece; of a prompt that leaves no room its beginning is left out."""
-        room = max(1, _positions_of(self.config) - how.max_new_tokens)
-        prompt = self._ids(self._asked(text))[-room:]
+        """Answer a prompt or a chat piece by piece; of a prompt that leaves no room its beginning is left out, but
+        no more than the half that the model can read, and the answer is shorter instead.
+        """
+        most = _positions_of(self.config)
+        prompt = self._ids(self._asked(text))[-max(most // 2, most - how.max_new_tokens) :]
+        how = replace(how, max_new_tokens=max(1, min(how.max_new_tokens, most - len(prompt))))
         return generation.stream(self.model, self.tokenizer, prompt, how, chosen, self._last_tokens())
 
     def _last_tokens(self) -> frozenset[int]:

@@ -1,0 +1,79 @@
+"""Heads of requests, of bounded size and time: they are read before the guard has seen a token.
+
+uvicorn's reader takes a head, and what follows a body in chunks, of any length.
+"""
+
+import asyncio
+import json
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD = 64 * 1024
+HEAD_SECONDS = 30.0
+_TOO_LARGE = "The head of the request is larger than 64 KB; send less."
+_NO_HTTP = "This is not a request that HTTP allows."
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """Closes a connection on which a head, or what follows a body, has no end, or does not come."""
+
+    _quiet = 0  # bytes since the last that led to something
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a head."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, or refuse."""
+        self._quiet += len(data)
+        super().data_received(data)
+        if self._quiet > MAX_HEAD and not self.transport.is_closing():
+            if self._answers_nobody():
+                self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's signature
+        """Refuse what is not HTTP, in the form of every refusal."""
+        self._refuse(b"400 Bad Request", _NO_HTTP)
+        self.transport.close()
+
+    def _refuse(self, status: bytes, sentence: str) -> None:
+        body = json.dumps({"error": sentence}).encode()
+        head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self.transport.write(head % (status, len(body)) + body)
+
+    def _answers_nobody(self) -> bool:
+        return getattr(self.cycle, "response_complete", True)  # there is no cycle before the first request
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._quiet = 0
+        self._wait()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """A head has ended."""
+        self._quiet = 0
+        self._wait_no_more()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body has come."""
+        self._quiet = 0
+        super().on_body(body)
+
+    def _wait(self) -> None:
+        self._wait_no_more()
+        self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _wait_no_more(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,25 @@
+"""What leaves the endpoint: JSON of one spelling, and the headers that tell which version answered."""
+
+import json
+from typing import Any
+
+from starlette.responses import Response
+
+from sft_magics.serving.requests import Answer
+
+_FEW_IDS = 32  # more of them would make a header that clients refuse
+
+
+def json_reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON response; raises ValueError for what is not JSON, such as not-a-number."""
+    body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return Response(body, status, headers, media_type="application/json")
+
+
+def told(answer: Answer) -> dict[str, str]:
+    """Return headers for protocols that have no room for it in the body: the version, and the ids for feedback."""
+    found = {"x-model-version": answer.version}
+    ids = [row.id or "" for row in answer.rows]
+    if len(ids) <= _FEW_IDS and all(i.isascii() and i.isprintable() for i in ids):
+        found["x-prediction-ids"] = ",".join(ids)
+    return found
