@@ -62,6 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks serving")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="a server, level and round")
+    parser.add_argument("--threads", type=int, default=0, help="of our engines; as many as are useful without it")
     parser.add_argument("--server", action="append", choices=[*_ENGINES, *_PEERS])
     options = parser.parse_args(argv or [])
     with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
                 if find_spec((_ENGINES | _PEERS)[name]) is None:
                     print(f"({name} is not installed here: left out)")
                     continue
-                servers.append(_start(name, root, model))
+                servers.append(_start(name, root, model, options.threads or None))
                 servers[-1].signal(signal.SIGSTOP)
             for turn in range(options.rounds):
                 for server in servers[:: -1 if turn % 2 else 1]:
@@ -105,7 +106,7 @@ def _sentences() -> list[str]:
     return [str(t) for t in load("sample:reviews").frame["text"][:2000]]
 
 
-def _start(name: str, root: Path, model: Path) -> Server:
+def _start(name: str, root: Path, model: Path, threads: int | None) -> Server:
     began = time.perf_counter()
     if name in _ENGINES:
         from sft_magics.core.workspace import Workspace
@@ -119,7 +120,7 @@ def _start(name: str, root: Path, model: Path) -> Server:
         began = time.perf_counter()
         found = control.start(
             ws, name=name, model="m", ref="m:1", version="m:1", folder=model if name == "torch" else root / "exported",
-            labels=["negative", "positive"], threads=2, engine=name,
+            labels=["negative", "positive"], threads=threads, engine=name,
         )  # fmt: skip
         pid = json.loads((Path(found.folder) / "state.json").read_text())["pid"]
         token = Path(found.token_file).read_text().strip()

@@ -10,7 +10,7 @@ from sft_magics.core.errors import EndpointProblem
 from sft_magics.core.records import Prediction
 from sft_magics.serving import control, replay
 from sft_magics.serving.client import EndpointClient
-from tests.serving.house import LABELS, House, ask
+from tests.serving.house import LABELS, House, ask, until
 
 NEGATIVE, POSITIVE = [0.8, 0.2], [0.2, 0.8]
 
@@ -29,7 +29,7 @@ def test_a_version_that_says_the_same_goes_live_and_nothing_is_logged(house: Hou
     status, _ = ask(endpoint, "POST", "/predict", {"inputs": "x"}, headers={"X-Sft-Proof": ""})
     assert status == 200
     with control.prediction_log(house.ws, "demo") as log:
-        assert log.requests() == 1
+        until(lambda: log.requests() == 1)
 
 
 def test_one_that_says_something_else_never_answers(house: House) -> None:
