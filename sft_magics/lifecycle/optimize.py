@@ -8,6 +8,7 @@ from sft_magics.core import errors, measures, pairs
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Alert, Comparison, Dataset, EvaluationPair, Version
 from sft_magics.core.signatures import Names
+from sft_magics.core.tasks import TEXT_CLASSIFICATION
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import evaluate, train, work
 from sft_magics.lifecycle.data import WorkspaceOption
@@ -110,6 +111,11 @@ def _part(ws: Workspace, registry: "Registry", live: Version, name: str) -> "Dat
 
 def _feedback(ws: Workspace, live: Version) -> "DataFrame":
     """Return the texts of this model's endpoints whose truth came back, as rows still to be split."""
+    if live.task != TEXT_CLASSIFICATION:
+        raise errors.Refused(
+            f"Endpoints keep what they say of {live.task}, not what they saw: there is no feedback to learn from.",
+            f"%sft_data NEW FOLDER loads corrected rows, and %sft_finetune {live.model} --data NEW learns from them.",
+        )
     from sft_magics.datasets import frame_of
     from sft_magics.serving import control as serving
 

@@ -129,6 +129,8 @@ def test_the_images_notebook_runs_from_start_to_end(browser: Browser, tmp_path: 
     versions = {v.ref: v for v in sft.versions("digits", workspace=workspace)}
     assert versions["digits:1"].metrics["accuracy"].value >= 0.85
     assert versions["digits:2"].metrics["accuracy"].value >= 0.94
+    (endpoint,) = sft.endpoints(workspace=workspace)
+    assert (endpoint.task, endpoint.state, endpoint.requests) == ("image-classification", "stopped", 1)
 
 
 def test_the_notebook_of_the_other_tasks_runs_from_start_to_end(browser: Browser, tmp_path: Path) -> None:

@@ -131,6 +131,11 @@ def test_what_does_not_fit_is_refused_in_a_sentence(trained_once: Path, film_csv
         sft.finetune("digits", workspace=trained_once, **options)
 
     refused: list[tuple[Callable[[], object], type[errors.SftError], str]] = [
+        (
+            lambda: sft.retrain("digits", from_="digits:1", workspace=trained_once),
+            errors.Refused,
+            "no feedback to learn",
+        ),
         (lambda: finetune(data="films"), errors.DataProblem, "is for text-classification"),
         (lambda: finetune(image_size=7), errors.UsageProblem, "--image-size cannot be 7"),
         (lambda: finetune(momentum=1.5), errors.UsageProblem, "--momentum cannot be 1.5"),
