@@ -23,7 +23,8 @@ def prepared(ws: Workspace, version: Version, wanted: str, *, checked: bool = Tr
 
     choice = engines.choose(ws, version, ArtifactStore(ws.artifacts).checkout(version.artifact), wanted)
     examples = examples_of(ws, version) if checked else ""
-    return {"folder": choice.folder, "engine": choice.engine, "labels": version.labels, "examples": examples}
+    chosen = {"folder": choice.folder, "engine": choice.engine, "engine_why": choice.why}
+    return {**chosen, "labels": version.labels, "examples": examples}
 
 
 def put_behind(ws: Workspace, endpoint: Endpoint, ref: str, version: Version, *, checked: bool = True) -> Endpoint:
@@ -31,6 +32,7 @@ def put_behind(ws: Workspace, endpoint: Endpoint, ref: str, version: Version, *,
     from sft_magics.serving import control as serving
 
     order = prepared(ws, version, endpoint.wanted, checked=checked)
+    order.pop("engine_why")
     with work.telling(f"switching endpoint {endpoint.name} to {version.ref}") as say:
         say("loading and warming up", 0, 0)
         return serving.swap(ws, endpoint.name, ref=ref, version=version.ref, **order)

@@ -40,6 +40,7 @@ def start(
     task: str = TEXT_CLASSIFICATION,
     examples: str = "",
     engine: str = exports.TORCH,
+    engine_why: str = "",
     wanted: str = exports.TORCH,
     port: int = 0,
     keep: bool = False,
@@ -50,9 +51,9 @@ def start(
 ) -> Endpoint:
     """Start endpoint `name` with the version that lies in `folder` and wait, at most `seconds`, until it answers.
 
-    `engine` reads the folder; `wanted` is what was asked for, maybe "auto". `port` 0 takes a free one. `idle_stop` is
-    in seconds, 0 means never. Unless `keep`, it stops when this process is gone. A name used before gets a new token
-    and goes on with its log. `progress(what)` hears how far it is.
+    `engine` reads the folder, for the reason `engine_why`; `wanted` is what was asked for, maybe "auto". `port` 0 takes
+    a free one. `idle_stop` is in seconds, 0 means never. Unless `keep`, it stops when this process is gone. A name used
+    before gets a new token and goes on with its log. `progress(what)` hears how far it is.
 
     Raises EndpointProblem: it runs already, the port is taken, the version does not load, it takes too long.
     """
@@ -71,6 +72,7 @@ def start(
         "task": task,
         "examples": examples,
         "engine": engine,
+        "engine_why": engine_why,
         "wanted": wanted,
         "port": port,
         "token_file": str(token_file),
@@ -232,6 +234,7 @@ def _record(job: JobFolder, spec: dict[str, Any]) -> Endpoint:
         why=why,
         task=spec["task"],
         engine=state.engine if state else spec["engine"],
+        engine_why=spec["engine_why"] if state is None or state.version == spec["version"] else "",
         wanted=spec["wanted"],
     )
 

@@ -206,7 +206,8 @@ class Endpoint:
     """A served version: its own process, a loopback URL and a token that lies in a 0600 file.
 
     `state` is one of starting, ready, draining, stopped, failed, lost. `ref` is what the user deployed
-    (`reviews@live`), `version` what answers now. `engine` computes, `wanted` is what was asked for, maybe "auto".
+    (`reviews@live`), `version` what answers now. `engine` computes, because of `engine_why`; `wanted`
+    is what was asked for, maybe "auto".
     """
 
     name: str
@@ -226,6 +227,7 @@ class Endpoint:
     task: str = TEXT_CLASSIFICATION
     engine: str = "torch"
     wanted: str = "torch"
+    engine_why: str = ""
 
     def __str__(self) -> str:
         who = f"{self.version} by {self.engine}"

@@ -10,7 +10,7 @@ from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import count, duration, when
 from sft_magics.notebook.panels.markup import Child, code, el, facts, head, join, muted, section, shorten
 
-HEADS = ("endpoint", "state", "version", "deployed as", "url", "requests#", "started")
+HEADS = ("endpoint", "state", "version", "by", "deployed as", "url", "requests#", "started")
 _ASKED = "a moving, funny film"
 _QUESTION = "Why is the sky blue?"
 _UP = ("ready", "starting")
@@ -20,8 +20,8 @@ def rows(endpoints: Sequence[Endpoint]) -> list[list[Child]]:
     """Return the rows of the table of endpoints."""
     return [
         [
-            el("strong", e.name), el("span", badges.badge(e.state), title=e.why or None), e.version, e.ref, code(e.url),
-            count(e.requests), el("span", when(e.created_at), class_="sft-k"),
+            el("strong", e.name), el("span", badges.badge(e.state), title=e.why or None), e.version, e.engine, e.ref,
+            code(e.url), count(e.requests), el("span", when(e.created_at), class_="sft-k"),
         ]
         for e in endpoints
     ]  # fmt: skip
@@ -38,10 +38,12 @@ def card(found: Endpoint) -> list[Child]:
         facts(
             ("answers", el("strong", found.version)),
             ("deployed as", found.ref),
+            ("computes with", found.engine),
             ("requests", count(found.requests)),
             ("stops", stops),
         ),
         el("p", muted("token file "), code(found.token_file)),
+        el("p", muted(shorten(found.engine_why, 400)), class_="sft-u") if found.engine_why else None,
         el("p", shorten(found.why, 2000), class_="sft-u") if found.why else None,
         _usage(found) if found.state in _UP else None,
     ]
