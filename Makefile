@@ -4,6 +4,7 @@
 #   make test             check, then every test          make check                formatting, lint, types, import rules
 #   make bench            the benchmarks                  make format               let ruff rewrite what it can
 #   make crash            the crash tests at full count (an hour; make test runs a small count)
+#   make soak             a million requests at an endpoint that is switched twenty times
 #   make setup            only the environment            make clean / distclean    what make made / and .venv
 #
 # PYTHON=/path/to/python chooses the interpreter, PYTEST_ARGS="-k registry -x" goes to pytest.
@@ -19,7 +20,7 @@ SAMPLES := minilm reviews lite0 digits
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo demo-lab demo-headless test check crash bench bench-engine bench-registry bench-serving format clean distclean
+.PHONY: help setup browser demo demo-lab demo-headless test check crash soak bench bench-engine bench-registry bench-serving format clean distclean
 
 help:
 	@sed -n '/^# One environment/,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -126,6 +127,9 @@ check: $(STAMP)
 
 crash: $(STAMP)
 	@SFT_CRASH=full $(BIN)/python -m pytest tests/crash --timeout 7200 $(PYTEST_ARGS)
+
+soak: $(STAMP)
+	@SFT_SOAK=full $(BIN)/python -m pytest tests/serving/test_under_load.py --timeout 7200 $(PYTEST_ARGS)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
