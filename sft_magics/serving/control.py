@@ -95,7 +95,7 @@ def start(
             job.events.unlink(missing_ok=True)
             job.forget_orders()
             write_durably(job.path / "spec.json", codec.dumps(spec).encode())
-            _launch(job)
+            _launch(job, forked=engine == exports.TORCH and not (folder / "echo.json").is_file())
     except OSError as error:
         raise errors.from_os_error(error, f"starting endpoint {name}") from error
     _wait_until_ready(job, spec, progress, seconds)
@@ -197,11 +197,12 @@ def _names(ws: Workspace) -> list[str]:
     return sorted(path.parent.name for path in ws.endpoints.glob("*/spec.json"))
 
 
-def _launch(job: JobFolder) -> None:
+def _launch(job: JobFolder, *, forked: bool) -> None:
+    """Start the process, where it needs torch from one that has it imported, if this process has such a one."""
     from sft_magics.engine import launchers
 
     # Kept from the launcher's point of view: the endpoint watches its parent itself, because it has to drain.
-    launchers.start(job, _MODULE, keep=True)
+    launchers.start(job, _MODULE, keep=True, forked=forked)
 
 
 def _record(job: JobFolder, spec: dict[str, Any]) -> Endpoint:
