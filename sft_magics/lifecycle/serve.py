@@ -23,7 +23,8 @@ def prepared(ws: Workspace, version: Version, wanted: str, *, checked: bool = Tr
 
     choice = engines.choose(ws, version, ArtifactStore(ws.artifacts).checkout(version.artifact), wanted)
     examples = examples_of(ws, version) if checked else ""
-    chosen = {"folder": choice.folder, "engine": choice.engine, "engine_why": choice.why}
+    why = choice.why if wanted == engines.AUTO else ""
+    chosen = {"folder": choice.folder, "engine": choice.engine, "engine_why": why}
     return {**chosen, "labels": version.labels, "examples": examples}
 
 

@@ -96,7 +96,7 @@ def _told(served: Endpoint, stats: dict[str, Any]) -> Traffic:
         ServedSide(version, shares.get(version, 1.0 - trial["share"]), s["answered"], s["errors"], s["p95_ms"])
         for version, s in trial["sides"].items()
     )
-    step = f"%sft_promote {trial['version']} makes it live, %sft_traffic {name} --abort sends it away"
+    step = f"%sft_promote {trial['version']}, or %sft_traffic {name} --abort"
     return Traffic(
         name, str(stats["version"]), sides, trial["shadow"], trial["agreed"],
         tuple(Answered(*pair) for pair in trial["agreement"]), trial["skipped"], next_step=step,
