@@ -23,6 +23,7 @@ def deploy(
         Literal["auto", "torch", "openvino", "onnx", "onnx-int8"], "what computes; auto: the lightest that agrees"
     ] = "auto",
     threads: Annotated[int | Literal["auto"], "CPU threads"] = "auto",
+    log_inputs: Annotated[bool, "keep what was asked in the prediction log, not only its hash"] = True,
     unchecked: Annotated[bool, "serve it even where it does not answer its stored examples as it did"] = False,
     workspace: WorkspaceOption = None,
 ) -> Endpoint:
@@ -67,6 +68,7 @@ def deploy(
             version=found.ref,
             task=found.task,
             wanted=wanted,
+            log_inputs=log_inputs,
             port=0 if port == "auto" else int(port),
             keep=keep,
             idle_stop=idle_stop * 60.0,

@@ -118,12 +118,14 @@ def _feedback(ws: Workspace, live: Version) -> "DataFrame":
         )
     from sft_magics.datasets import frame_of
     from sft_magics.serving import control as serving
+    from sft_magics.serving.log import is_hashed
 
     texts: dict[str, str] = {}
     names = [e.name for e in serving.endpoints(ws) if e.model == live.model]
     for name in names:
         with serving.prediction_log(ws, name) as log:
-            texts |= {row.text: row.truth for row in log.labeled() if row.truth in live.labels}
+            known = (row for row in log.labeled() if row.truth in live.labels and not is_hashed(row.text))
+            texts |= {row.text: row.truth for row in known}
     if len(texts) < _FEW_LABELS:
         where = f"endpoint {names[0]}" if names else f"an endpoint of {live.model}"
         raise errors.DataProblem(

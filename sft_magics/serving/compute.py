@@ -21,7 +21,7 @@ from sft_magics.serving import loading
 from sft_magics.serving.bodies import HttpProblem
 from sft_magics.serving.inputs import Question, SwapOrder
 from sft_magics.serving.loading import Live
-from sft_magics.serving.log import LogRow
+from sft_magics.serving.log import LogRow, hashed
 from sft_magics.serving.requests import Answer, Request, tell
 from sft_magics.serving.rules import Rules
 from sft_magics.serving.scribe import Scribe
@@ -38,7 +38,14 @@ _log = logging.getLogger(__name__)
 class Compute:
     """The compute thread of an endpoint, its queue, and who answers."""
 
-    def __init__(self, scribe: Scribe, threads: int | None = None, ended: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        scribe: Scribe,
+        threads: int | None = None,
+        ended: Callable[[str], None] | None = None,
+        *,
+        log_inputs: bool = True,
+    ) -> None:
         self.routing = Routing()
         self.answered = 0
         self.batches = 0
@@ -47,6 +54,7 @@ class Compute:
         self.spent: deque[dict[str, float]] = deque(maxlen=1024)
         self._ended = ended or (lambda _: None)
         self._scribe = scribe
+        self._log_inputs = log_inputs
         self._threads = threads
         self._waiting: deque[Request] = deque()
         self._tasks: deque[Callable[[], None]] = deque()
@@ -269,7 +277,9 @@ class Compute:
     def _log_andtell(self, live: Live, request: Request, answers: list[Prediction], spent: dict[str, float]) -> None:
         question, at = request.question, time.time()
         spent["total"] = (time.perf_counter() - request.arrived) * 1e3
-        rows = [_row(key, at, live.version, a, spent["total"]) for key, a in zip(question.ids, answers, strict=True)]
+        rows = [
+            self._row(key, at, live.version, a, spent["total"]) for key, a in zip(question.ids, answers, strict=True)
+        ]
         answer = Answer(live.version, _named(answers, question.ids), live.labels, spent)
         if question.unlogged:
             tell(request, answer)
@@ -288,6 +298,11 @@ class Compute:
                 tell(request, _conflict(found) or answer)
 
         self._scribe.add(rows, written)
+
+    def _row(self, key: str, at: float, version: str, a: Prediction, ms: float) -> LogRow:
+        return LogRow(
+            key, at, version, a.text if self._log_inputs else hashed(a.text), a.label, a.confidence, a.scores, ms
+        )
 
     # Texts
 
@@ -320,7 +335,7 @@ class Compute:
         ms = writing.seconds * 1e3
         self.answered += 1
         self.spent.append({"model": ms, "total": ms})
-        self._scribe.add([_row(writing.question.ids[0], time.time(), live.version, writing.prediction, ms)])
+        self._scribe.add([self._row(writing.question.ids[0], time.time(), live.version, writing.prediction, ms)])
 
 
 def _settle(
@@ -352,7 +367,3 @@ def _conflict(refused: set[str]) -> HttpProblem | None:
 
 def _named(answers: list[Prediction], ids: list[str]) -> list[Prediction]:
     return [Prediction(**{**vars(a), "id": key}) for a, key in zip(answers, ids, strict=True)]
-
-
-def _row(key: str, at: float, version: str, a: Prediction, ms: float) -> LogRow:
-    return LogRow(key, at, version, a.text, a.label, a.confidence, a.scores, ms)

@@ -42,6 +42,7 @@ def start(
     engine: str = exports.TORCH,
     engine_why: str = "",
     wanted: str = exports.TORCH,
+    log_inputs: bool = True,
     port: int = 0,
     keep: bool = False,
     idle_stop: float = 1800.0,
@@ -53,7 +54,8 @@ def start(
 
     `engine` reads the folder, for the reason `engine_why`; `wanted` is what was asked for, maybe "auto". `port` 0 takes
     a free one. `idle_stop` is in seconds, 0 means never. Unless `keep`, it stops when this process is gone. A name used
-    before gets a new token and goes on with its log. `progress(what)` hears how far it is.
+    before gets a new token and goes on with its log, which has hashes of the inputs without `log_inputs`.
+    `progress(what)` hears how far it is.
 
     Raises EndpointProblem: it runs already, the port is taken, the version does not load, it takes too long.
     """
@@ -74,6 +76,7 @@ def start(
         "engine": engine,
         "engine_why": engine_why,
         "wanted": wanted,
+        "log_inputs": log_inputs,
         "port": port,
         "token_file": str(token_file),
         "keep": keep,

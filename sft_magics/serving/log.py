@@ -7,8 +7,10 @@ take the last answers, which is the price of not waiting for the disk in every r
 """
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -35,11 +37,22 @@ COMMIT;
 """
 _COLUMNS = ("id", "at", "version", "label", "confidence", "latency_ms", "truth")
 _BUSY_SECONDS = 30.0
+_HASHED = re.compile(r"[\d,]+ characters, sha256 [0-9a-f]{64}")
 
 
 def log_path(endpoint_folder: Path) -> Path:
     """Return where an endpoint's prediction log lies."""
     return endpoint_folder / "predictions.db"
+
+
+def hashed(text: str) -> str:
+    """Return what the log has in the place of an input that it may not keep."""
+    return f"{len(text):,} characters, sha256 {hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def is_hashed(text: str) -> bool:
+    """Say whether a logged input is such a hash."""
+    return _HASHED.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class EndpointProcess:
 
     def _serve(self, listener: socket.socket, log: PredictionLog) -> None:
         scribe = Scribe(log)
-        compute = Compute(scribe, self._spec.get("threads"), self._trial_ended)
+        compute = Compute(scribe, self._spec.get("threads"), self._trial_ended, log_inputs=self._spec["log_inputs"])
         desk = self._desk = Desk(self._spec["name"], compute, scribe, swapped=self._swapped, stop=self._drain)
         token = Path(self._spec["token_file"]).read_text().strip()
         config = uvicorn.Config(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sft_magics.core.errors import WorkspaceProblem
-from sft_magics.serving.log import FeedbackResult, LabeledRow, LogRow, PredictionLog
+from sft_magics.serving.log import FeedbackResult, LabeledRow, LogRow, PredictionLog, hashed, is_hashed
 
 NASTY = "<script>alert('x')</script> \0 \N{SNOWMAN} ' ; DROP TABLE predictions; --"
 
@@ -202,3 +202,10 @@ def test_importing_the_room_brings_in_no_server_and_no_torch() -> None:
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert child.stdout.strip() == "[]"
+
+
+def test_a_hash_is_told_from_a_text() -> None:
+    assert is_hashed(hashed("a secret"))
+    assert is_hashed(hashed("x" * 12_345))
+    assert hashed("a") != hashed("b")
+    assert not is_hashed("8 characters, sha256 of what?")

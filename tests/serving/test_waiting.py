@@ -97,3 +97,14 @@ def test_a_kind_of_body_that_is_none_is_refused(shared: House) -> None:
     status, reply = ask(endpoint, "POST", "/predict", {"inputs": "x"}, headers=kind)
     assert status == 415
     assert "not multipart/form-data" in reply["error"]
+
+
+def test_the_log_holds_no_inputs_where_that_is_not_wanted(house: House) -> None:
+    endpoint = house.start(log_inputs=False)
+    ask(endpoint, "POST", "/predict", {"inputs": "a secret"}, headers={"X-Sync-Log": "1"})
+    with control.prediction_log(house.ws, "demo") as log:
+        (row,) = log.answers()
+    assert row.text.startswith("8 characters, sha256 ")
+    assert row.label == "negative"
+    for path in Path(endpoint.folder).iterdir():
+        assert b"a secret" not in path.read_bytes(), path.name
