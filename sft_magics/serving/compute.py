@@ -31,6 +31,7 @@ from sft_magics.serving.writing import Heard, Writing
 MAX_BATCH = 64
 MAX_BATCH_COST = 8_000_000  # characters or bytes
 MAX_WAITING = 4096
+MAX_WRITINGS = 64
 SECONDS = 60.0  # that a request waits for its answer, unless it says otherwise
 _log = logging.getLogger(__name__)
 
@@ -138,7 +139,9 @@ class Compute:
         """
         made = Writing(question, how, heard, time.perf_counter() + seconds)
         with self._wake:
-            self._check_room(len(question.items) + len(self._writings))
+            self._check_room(len(question.items))
+            if len(self._writings) >= MAX_WRITINGS:
+                raise HttpProblem(429, f"{MAX_WRITINGS} texts are being written already; come again in a second.", 1)
             self._writings.append(made)
             self._wake.notify()
         return made
@@ -174,6 +177,8 @@ class Compute:
     def _take(self) -> list[Request]:
         """Take what waits, in order, up to a batch; what is too late or wanted by nobody is dropped."""
         batch: list[Request] = []
+        if len(self._writings) >= MAX_WRITINGS:  # each holds what its model remembers of it
+            return batch
         count = cost = 0
         now = time.perf_counter()
         while self._waiting:

@@ -1,6 +1,8 @@
 """The chat protocol as OpenAI's own client speaks it, on the fake that writes a prompt's words again."""
 
+import http.client
 import json
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +13,7 @@ from huggingface_hub import InferenceClient
 
 from sft_magics.core.records import Endpoint
 from sft_magics.serving import control
+from sft_magics.serving.compute import MAX_WRITINGS
 from sft_magics.serving.testing import FAILS_ON
 from tests.serving.house import House, ask, sentence, token
 
@@ -187,6 +190,30 @@ def test_a_client_that_goes_away_stops_the_writing(endpoint: Endpoint, stream: b
     while ask(endpoint, "GET", "/stats")[1]["waiting"] and time.monotonic() < deadline:
         time.sleep(0.02)
     assert ask(endpoint, "GET", "/stats")[1]["answered"] == before["answered"] + 1
+
+
+def test_so_many_texts_are_written_at_once_and_no_more(endpoint: Endpoint) -> None:
+    """Each text has its model's memory of it: more are refused, or wait their turn."""
+    body = {"model": "m", "messages": user(" ".join(["word"] * 40)), "stream": True}
+    found: list[int] = []
+
+    def one() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=120)
+        headers = {"Authorization": f"Bearer {token(endpoint)}", "Content-Type": "application/json"}
+        connection.request("POST", "/v1/chat/completions", json.dumps(body).encode(), headers)
+        response = connection.getresponse()
+        response.read()
+        found.append(response.status)
+
+    threads = [threading.Thread(target=one) for _ in range(MAX_WRITINGS + 16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(found) == {200, 429}
+    assert found.count(200) >= MAX_WRITINGS
+    many = ask(endpoint, "POST", "/predict", {"inputs": ["a b c"] * (2 * MAX_WRITINGS)})
+    assert many[0] == 200
 
 
 def test_a_drain_waits_for_a_stream(house: House) -> None:
