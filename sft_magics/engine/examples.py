@@ -1,6 +1,7 @@
 """What a version says of a few rows when it is made: whoever serves it later can see whether it still says so."""
 
 import base64
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,4 +39,5 @@ def of(folder: Path, data: Path) -> list[dict[str, Any]]:
 
 def _written(predictor: Predictor, text: str) -> dict[str, Any]:
     pieces = list(predictor.stream(text, Sampling(max_new_tokens=TOKENS)))
-    return {"text": "".join(piece.text for piece in pieces), "tokens": TOKENS}
+    sure = math.exp(sum(piece.sure for piece in pieces) / len(pieces))
+    return {"text": "".join(piece.text for piece in pieces), "tokens": TOKENS, "confidence": sure}

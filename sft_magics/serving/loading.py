@@ -1,5 +1,6 @@
 """A version on its way into an endpoint: loaded, warmed up, and held to its word before it answers."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,12 +66,13 @@ def _now(live: Live, examples: list[replay.Example]) -> list[Prediction]:
         return [answering.answer(live.task, live.labels, "", one) for one in said]
     from sft_magics.core.sampling import Sampling
 
-    tokens = [max(1, int(example.said.get("tokens", 16))) for example in examples]
-    texts = [
-        "".join(piece.text for piece in live.predictor.stream(str(example.reads), Sampling(max_new_tokens=n)))
-        for example, n in zip(examples, tokens, strict=True)
-    ]
-    return [Prediction("", text, 1.0, {}) for text in texts]
+    found = []
+    for example in examples:
+        how = Sampling(max_new_tokens=int(example.said["tokens"]))
+        pieces = list(live.predictor.stream(str(example.reads), how))
+        sure = math.exp(sum(piece.sure for piece in pieces) / len(pieces))
+        found.append(Prediction("", "".join(piece.text for piece in pieces), sure, {}))
+    return found
 
 
 def warm_up(live: Live) -> None:

@@ -1,7 +1,8 @@
 """Stored examples asked again: a version goes live only if it answers them as it did when it was made.
 
-What is compared: of a classifier the probabilities, of masks the shares, of boxes the sure ones, of a text its words or
-how sure the model is of them. Numbers may differ by `CLOSE`: bfloat16 rounds, and a batch's shape changes the rounding.
+What is compared: of a classifier the probabilities, of masks the shares, of boxes the sure ones, of a text its
+beginning, or how sure the model is of it. Numbers may differ by `CLOSE`: bfloat16 rounds, and a batch's shape changes
+the rounding.
 """
 
 import base64
@@ -18,6 +19,8 @@ from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS, OBJECT_DETECTION
 CLOSE = 0.02
 _SURE = 0.5  # from this confidence on a box has to be there again
 _NAMED = 3
+_ALIKE = 12  # characters
+_AS_LIKELY = 0.05
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,14 @@ def load(file: str | None, task: str) -> list[Example]:
 def before(task: str, labels: Sequence[str], example: Example) -> Prediction:
     """Return what was said of an example as an answer."""
     if task == CAUSAL_LM:
-        return Prediction("", str(example.said["text"]), 1.0, {})
+        return Prediction("", str(example.said["text"]), float(example.said["confidence"]), {})
     return answering.answer(task, labels, "", example.said)
 
 
 def differs(task: str, then: Prediction, now: Prediction) -> str:
     """Return how two answers to one input differ, or nothing where they agree."""
     if task == CAUSAL_LM:
-        known, said = then.label.strip(), now.label.strip()
-        return "" if said.startswith(known) or known.startswith(said) else f"'{known[:40]}' is now '{said[:40]}'"
+        return _reworded(then, now)
     if task == OBJECT_DETECTION:
         missing = [
             b for b in then.boxes if b["confidence"] >= _SURE and not any(_same(b, other) for other in now.boxes)
@@ -64,6 +66,17 @@ def differs(task: str, then: Prediction, now: Prediction) -> str:
     if off <= CLOSE:
         return ""
     return f"was {then.label} at {then.confidence:.2f}, is {now.label} at {now.confidence:.2f}"
+
+
+def _reworded(then: Prediction, now: Prediction) -> str:
+    """Return how a text differs, or nothing: where two words are almost as likely, rounding may choose the other, and
+    from there on all is different. So a text that begins alike is the same, and one that is as likely.
+    """
+    known, said = then.label.strip(), now.label.strip()
+    alike = min(_ALIKE, len(known), len(said))
+    if known[:alike] == said[:alike] or abs(then.confidence - now.confidence) <= _AS_LIKELY:
+        return ""
+    return f"'{known[:40]}' is now '{said[:40]}'"
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
