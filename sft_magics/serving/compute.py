@@ -232,7 +232,7 @@ class Compute:
         for request in batch:
             answers = [next(rest) for _ in range(request.count)]
             spent = {"queue": (began - request.arrived) * 1e3, "model": seconds * 1e3, **inner}
-            self._log_andtell(live, request, answers, spent)
+            self._log_and_tell(live, request, answers, spent)
         self._shadow(live, batch, rows)
 
     def _failed(self, live: Live, batch: list[Request], error: Exception, seconds: float) -> None:
@@ -279,7 +279,7 @@ class Compute:
         trial.compare(rows, other)
         self._count(trial.candidate, len(items), 0, time.perf_counter() - began)
 
-    def _log_andtell(self, live: Live, request: Request, answers: list[Prediction], spent: dict[str, float]) -> None:
+    def _log_and_tell(self, live: Live, request: Request, answers: list[Prediction], spent: dict[str, float]) -> None:
         question, at = request.question, time.time()
         spent["total"] = (time.perf_counter() - request.arrived) * 1e3
         rows = [
@@ -314,7 +314,7 @@ class Compute:
     def _write_all(self, live: Live, requests: list[Request]) -> None:
         """Begin to write the texts that plain requests ask a language model for."""
         for request in requests:
-            for made in Writing.of_request(request, lambda r, rows, spent: self._log_andtell(live, r, rows, spent)):
+            for made in Writing.of_request(request, lambda r, rows, spent: self._log_and_tell(live, r, rows, spent)):
                 made.live = live
                 self._writings.append(made)
 
