@@ -60,6 +60,10 @@ class Predictor:
 
     def stream(self, text: str, how: Sampling) -> Iterator[Piece]:
         """Answer a prompt, or a chat as JSON, piece by piece: for language models. Raises ModelProblem for others."""
+        if not self._quick:  # nothing to fold: only what would be cast at every token
+            self._quick = True
+            if self.hardware.bf16:
+                _cast_once(self._task.model)
         return self._task.stream(text, how, self.hardware)
 
     def report(

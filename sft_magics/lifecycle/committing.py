@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft_magics.core import errors
 from sft_magics.core.events import Committed, Ended, Progress, Remark, Sink
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Version
@@ -71,7 +70,7 @@ def _remember(job: JobFolder, trained: "Trained", sink: Sink) -> None:
     try:
         found = examples.of(trained.folder, Path(job.spec()["data_file"]))
         write_durably(job.path / EXAMPLES, json.dumps(found).encode())
-    except (errors.SftError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, a trained version is not lost for want of examples
         sink(Remark("warning", f"No examples were kept, so an endpoint cannot compare its answers with them: {error}"))
 
 
