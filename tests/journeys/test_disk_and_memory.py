@@ -75,9 +75,10 @@ def test_a_worker_without_memory_says_so(trained_once: Path, tmp_path: Path) -> 
 
     root = tmp_path / "workspace"
     shutil.copytree(trained_once, root)
-    run = sft.finetune("films", epochs=20, background=True, workspace=root)
+    # In bfloat16 a step without memory for its compiled kernel goes on with a plain one, a hundred times slower.
+    run = sft.finetune("films", epochs=20, precision="fp32", background=True, workspace=root)
     job = JobFolder(Path(run.folder))
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while newest(root).step < 2:
         assert time.monotonic() < deadline, newest(root)
         time.sleep(0.1)

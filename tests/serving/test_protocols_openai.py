@@ -75,8 +75,8 @@ def test_what_some_take_for_the_end_of_a_line_is_none(client: openai.OpenAI, end
 def test_the_first_part_comes_before_the_last_is_written(client: openai.OpenAI) -> None:
     began = time.monotonic()
     with client.chat.completions.create(model="m", messages=user("w " * 100), stream=True) as parts:
-        next(iter(parts))
-        assert time.monotonic() - began < 0.9  # all of it takes a second
+        came = [time.monotonic() - began for _ in parts]
+    assert came[0] < 0.5 * came[-1], "a text of 100 tokens came in one piece"
 
 
 @pytest.mark.parametrize(
