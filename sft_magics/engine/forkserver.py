@@ -29,10 +29,14 @@ _IDLE_SECONDS = 900.0
 
 def main() -> None:
     """Import what is named on the command line, then fork a job for each order until the other end is gone."""
-    line = socket.socket(fileno=int(sys.argv[1]))
     for module in sys.argv[2:]:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
+    serve(socket.socket(fileno=int(sys.argv[1])))
+
+
+def serve(line: socket.socket) -> None:
+    """Fork a job for each order until the other end is gone; returns in the server then, and in each job at its end."""
     signal.signal(signal.SIGCHLD, lambda *_: _reaped() and None)
     gc.collect()
     gc.freeze()  # what is there stays shared with every child
@@ -102,7 +106,7 @@ def _become(order: dict[str, Any]) -> None:
         os.chdir(order["cwd"])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
-    sys.argv = [order["module"], order["folder"]]
+    sys.argv = [order["module"], order["folder"], str(lock)]
     importlib.import_module(order["module"]).main()
 
 

@@ -6,11 +6,14 @@ Whatever stands in the way, the answer is None and the job is started the ordina
 import contextlib
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
@@ -39,24 +42,27 @@ PRELOADED = (
 )
 
 
-class Server:
-    """A fork server of this process."""
+class Child(Protocol):
+    """The process of a fork server."""
 
-    def __init__(self, env: dict[str, str], modules: tuple[str, ...]) -> None:
-        self.env = {**env, _LAZY: "1"}
+    def poll(self) -> int | None:
+        """Return None while it lives."""
+
+    def kill(self) -> None:
+        """End it."""
+
+
+class Server:
+    """A fork server of this process: `child`, with these variables, at the other end of `line`."""
+
+    def __init__(self, child: Child, line: socket.socket, env: dict[str, str]) -> None:
+        self.env = env
         self.early = early(env)
         self.owner = os.getpid()
-        self._line, theirs = socket.socketpair()
+        self.process = child
+        self._line = line
         self._ready = False
         self._busy = threading.Lock()
-        try:
-            self.process = subprocess.Popen(
-                forkserver.command(theirs.fileno(), modules), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL, start_new_session=True, pass_fds=(theirs.fileno(),), env=self.env,
-            )  # fmt: skip
-        finally:
-            theirs.close()
-        threading.Thread(target=self.process.wait, daemon=True).start()
 
     @property
     def alive(self) -> bool:
@@ -96,6 +102,57 @@ class Server:
             self.process.kill()
 
 
+class _Fork:
+    """A process that was forked from this one."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        if self._status is None:
+            with contextlib.suppress(ChildProcessError):
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                self._status = status if pid else None
+        return self._status
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def launch(env: dict[str, str], modules: Sequence[str]) -> Server:
+    """Start a fork server that imports `modules`; raises OSError."""
+    env = {**env, _LAZY: "1"}
+    ours, theirs = socket.socketpair()
+    with theirs:
+        child = subprocess.Popen(
+            forkserver.command(theirs.fileno(), modules), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True, pass_fds=(theirs.fileno(),), env=env,
+        )  # fmt: skip
+    threading.Thread(target=child.wait, daemon=True).start()
+    return Server(child, ours, env)
+
+
+def branch() -> Server:
+    """Fork a fork server from this process, which was forked itself and has imported everything.
+
+    Only for a process that has one thread and has touched no device.
+    """
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            # Whatever is open here, a lock or a listening socket, is to end with the process that opened it.
+            os.closerange(3, theirs.fileno())
+            os.closerange(theirs.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+            forkserver.serve(theirs)
+        finally:
+            os._exit(0)
+    theirs.close()
+    return Server(_Fork(pid), ours, dict(os.environ))
+
+
 _server: Server | None = None
 _others = 0
 _starting = threading.Lock()
@@ -129,7 +186,7 @@ def _found(env: dict[str, str]) -> Server | None:
         _server, _others = None, 0
         if psutil.virtual_memory().available >= _LEAST_FREE:
             with contextlib.suppress(OSError):
-                _server = Server(env, PRELOADED)
+                _server = launch(env, PRELOADED)
         return _server
 
 

@@ -1,7 +1,7 @@
-"""The one thread in which models are warmed up and run, and the queue before it.
+"""The one thread that asks models, and the queue before it.
 
-torch keeps a pool of workers for each thread that uses it, and a second thread computes three times slower than the
-first; so everything that computes happens here, and only weights are read from the disk beside it. Batches are greedy:
+Models lie in processes of their own (`serving.hosts`); this thread asks them, one at a time, so that they do not take
+the cores from each other. Batches are greedy:
 whatever waits is taken, up to `MAX_BATCH` inputs, and nobody waits for a timer. A request is never divided between two
 versions. Texts are written token by token, each in turn, so that a long one holds up nobody else's first word.
 """
@@ -19,6 +19,8 @@ from sft_magics.core.records import Prediction
 from sft_magics.core.tasks import CAUSAL_LM
 from sft_magics.serving import loading
 from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.hosts.hosted import HostDown
+from sft_magics.serving.hosts.starting import Start
 from sft_magics.serving.inputs import Question, SwapOrder
 from sft_magics.serving.loading import Live
 from sft_magics.serving.log import LogRow, hashed
@@ -26,12 +28,13 @@ from sft_magics.serving.requests import Answer, Request, tell
 from sft_magics.serving.rules import Rules
 from sft_magics.serving.scribe import Scribe
 from sft_magics.serving.traffic import Routing
-from sft_magics.serving.writing import Heard, Writing
+from sft_magics.serving.writing import Heard, Writing, down
 
 MAX_BATCH = 64
 MAX_BATCH_COST = 8_000_000  # characters or bytes
 MAX_WAITING = 4096
 MAX_WRITINGS = 64
+_LOOK_SECONDS = 0.5
 SECONDS = 60.0  # that a request waits for its answer, unless it says otherwise
 _log = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ class Compute:
     def __init__(
         self,
         scribe: Scribe,
+        start: Start,
         threads: int | None = None,
         ended: Callable[[str], None] | None = None,
         *,
@@ -51,17 +55,17 @@ class Compute:
         self.answered = 0
         self.batches = 0
         self.late = 0
-        self.beside_model = 0.0  # seconds of processor that this thread took for anything but the model
+        self.beside_model = 0.0  # seconds of processor that this thread took; models have processes of their own
         self.spent: deque[dict[str, float]] = deque(maxlen=1024)
         self._ended = ended or (lambda _: None)
         self._scribe = scribe
         self._log_inputs = log_inputs
+        self._start = start
         self._threads = threads
         self._waiting: deque[Request] = deque()
         self._tasks: deque[Callable[[], None]] = deque()
         self._writings: deque[Writing] = deque()
         self._inputs = 0
-        self._in_model = 0.0
         self._ending = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="compute", daemon=True)
@@ -103,7 +107,7 @@ class Compute:
 
         def beside() -> None:
             try:
-                live = loading.load(order, self._threads)
+                live = loading.load(order, self._threads, self._start)
             except Exception as error:  # noqa: BLE001  any failure belongs to whoever gave the order
                 done.set_exception(error)
             else:
@@ -158,7 +162,9 @@ class Compute:
     def _work(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._tasks or self._waiting or self._writings or self._ending)
+                self._wake.wait_for(
+                    lambda: self._tasks or self._waiting or self._writings or self._ending, _LOOK_SECONDS
+                )
                 task = self._tasks.popleft() if self._tasks else None
                 batch = [] if task else self._take()
                 writing = self._writings.popleft() if self._writings and not task else None
@@ -167,12 +173,24 @@ class Compute:
             if task:
                 task()
             if batch:
-                began, self._in_model = time.thread_time(), 0.0
+                began = time.thread_time()
                 self._serve(batch)
-                self.beside_model += time.thread_time() - began - self._in_model
+                self.beside_model += time.thread_time() - began
+            if not (task or batch or writing):
+                self._look_after()
             if writing and self._write_on(writing):
                 with self._wake:
                     self._writings.append(writing)
+
+    def _look_after(self) -> None:
+        """Replace the process of a version that ended while nobody asked it."""
+        trial = self.routing.trial
+        for live in (self.live, trial.candidate if trial else None):
+            try:
+                if live is not None and live.predictor.look_after():
+                    self._ended(f"The process of {live.version} was gone; another one answers.")
+            except HostDown as error:
+                _log.error("%s has no process: %s", live and live.version, error)
 
     def _take(self) -> list[Request]:
         """Take what waits, in order, up to a batch; what is too late or wanted by nobody is dropped."""
@@ -217,9 +235,7 @@ class Compute:
         began = time.perf_counter()
         items = [item for request in batch for item in request.question.items]
         try:
-            counted = time.thread_time()
             said = live.predictor.scores([item.reads for item in items])
-            self._in_model += time.thread_time() - counted
             seconds = time.perf_counter() - began
             rows = [answering.answer(live.task, live.labels, i.logged, s) for i, s in zip(items, said, strict=True)]
         except Exception as error:  # noqa: BLE001  a model may fail in any way; the endpoint goes on
@@ -228,14 +244,19 @@ class Compute:
         self.batches += 1
         self._count(live, len(items), 0, seconds)
         rest = iter(rows)
-        inner = dict(getattr(live.predictor, "spent", None) or {})
+        inner = {**live.predictor.spent}
         for request in batch:
             answers = [next(rest) for _ in range(request.count)]
-            spent = {"queue": (began - request.arrived) * 1e3, "model": seconds * 1e3, **inner}
+            spent = {"queue": (began - request.arrived) * 1e3, "model": seconds * 1e3 - sum(inner.values()), **inner}
             self._log_and_tell(live, request, answers, spent)
         self._shadow(live, batch, rows)
 
     def _failed(self, live: Live, batch: list[Request], error: Exception, seconds: float) -> None:
+        if isinstance(error, HostDown):
+            self._count(live, 0, sum(request.count for request in batch), seconds)
+            for request in batch:
+                tell(request, down(live, error))
+            return
         if len(batch) > 1:  # one bad input must not take the others with it
             for request in batch:
                 self._answer(live, [request])

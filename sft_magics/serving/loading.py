@@ -8,10 +8,10 @@ from typing import Any
 from sft_magics.core import answering, errors, exports
 from sft_magics.core.records import Prediction
 from sft_magics.core.tasks import CAUSAL_LM, CLASSIFIERS, IMAGE_TASKS
-from sft_magics.serving import predictor as predictors
 from sft_magics.serving import replay
+from sft_magics.serving.hosts.hosted import Hosted
+from sft_magics.serving.hosts.starting import Start
 from sft_magics.serving.inputs import SwapOrder
-from sft_magics.serving.predictor import Predictor
 
 _WARM_UP = ["warm up", "a sentence of about the length that many sentences have, to touch more of the memory " * 2]
 _SIDE = 96
@@ -24,7 +24,7 @@ class Live:
     version: str
     ref: str
     labels: tuple[str, ...]
-    predictor: Predictor
+    predictor: Hosted
     engine: str = exports.TORCH
 
     @property
@@ -33,14 +33,14 @@ class Live:
         return self.predictor.task
 
 
-def load(order: SwapOrder, threads: int | None) -> Live:
-    """Load a version, whatever thread this is; raises SftError, or what the engine raises."""
+def load(order: SwapOrder, threads: int | None, start: Start) -> Live:
+    """Load a version into a process that `start` starts; raises SftError, or what the engine raises."""
     folder = Path(order.folder)
     if not folder.is_dir():
         raise errors.EndpointProblem(
             f"There is no folder {folder} to load {order.version} from.", "deploy the version again: %sft_deploy REF"
         )
-    predictor = predictors.load(folder, threads, order.engine)
+    predictor = Hosted(start, folder, threads, order.engine)
     labels = tuple(predictor.labels)
     if order.labels and labels != order.labels:
         raise errors.ModelProblem(

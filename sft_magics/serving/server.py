@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import psutil
 import uvicorn
@@ -29,12 +30,16 @@ from sft_magics.core.jobs import JobFolder
 from sft_magics.serving import state as states
 from sft_magics.serving.compute import Compute
 from sft_magics.serving.heads import BoundedHttp
+from sft_magics.serving.hosts.starting import Starter
 from sft_magics.serving.inputs import SwapOrder
 from sft_magics.serving.loading import Live
 from sft_magics.serving.log import PredictionLog, log_path
 from sft_magics.serving.proving import prove
 from sft_magics.serving.routes import Desk, app
 from sft_magics.serving.scribe import Scribe
+
+if TYPE_CHECKING:
+    from sft_magics.engine.warm import Server
 
 _TICK_SECONDS = 0.25
 _DRAIN_SECONDS = 30.0
@@ -45,8 +50,9 @@ _log = logging.getLogger(__name__)
 class EndpointProcess:
     """One start of an endpoint, from the order in its folder to its last word."""
 
-    def __init__(self, job: JobFolder) -> None:
+    def __init__(self, job: JobFolder, zygote: "Server | None" = None) -> None:
         self._job = job
+        self._zygote = zygote
         self._spec = job.spec()
         self._events = events.EventWriter(job.events)
         self._parent = _process(self._spec.get("parent"))
@@ -84,7 +90,10 @@ class EndpointProcess:
 
     def _serve(self, listener: socket.socket, log: PredictionLog) -> None:
         scribe = Scribe(log)
-        compute = Compute(scribe, self._spec.get("threads"), self._trial_ended, log_inputs=self._spec["log_inputs"])
+        starter = Starter(self._spec["task"], self._zygote)
+        compute = Compute(
+            scribe, starter.start, self._spec.get("threads"), self._trial_ended, log_inputs=self._spec["log_inputs"]
+        )
         desk = self._desk = Desk(self._spec["name"], compute, scribe, swapped=self._swapped, stop=self._drain)
         token = Path(self._spec["token_file"]).read_text().strip()
         config = uvicorn.Config(
@@ -107,6 +116,7 @@ class EndpointProcess:
                 runner.run(self._live(server, listener, desk))
         finally:
             compute.end()
+            starter.end()
             scribe.end()
             _count_refusals(log, desk.take_refusals())
 
@@ -165,7 +175,7 @@ class EndpointProcess:
         idle_stop = self._spec.get("idle_stop") or 0
         if self._spec.get("parent") and not _runs(self._parent):
             self._drain("stopped with the process that started it")
-        elif idle_stop and not desk.inside and time.monotonic() - desk.used_at > idle_stop:
+        elif idle_stop and desk.state == "ready" and not desk.inside and time.monotonic() - desk.used_at > idle_stop:
             self._drain(f"nobody used it for {_spoken(idle_stop)}")
 
     def _drain(self, why: str) -> None:
@@ -283,7 +293,16 @@ def main() -> int:
     """Run the endpoint of the folder named on the command line."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # strangers could fill the disk with what they send
-    return EndpointProcess(JobFolder(Path(sys.argv[1]))).run()
+    return EndpointProcess(JobFolder(Path(sys.argv[1])), _zygote()).run()
+
+
+def _zygote() -> "Server | None":
+    """Return a process that hosts can be forked from, if this one was forked from such a process itself."""
+    if "sft_magics.engine.forkserver" not in sys.modules:
+        return None
+    from sft_magics.engine import warm
+
+    return warm.branch()
 
 
 if __name__ == "__main__":

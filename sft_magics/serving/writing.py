@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sft_magics.core import errors
 from sft_magics.core.records import Prediction
 from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.hosts.hosted import HostDown
 from sft_magics.serving.inputs import Question
 from sft_magics.serving.requests import Request, tell
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 Heard = Callable[["Piece | HttpProblem"], None]
 Done = Callable[[Request, list[Prediction], dict[str, float]], None]
+
+
+def down(live: "Live", error: HostDown) -> HttpProblem:
+    """Return what is said where a version has no process, and gets none now."""
+    return HttpProblem(503, f"{live.version} cannot answer now: {error}.", 2)
 
 
 class Writing:
@@ -75,6 +81,9 @@ class Writing:
             goes_on = self._next(live)
         except errors.SftError as error:
             self.fail(HttpProblem(400, error.what))
+            goes_on = False
+        except HostDown as error:
+            self.fail(down(live, error))
             goes_on = False
         except Exception as error:  # noqa: BLE001  a model may fail in any way; the endpoint goes on
             _log.exception("the model failed")

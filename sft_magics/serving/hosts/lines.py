@@ -1,0 +1,51 @@
+"""The line between an endpoint and a host: messages as JSON, the bytes of pictures beside them as they are."""
+
+import json
+from multiprocessing.connection import Connection
+from typing import Any
+
+_BYTES = "bytes beside"
+
+
+class Line:
+    """One end of a line."""
+
+    def __init__(self, handle: int) -> None:
+        """Take over the socket with this file descriptor."""
+        self._connection = Connection(handle)
+
+    def fileno(self) -> int:
+        """Return the socket's file descriptor."""
+        return self._connection.fileno()
+
+    def close(self) -> None:
+        """Close this end."""
+        self._connection.close()
+
+    def send(self, *message: Any) -> None:
+        """Send what JSON can say, and bytes; raises OSError where nobody is at the other end."""
+        beside: list[bytes] = []
+
+        def put_beside(value: Any) -> dict[str, int]:
+            if not isinstance(value, bytes):
+                raise TypeError(f"a {type(value).__name__} cannot be sent")
+            beside.append(value)
+            return {_BYTES: len(beside) - 1}
+
+        text = json.dumps(message, default=put_beside)
+        self._connection.send_bytes(f"{len(beside)} {text}".encode())
+        for part in beside:
+            self._connection.send_bytes(part)
+
+    def receive(self) -> list[Any]:
+        """Return the next message; raises EOFError, OSError where nobody is at the other end any more."""
+        count, _, text = self._connection.recv_bytes().partition(b" ")
+        beside = [self._connection.recv_bytes() for _ in range(int(count))]
+        message: list[Any] = json.loads(text)
+        return [self._whole(value, beside) for value in message] if beside else message
+
+    def _whole(self, value: Any, beside: list[bytes]) -> Any:
+        """Return a value, or the list of its values, with the bytes that were sent beside it."""
+        if isinstance(value, list):
+            return [self._whole(one, beside) for one in value]
+        return beside[value[_BYTES]] if isinstance(value, dict) and _BYTES in value else value

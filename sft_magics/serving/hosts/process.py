@@ -1,0 +1,102 @@
+"""The process that holds a version: `python -m sft_magics.serving.hosts.process - HANDLE`.
+
+HANDLE is a socket that it inherits. It is told what to load, then answers one message after the other, and ends when
+nobody is at the other end any more, however that came about.
+
+("load", folder, threads, engine)    -> {"task", "labels"}
+("scores", inputs)                   -> (answers, milliseconds by part)
+("stream", key, text, how), ("next", key) -> a `Piece`
+("close", key)                       no answer
+"""
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sft_magics.core import errors
+from sft_magics.core.sampling import Piece, Sampling
+from sft_magics.serving import predictor as predictors
+from sft_magics.serving.hosts.lines import Line
+from sft_magics.serving.predictor import Predictor
+
+
+class Host:
+    """A version and the texts that it is writing."""
+
+    def __init__(self) -> None:
+        self._predictor: Predictor | None = None
+        self._pieces: dict[int, Iterator[Piece]] = {}
+
+    @property
+    def predictor(self) -> Predictor:
+        """What was loaded."""
+        assert self._predictor is not None, "the first message says what to load"
+        return self._predictor
+
+    def answer(self, message: list[Any]) -> Any:
+        """Do what a message says; raises what the model raises."""
+        return getattr(self, message[0])(*message[1:])
+
+    def load(self, folder: str, threads: int | None, engine: str) -> dict[str, Any]:
+        """Load the version; return what it is for."""
+        self._predictor = predictors.load(Path(folder), threads, engine)
+        return {"task": self._predictor.task, "labels": list(self._predictor.labels)}
+
+    def scores(self, inputs: list[Any]) -> tuple[list[Any], dict[str, float]]:
+        """Let the version answer inputs; return the milliseconds of the parts too, where it counts them."""
+        return self.predictor.scores(inputs), dict(getattr(self.predictor, "spent", {}))
+
+    def stream(self, key: int, text: str, how: dict[str, Any]) -> None:
+        """Begin to write a text."""
+        self._pieces[key] = self.predictor.stream(text, Sampling(**{**how, "stop": tuple(how["stop"])}))
+
+    def next(self, key: int) -> dict[str, Any]:
+        """Write the next piece of a text."""
+        try:
+            piece = next(self._pieces[key])
+        except BaseException:
+            del self._pieces[key]
+            raise
+        if piece.ended:
+            del self._pieces[key]
+        return asdict(piece)
+
+    def close(self, key: int) -> None:
+        """Forget a text."""
+        self._pieces.pop(key, None)
+
+
+def serve(line: Line) -> None:
+    """Answer what comes over `line` until the other end is gone."""
+    host = Host()
+    while True:
+        message = line.receive()
+        try:
+            said = ("said", host.answer(message))
+        except Exception as error:  # noqa: BLE001  whatever it is, whoever asked is to hear it
+            said = ("raised", _told(error))
+        if message[0] != "close":
+            line.send(*said)
+
+
+def _told(error: Exception) -> dict[str, str]:
+    """Return an error so that it can be sent; what is no user's problem is printed here, where it happened."""
+    if not isinstance(error, errors.SftError):
+        traceback.print_exception(error)
+        return {"kind": type(error).__name__, "what": str(error)}
+    return {"kind": type(error).__name__, "what": error.what, "next_step": error.next_step}
+
+
+def main() -> int:
+    """Hold a version for whoever is at the other end of the socket named on the command line."""
+    with contextlib.suppress(EOFError, ConnectionError):
+        serve(Line(int(sys.argv[2])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
