@@ -28,7 +28,7 @@ from sft_magics.serving.requests import Answer, Request, tell
 from sft_magics.serving.rules import Rules
 from sft_magics.serving.scribe import Scribe
 from sft_magics.serving.traffic import Routing
-from sft_magics.serving.writing import Heard, Writing, down
+from sft_magics.serving.writing import Heard, Writing, down, failed
 
 MAX_BATCH = 64
 MAX_BATCH_COST = 8_000_000  # characters or bytes
@@ -265,9 +265,7 @@ class Compute:
         if isinstance(error, errors.DataProblem):
             tell(batch[0], HttpProblem(400, error.what))
             return
-        _log.error("the model failed after %.3f s", seconds, exc_info=error)
-        sentence = f"The model failed on this input ({type(error).__name__}); the endpoint's output.log has more."
-        tell(batch[0], HttpProblem(500, sentence))
+        tell(batch[0], failed(live, error))
 
     def _count(self, live: Live, answered: int, failed: int, seconds: float) -> None:
         side = self.routing.side(live)

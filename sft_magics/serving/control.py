@@ -21,6 +21,7 @@ from sft_magics.core.workspace import Workspace, locked, write_durably
 from sft_magics.serving import state as states
 from sft_magics.serving.client import EndpointClient
 from sft_magics.serving.log import PredictionLog, log_path
+from sft_magics.serving.predictor import needs_torch
 
 _MODULE = "sft_magics.serving.server"
 _READY_SECONDS = 180.0
@@ -98,7 +99,7 @@ def start(
             job.events.unlink(missing_ok=True)
             job.forget_orders()
             write_durably(job.path / "spec.json", codec.dumps(spec).encode())
-            _launch(job, forked=engine == exports.TORCH and not (folder / "echo.json").is_file())
+            _launch(job, forked=needs_torch(folder, engine))
     except OSError as error:
         raise errors.from_os_error(error, f"starting endpoint {name}") from error
     _wait_until_ready(job, spec, progress, seconds)

@@ -34,7 +34,7 @@ def load(folder: Path, threads: int | None = None, engine: str = exports.TORCH) 
 
     A folder with an `echo.json` holds the fake of `sft_magics.serving.testing`, which needs no torch.
     """
-    if (folder / "echo.json").is_file():
+    if _is_fake(folder):
         from sft_magics.serving.testing import EchoPredictor
 
         return EchoPredictor(folder)
@@ -46,3 +46,12 @@ def load(folder: Path, threads: int | None = None, engine: str = exports.TORCH) 
 
     predictor: Predictor = TorchPredictor(folder, threads=threads)
     return predictor
+
+
+def needs_torch(folder: Path, engine: str) -> bool:
+    """Say whether torch is imported to load the version in `folder` for `engine`."""
+    return engine == exports.TORCH and not _is_fake(folder)
+
+
+def _is_fake(folder: Path) -> bool:
+    return (folder / "echo.json").is_file()

@@ -8,6 +8,8 @@ endpoint = control.start(workspace, name="demo", model="demo", ref="demo:1", ver
 import base64
 import io
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,13 +20,15 @@ from sft_magics.core.sampling import Piece, Sampling
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS, OBJECT_DETECTION, SEMANTIC_SEGMENTATION, TEXT_CLASSIFICATION
 
 FAILS_ON = "raise an error"
+DIES_ON = "end the process"
 
 
 class EchoPredictor:
     """Gives `favorite` 0.8 of the probability whatever the text; a label that is the whole text gets it instead.
 
     `seconds` is how long one call takes, `load_seconds` how long loading does. A text that is `FAILS_ON` makes the call
-    fail, as a broken model would; one that `fails` does so after its first call, which is the warm-up.
+    fail, as a broken model would; one that `fails` does so after its first call, which is the warm-up. A text that is
+    `DIES_ON` ends the process, as the system does where memory runs out.
 
     Of other tasks it finds one box in each picture, covers the left half of it with `favorite`, or writes a prompt's
     words again, one a token.
@@ -67,6 +71,8 @@ class EchoPredictor:
 
     def scores(self, inputs: list[Any]) -> list[Any]:
         """Return 0.8 for one label and the rest shared, a row an input; raises RuntimeError for `FAILS_ON`."""
+        if DIES_ON in inputs:
+            os.kill(os.getpid(), signal.SIGKILL)
         if FAILS_ON in inputs or (self._fails and self._asked):
             raise RuntimeError("asked to fail")
         self._asked = True

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sft_magics.core import errors
 from sft_magics.core.records import Prediction
 from sft_magics.serving.bodies import HttpProblem
-from sft_magics.serving.hosts.hosted import HostDown
+from sft_magics.serving.hosts.hosted import HostDied, HostDown
 from sft_magics.serving.inputs import Question
 from sft_magics.serving.requests import Request, tell
 
@@ -25,6 +25,16 @@ Done = Callable[[Request, list[Prediction], dict[str, float]], None]
 def down(live: "Live", error: HostDown) -> HttpProblem:
     """Return what is said where a version has no process, and gets none now."""
     return HttpProblem(503, f"{live.version} cannot answer now: {error}.", 2)
+
+
+def failed(live: "Live", error: Exception) -> HttpProblem:
+    """Return what is said where a version fails on an input, and keep the rest for whoever looks after it."""
+    _log.error("%s failed", live.version, exc_info=error)
+    if isinstance(error, HostDied):
+        return HttpProblem(500, "The model's process ended over this input, and so did the next one that was asked.")
+    return HttpProblem(
+        500, f"The model failed on this input ({type(error).__name__}); the endpoint's output.log has more."
+    )
 
 
 class Writing:
@@ -86,9 +96,7 @@ class Writing:
             self.fail(down(live, error))
             goes_on = False
         except Exception as error:  # noqa: BLE001  a model may fail in any way; the endpoint goes on
-            _log.exception("the model failed")
-            sentence = f"The model failed on this input ({type(error).__name__}); the endpoint's output.log has more."
-            self.fail(HttpProblem(500, sentence))
+            self.fail(failed(live, error))
             goes_on = False
         seconds = time.perf_counter() - began
         self.seconds += seconds

@@ -14,6 +14,7 @@ from sft_magics.core import errors
 from sft_magics.core.sampling import Piece, Sampling
 from sft_magics.serving.hosts.lines import Line
 from sft_magics.serving.hosts.starting import Start, is_gone
+from sft_magics.serving.predictor import needs_torch
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Hosted:
         """Load the version that lies in `folder`; raises ModelProblem, EndpointProblem, what the engine raises."""
         self.spent: dict[str, float] = {}
         self.restarts = 0
-        self._start, self._engine = start, engine
+        self._start, self._torch = start, needs_torch(folder, engine)
         self._order = ("load", str(folder), threads, engine)
         self._line: Line | None = None
         self._generation = 0
@@ -112,7 +113,7 @@ class Hosted:
     def _begin(self) -> dict[str, Any]:
         """Start a process and let it load the version."""
         try:
-            line = self._start(self._engine)
+            line = self._start(self._torch)
         except OSError as error:
             raise HostDown(f"no process can be started: {error}") from error
         self._line = line

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sft_magics.core import exports
 from sft_magics.serving.hosts.lines import Line
 
 if TYPE_CHECKING:
@@ -34,11 +33,11 @@ class Starter:
         self._zygote = zygote
         self._starting = threading.Lock()
 
-    def start(self, engine: str) -> Line:
-        """Start a host for a version that `engine` reads; return the line to it."""
+    def start(self, torch: bool) -> Line:
+        """Start a host, with torch imported or not; return the line to it."""
         ours, theirs = socket.socketpair()
         with theirs:
-            if engine != exports.TORCH or not self._forked(theirs):
+            if not torch or not self._forked(theirs):
                 _spawned(theirs)
         return Line(ours.detach())
 
@@ -91,4 +90,4 @@ def is_gone(line: Line) -> bool:
     return bool(poll.poll(0))
 
 
-Start = Callable[[str], Line]
+Start = Callable[[bool], Line]
