@@ -1,4 +1,4 @@
-"""The process of a version may end at any moment: no request fails for it, and nothing is left when the endpoint ends."""
+"""The process of a version may end at any moment: no request fails for it, and none outlives the endpoint."""
 
 import json
 import os
