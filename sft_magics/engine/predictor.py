@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ class Predictor:
         self._task.suit(bf16=self.hardware.bf16)
         self.hardware.place(self._task.model)
         self._task.model.eval()
+        self.spent: dict[str, float] = {}  # milliseconds of the parts of the last answer, but for the model's
         self._quick = False
         self._ways = contextlib.ExitStack()  # not left before the end: these weights do not change
         weakref.finalize(self, self._ways.close)  # at the exit it would come when torch is half gone
@@ -47,7 +49,9 @@ class Predictor:
         """
         if not texts:
             return []
+        began = time.perf_counter()
         rows = self._task.encode(texts, None)
+        self.spent = {"preprocess": (time.perf_counter() - began) * 1e3}
         self._quicken(rows)
         if self.hardware.device.type == "cpu" and self.hardware.threads > 1:
             # Waking a second thread for each layer costs more than it brings where there is little to do: a sentence

@@ -196,6 +196,7 @@ async def _stats(desk: Desk, _: Request) -> Any:
         "latency_ms": _percentiles(sorted(s["total"] for s in tuple(compute.spent))),
         "spent_ms": _spent(tuple(compute.spent)),
         "late": compute.late,
+        "restarts": compute.live.predictor.restarts if compute.live else 0,
         "processor_s": {
             "http": time.thread_time(),
             "compute": compute.beside_model,

@@ -119,6 +119,9 @@ def test_torch_is_there_again_without_being_imported(
     after = ask(endpoint, "POST", "/predict", {"inputs": "a film"})
     assert (before[0], after[0]) == (200, 200)
     assert after[1]["predictions"][0]["scores"] == before[1]["predictions"][0]["scores"]
+    stats = ask(endpoint, "GET", "/stats")[1]
+    assert stats["restarts"] == 1
+    assert min(stats["spent_ms"][part] for part in ("queue", "preprocess", "model", "total")) > 0
     (another,) = hosts(endpoint)
     forker = another.parent()
     assert forker is not None
