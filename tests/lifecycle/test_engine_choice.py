@@ -15,6 +15,7 @@ from sft_magics.core.records import Endpoint, Version
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import engines
 from sft_magics.registry import ArtifactStore, Registry
+from tests.serving.house import hosts
 
 
 @pytest.fixture(scope="module")
@@ -195,9 +196,11 @@ def test_an_endpoint_answers_without_torch_and_stays_so_when_it_is_switched(trai
     own = sft.predict("films:1", "a moving film", workspace=trained.root).rows[0]
     served = sft.predict("films", "a moving film", endpoint=True, workspace=trained.root).rows[0]
     assert served.confidence == pytest.approx(own.confidence, abs=0.03)
-    maps = Path(f"/proc/{_pid(endpoint)}/maps").read_text()
+    (host,) = hosts(endpoint)
+    maps = Path(f"/proc/{host.pid}/maps").read_text()
     assert "libtorch" not in maps
     assert "openvino" in maps
+    assert "libtorch" not in Path(f"/proc/{_pid(endpoint)}/maps").read_text()
     switched = sft.deploy("films:2", name="films", engine="openvino", workspace=trained.root)
     assert (switched.version, switched.engine) == ("films:2", "openvino")
     assert "libtorch" not in Path(f"/proc/{_pid(endpoint)}/maps").read_text()

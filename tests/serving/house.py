@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 from PIL import Image
 
 from sft_magics.core.errors import EndpointProblem
@@ -95,6 +96,30 @@ def until(what: Callable[[], object], seconds: float = 20.0) -> None:
     while not what():
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.02)
+
+
+def server(endpoint: Endpoint) -> psutil.Process:
+    """The process of the endpoint itself, which speaks HTTP."""
+    return psutil.Process(int(json.loads((Path(endpoint.folder) / "state.json").read_text())["pid"]))
+
+
+def resident(endpoint: Endpoint) -> int:
+    """The bytes of memory of the endpoint and of the processes that hold its versions."""
+    return sum(int(process.memory_info().rss) for process in [server(endpoint), *hosts(endpoint)])
+
+
+def hosts(endpoint: Endpoint) -> list[psutil.Process]:
+    """The processes that hold the endpoint's versions, whoever started them."""
+    parents = {child: parent(child) for child in server(endpoint).children(recursive=True)}
+    return [child for child, its in parents.items() if its and child.pid not in parents.values()]
+
+
+def parent(process: psutil.Process) -> int:
+    """The process id of its parent; 0 where it does not live any more."""
+    try:
+        return 0 if process.status() == psutil.STATUS_ZOMBIE else process.ppid()
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def token(endpoint: Endpoint) -> str:

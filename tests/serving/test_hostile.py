@@ -17,7 +17,7 @@ from PIL import Image, PngImagePlugin
 
 from sft_magics.core.records import Endpoint
 from sft_magics.serving import control, inputs
-from tests.serving.house import House, ask, png, sentence, token
+from tests.serving.house import House, ask, png, resident, sentence, token
 
 SECONDS = 1.0
 ROUNDS = 3
@@ -274,12 +274,11 @@ def test_each_is_refused_in_a_sentence_and_at_once(three: dict[str, Endpoint], c
 
 
 def test_memory_does_not_grow(three: dict[str, Endpoint], cases: list[Case], shared: House) -> None:
-    processes = [psutil.Process(shared.job(name).pid() or 0) for name in three]
     sizes = []
     for _ in range(ROUNDS):
         for case in cases:
             send(three[case[1]], case)
-        sizes.append([process.memory_info().rss for process in processes])
+        sizes.append([resident(endpoint) for endpoint in three.values()])
     growth = [last - first for first, last in zip(sizes[0], sizes[-1], strict=True)]
     assert max(growth) < GROWTH, sizes
     for endpoint in three.values():

@@ -1,6 +1,5 @@
 """The process of a version may end at any moment: no request fails for it, and none outlives the endpoint."""
 
-import json
 import os
 import signal
 import subprocess
@@ -19,26 +18,10 @@ from sft_magics.core.sampling import Sampling
 from sft_magics.serving.hosts.hosted import HostDied, HostDown, Hosted
 from sft_magics.serving.hosts.starting import Starter
 from sft_magics.serving.testing import DIES_ON, FAILS_ON, EchoPredictor
-from tests.serving.house import LABELS, House, ask, until
+from tests.serving.house import LABELS, House, ask, hosts, parent, until
 from tests.serving.test_under_load import Load
 
 KILLS = 200 if os.environ.get("SFT_SOAK") == "full" else 5
-_HOST = "sft_magics.serving.hosts.process"
-
-
-def hosts(endpoint: Endpoint) -> list[psutil.Process]:
-    """The processes that hold the endpoint's versions, whoever started them."""
-    pid = int(json.loads((Path(endpoint.folder) / "state.json").read_text())["pid"])
-    parents = {child: parent(child) for child in psutil.Process(pid).children(recursive=True)}
-    return [child for child, its in parents.items() if its and child.pid not in parents.values()]
-
-
-def parent(process: psutil.Process) -> int:
-    """The process id of its parent; 0 where it does not live any more."""
-    try:
-        return 0 if process.status() == psutil.STATUS_ZOMBIE else process.ppid()
-    except psutil.NoSuchProcess:
-        return 0
 
 
 @pytest.mark.slow

@@ -9,15 +9,13 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from sft_magics.core.records import Endpoint
 from sft_magics.serving import control
-from tests.serving.house import LABELS, House, token, until
+from tests.serving.house import LABELS, House, resident, token, until
 
 REQUESTS = 1_000_000 if os.environ.get("SFT_SOAK") == "full" else 20_000
 SWAPS = 20 if os.environ.get("SFT_SOAK") == "full" else 5
@@ -137,12 +135,11 @@ def test_an_endpoint_that_is_told_to_end_answers_or_says_503(house: House) -> No
 
 def test_too_much_is_refused_and_nothing_grows(house: House) -> None:
     endpoint = house.start(folder=house.version(1, seconds=0.05))
-    pid = int(json.loads((Path(endpoint.folder) / "state.json").read_text())["pid"])
     with Load(endpoint, clients=64, inputs=256) as load:  # 16,384 inputs want in, and 4,096 may wait
         load.wait_for(200)
-        before = psutil.Process(pid).memory_info().rss
+        before = resident(endpoint)
         load.wait_for(2_000)
-        grown = psutil.Process(pid).memory_info().rss - before
+        grown = resident(endpoint) - before
     counts = Counter(status for status, *_ in load.seen)
     assert load.broken == []
     assert set(counts) == {200, 429}
