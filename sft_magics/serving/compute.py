@@ -1,9 +1,9 @@
 """The one thread that asks models, and the queue before it.
 
 Models lie in processes of their own (`serving.hosts`); this thread asks them, one at a time, so that they do not take
-the cores from each other. Batches are greedy:
-whatever waits is taken, up to `MAX_BATCH` inputs, and nobody waits for a timer. A request is never divided between two
-versions. Texts are written token by token, each in turn, so that a long one holds up nobody else's first word.
+the cores from each other. Batches are greedy: whatever waits is taken, up to `MAX_BATCH` inputs, and nobody waits for a
+timer. A request is never divided between two versions. Texts are written token by token, each in turn, so that a long
+one holds up nobody else's first word.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from sft_magics.core.records import Prediction
 from sft_magics.core.tasks import CAUSAL_LM
 from sft_magics.serving import loading
 from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.failing import down, failed
 from sft_magics.serving.hosts.hosted import HostDown
 from sft_magics.serving.hosts.starting import Start
 from sft_magics.serving.inputs import Question, SwapOrder
@@ -28,7 +29,7 @@ from sft_magics.serving.requests import Answer, Request, tell
 from sft_magics.serving.rules import Rules
 from sft_magics.serving.scribe import Scribe
 from sft_magics.serving.traffic import Routing
-from sft_magics.serving.writing import Heard, Writing, down, failed
+from sft_magics.serving.writing import Heard, Writing
 
 MAX_BATCH = 64
 MAX_BATCH_COST = 8_000_000  # characters or bytes
@@ -189,8 +190,8 @@ class Compute:
             try:
                 if live is not None and live.predictor.look_after():
                     self._ended(f"The process of {live.version} was gone; another one answers.")
-            except HostDown as error:
-                _log.error("%s has no process: %s", live and live.version, error)
+            except HostDown:
+                continue  # it has said so, and is tried again
 
     def _take(self) -> list[Request]:
         """Take what waits, in order, up to a batch; what is too late or wanted by nobody is dropped."""
@@ -244,7 +245,7 @@ class Compute:
         self.batches += 1
         self._count(live, len(items), 0, seconds)
         rest = iter(rows)
-        inner = {**live.predictor.spent}
+        inner = live.predictor.spent
         for request in batch:
             answers = [next(rest) for _ in range(request.count)]
             spent = {"queue": (began - request.arrived) * 1e3, "model": seconds * 1e3 - sum(inner.values()), **inner}

@@ -14,6 +14,7 @@ class Predictor(Protocol):
     """A loaded version; it is warmed up and used in one thread."""
 
     task: str
+    spent: dict[str, float]  # milliseconds of the parts of the last answer, but for the model's
 
     @property
     def labels(self) -> Sequence[str]:

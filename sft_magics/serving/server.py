@@ -298,7 +298,7 @@ def main() -> int:
 
 def _zygote() -> "Server | None":
     """Return a process that hosts can be forked from, if this one was forked from such a process itself."""
-    if "sft_magics.engine.forkserver" not in sys.modules:
+    if "sft_magics.engine.predictor" not in sys.modules:
         return None
     from sft_magics.engine import warm
 

@@ -43,6 +43,7 @@ class EchoPredictor:
         self._seconds: float = settings["seconds"]
         self._fails: bool = settings["fails"]
         self._asked = False
+        self.spent: dict[str, float] = {}
 
     @classmethod
     def save(

@@ -1,6 +1,5 @@
 """A text on its way: written token by token in the compute thread, heard by whoever asked."""
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sft_magics.core import errors
 from sft_magics.core.records import Prediction
 from sft_magics.serving.bodies import HttpProblem
-from sft_magics.serving.hosts.hosted import HostDied, HostDown
+from sft_magics.serving.failing import down, failed
+from sft_magics.serving.hosts.hosted import HostDown
 from sft_magics.serving.inputs import Question
 from sft_magics.serving.requests import Request, tell
 
@@ -17,24 +17,8 @@ if TYPE_CHECKING:
     from sft_magics.core.sampling import Piece
     from sft_magics.serving.loading import Live
 
-_log = logging.getLogger(__name__)
 Heard = Callable[["Piece | HttpProblem"], None]
 Done = Callable[[Request, list[Prediction], dict[str, float]], None]
-
-
-def down(live: "Live", error: HostDown) -> HttpProblem:
-    """Return what is said where a version has no process, and gets none now."""
-    return HttpProblem(503, f"{live.version} cannot answer now: {error}.", 2)
-
-
-def failed(live: "Live", error: Exception) -> HttpProblem:
-    """Return what is said where a version fails on an input, and keep the rest for whoever looks after it."""
-    _log.error("%s failed", live.version, exc_info=error)
-    if isinstance(error, HostDied):
-        return HttpProblem(500, "The model's process ended over this input, and so did the next one that was asked.")
-    return HttpProblem(
-        500, f"The model failed on this input ({type(error).__name__}); the endpoint's output.log has more."
-    )
 
 
 class Writing:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -148,8 +149,33 @@ def test_a_version_that_can_have_no_process_says_so_and_comes_back(tmp_path: Pat
         version.scores([DIES_ON])
     with pytest.raises(HostDown, match="no processes left"):
         version.scores(["a film"])
+    assert version.restarts == 1, "it is not tried again at every request"
     down.clear()
+    until(version.look_after)
     assert len(version.scores(["a film"])) == 1
+
+
+def test_a_version_that_does_not_load_any_more_has_no_empty_process(tmp_path: Path) -> None:
+    folder = EchoPredictor.save(tmp_path / "v", LABELS)
+    version = Hosted(Starter("text-classification").start, folder, 1, "torch")
+    settings = (folder / "echo.json").read_text()
+    (folder / "echo.json").write_text("{}")
+    with pytest.raises(HostDown, match="KeyError"):
+        version.scores([DIES_ON])
+    (folder / "echo.json").write_text(settings)
+    until(version.look_after)
+    assert len(version.scores(["a film"])) == 1
+
+
+def test_an_answer_that_cannot_be_sent_is_the_models_failure() -> None:
+    from sft_magics.serving.hosts.lines import Line
+    from sft_magics.serving.hosts.process import _send
+
+    ours, theirs = socket.socketpair()
+    near, far = Line(ours.detach()), Line(theirs.detach())
+    _send(far, ("said", [1.0, {2.0}]))
+    kind, told = near.receive()
+    assert (kind, told["kind"]) == ("raised", "TypeError")
 
 
 def test_a_host_ends_with_whoever_started_it(tmp_path: Path) -> None:

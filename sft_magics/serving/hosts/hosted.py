@@ -16,6 +16,7 @@ from sft_magics.serving.hosts.lines import Line
 from sft_magics.serving.hosts.starting import Start, is_gone
 from sft_magics.serving.predictor import needs_torch
 
+_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between tries to start a process; each doubles them
 _log = logging.getLogger(__name__)
 
 
@@ -45,6 +46,8 @@ class Hosted:
         self._order = ("load", str(folder), threads, engine)
         self._line: Line | None = None
         self._generation = 0
+        self._down: HostDown | None = None  # why the last try to replace the process failed
+        self._pause, self._not_before = _PAUSE, 0.0
         self._keys = itertools.count()
         self._closed: deque[int] = deque()  # texts that nobody wants the rest of; told with the next message
         try:
@@ -82,7 +85,8 @@ class Hosted:
 
     def look_after(self) -> bool:
         """Replace a process that ended while nobody asked it; say whether that was so. Raises HostDown."""
-        if not is_gone_or_none(self._line):
+        waits = self._down is not None and time.monotonic() < self._not_before
+        if waits or not is_gone_or_none(self._line):
             return False
         self._revive()
         return True
@@ -122,20 +126,29 @@ class Hosted:
             known: dict[str, Any] = self._call(*self._order)
         except HostDied as error:
             raise HostDown("its process ended while it loaded the version") from error
+        except Exception:  # one that holds no version is of no use
+            line.close()
+            self._line = None
+            raise
         return known
 
     def _revive(self) -> None:
-        """Replace the process; raises HostDown."""
+        """Replace the process; raises HostDown, for a while without another try where the last one failed."""
         began = time.monotonic()
+        if self._down is not None and began < self._not_before:
+            raise self._down
         self.restarts += 1
         self._generation += 1
         self._closed.clear()
         try:
             self._begin()
-        except HostDown:
-            raise
         except Exception as error:
-            raise HostDown(f"{type(error).__name__}: {error}") from error
+            self._down = error if isinstance(error, HostDown) else HostDown(f"{type(error).__name__}: {error}")
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            self._not_before = time.monotonic() + self._pause
+            _log.error("no process for a version: %s; the next try in %.0f s", self._down, self._pause)
+            raise self._down from error
+        self._down, self._pause = None, _PAUSE
         _log.warning("the process of a version was gone; another one answers, %.1f s later", time.monotonic() - began)
 
     def _call(self, *message: Any) -> Any:

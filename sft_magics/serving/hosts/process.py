@@ -1,7 +1,8 @@
 """The process that holds a version: `python -m sft_magics.serving.hosts.process - HANDLE`.
 
-HANDLE is a socket that it inherits. It is told what to load, then answers one message after the other, and ends when
-nobody is at the other end any more, however that came about.
+HANDLE is a socket that it inherits. It is told what to load, then answers one message after the other, all in one
+thread (torch keeps a pool of workers for each thread that uses it, and a second thread computes three times slower than
+the first), and ends when nobody is at the other end any more, however that came about.
 
 ("load", folder, threads, engine)    -> {"task", "labels"}
 ("scores", inputs)                   -> (answers, milliseconds by part)
@@ -49,7 +50,7 @@ class Host:
 
     def scores(self, inputs: list[Any]) -> tuple[list[Any], dict[str, float]]:
         """Let the version answer inputs; return the milliseconds of the parts too, where it counts them."""
-        return self.predictor.scores(inputs), dict(getattr(self.predictor, "spent", {}))
+        return self.predictor.scores(inputs), self.predictor.spent
 
     def stream(self, key: int, text: str, how: dict[str, Any]) -> None:
         """Begin to write a text."""
@@ -81,7 +82,15 @@ def serve(line: Line) -> None:
         except Exception as error:  # noqa: BLE001  whatever it is, whoever asked is to hear it
             said = ("raised", _told(error))
         if message[0] != "close":
-            line.send(*said)
+            _send(line, said)
+
+
+def _send(line: Line, said: tuple[str, Any]) -> None:
+    """Send what is said; an answer that cannot be written as JSON is a failure of the model, and ends no process."""
+    try:
+        line.send(*said)
+    except (TypeError, ValueError) as error:  # before anything of it was sent
+        line.send("raised", _told(error))
 
 
 def _told(error: Exception) -> dict[str, str]:

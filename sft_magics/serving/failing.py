@@ -1,0 +1,27 @@
+"""What is said to a client whose request a version could not answer."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.hosts.hosted import HostDied, HostDown
+
+if TYPE_CHECKING:
+    from sft_magics.serving.loading import Live
+
+_log = logging.getLogger(__name__)
+
+
+def down(live: "Live", error: HostDown) -> HttpProblem:
+    """Return what is said where a version has no process, and gets none now."""
+    return HttpProblem(503, f"{live.version} cannot answer now: {error}.", 2)
+
+
+def failed(live: "Live", error: Exception) -> HttpProblem:
+    """Return what is said where a version fails on an input, and keep the rest for whoever looks after it."""
+    _log.error("%s failed", live.version, exc_info=error)
+    if isinstance(error, HostDied):
+        return HttpProblem(500, "The model's process ended over this input, and so did the next one that was asked.")
+    return HttpProblem(
+        500, f"The model failed on this input ({type(error).__name__}); the endpoint's output.log has more."
+    )
