@@ -9,7 +9,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Endpoint
 from sft_magics.core.views import JobView, LossView
 from sft_magics.verbs import VERBS, Verb, find
+
+_FORK_SERVER = "SFT_FORK_SERVER"
 
 
 class Terminal:
@@ -130,12 +132,12 @@ def _tail(view: JobView) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0, 2 for a user's mistake, 130 for an interrupt."""
-    os.environ.setdefault("SFT_FORK_SERVER", "0")  # one line is over before a fork server would be of use
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to stop
     try:
-        code = _obey(list(sys.argv[1:] if arguments is None else arguments))
+        with _without_fork_server():
+            code = _obey(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
         return code
     except errors.SftError as error:
@@ -148,6 +150,21 @@ def main(arguments: list[str] | None = None) -> int:
         with contextlib.suppress(OSError, io.UnsupportedOperation):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+@contextlib.contextmanager
+def _without_fork_server() -> Iterator[None]:
+    """Start none meanwhile, unless the user asked: one line is over before it would be of use.
+
+    The variable is gone after it: whoever calls `main` from a notebook or a test goes on and has use for one.
+    """
+    unsaid = _FORK_SERVER not in os.environ
+    os.environ.setdefault(_FORK_SERVER, "0")
+    try:
+        yield
+    finally:
+        if unsaid:
+            os.environ.pop(_FORK_SERVER, None)
 
 
 def _obey(words: list[str]) -> int:

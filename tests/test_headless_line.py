@@ -44,6 +44,19 @@ def test_help_lists_every_verb_in_its_stage(words: list[str], capsys: pytest.Cap
         assert f"\n{verb.group}\n" in out
 
 
+@pytest.mark.parametrize("said", [None, "0", "1"])
+def test_a_line_called_from_python_leaves_the_variables_as_they_were(
+    said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SFT_FORK_SERVER", raising=False)
+    if said is not None:
+        monkeypatch.setenv("SFT_FORK_SERVER", said)
+    before = dict(os.environ)
+    assert main(["models"]) == 0
+    assert main(["nonsense"]) == 2
+    assert dict(os.environ) == before
+
+
 @pytest.mark.parametrize(
     "words", [["finetune", "--help"], ["finetune", "-h"], ["help", "finetune"], ["finetune", "x", "-h"]]
 )

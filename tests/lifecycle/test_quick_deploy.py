@@ -21,7 +21,9 @@ from sft_magics.engine import warm
 root = sys.argv[1]
 sft.predict("films:1", "a film", workspace=root)  # the first job of a process lets the fork server begin
 end = time.monotonic() + 120
-while not (warm._server and warm._server.ready()) and time.monotonic() < end:
+assert warm._server, "this process was told to start no fork server, or the machine is short of memory"
+while not warm._server.ready():
+    assert time.monotonic() < end, "it does not get ready"
     time.sleep(0.2)
 endpoint = sft.deploy("films:1", name="bound", workspace=root)
 process = psutil.Process(JobFolder(Path(endpoint.folder)).pid())
