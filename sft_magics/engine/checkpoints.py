@@ -69,14 +69,13 @@ def save(
     staged.mkdir()
     try:
         names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-        save_tensors(_moving(model, optimizer), staged / "model.safetensors")
+        save_tensors(moving(model, optimizer), staged / "model.safetensors")
         save_tensors(optimizers.memory_of(optimizer, names), staged / "optimizer.safetensors")
         save_tensors(_random_states(), staged / "random.safetensors")
         if average is not None:
             save_tensors(average, staged / AVERAGE)
         write_durably(staged / "state.json", codec.dumps(asdict(state)).encode())
-        hashes = {file.name: _hash_and_sync(file) for file in sorted(staged.iterdir())}
-        write_durably(staged / "manifest.json", codec.dumps(hashes).encode())
+        _seal(staged)
         shutil.rmtree(final, ignore_errors=True)
         staged.rename(final)
     except BaseException:
@@ -86,6 +85,19 @@ def save(
     for old in sorted(folder.glob("step-*"))[:-KEEP]:
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def save_part(tensors: dict[str, torch.Tensor], folder: Path) -> None:
+    """Write the tensors that learn, of a model whose others are where the run starts, and what they hash to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(tensors, folder / "model.safetensors")
+    _seal(folder)
+
+
+def _seal(folder: Path) -> None:
+    """Put the files of a folder on the disk, and beside them what they hash to."""
+    hashes = {file.name: _hash_and_sync(file) for file in sorted(folder.iterdir())}
+    write_durably(folder / "manifest.json", codec.dumps(hashes).encode())
 
 
 def newest(folder: Path) -> Iterator[tuple[Path, bool]]:
@@ -165,7 +177,7 @@ def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
-def _moving(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def moving(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """Return the tensors that training changes: all but the frozen weights, which come from where the run starts.
 
     Those that learn later on (`--unfreeze`) are among them: a run that goes back has to find them as they were.
@@ -178,7 +190,12 @@ def _moving(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, tor
 
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Copy the tensors of `folder/model.safetensors` into the model; every name must be one of the model's."""
-    put(model, load_file(folder / "model.safetensors"))
+    put(model, part(folder))
+
+
+def part(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of `folder/model.safetensors`, on the CPU."""
+    return load_file(folder / "model.safetensors")
 
 
 def put(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:

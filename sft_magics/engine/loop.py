@@ -75,7 +75,7 @@ class Loop:
         self.average = Average(self.task.model, ema) if ema else None
         every = float(plan.options.get("unfreeze") or 0.0)
         self.thaw = thawing.Thaw(self.task.model, every * plan.batches) if every else None
-        self.keeper = Keeper(plan.folder, self.task, self.say)
+        self.keeper = Keeper(plan.folder, self.task, self.optimizer, self.say)
         planned = Course.planned(plan.options, plan.batches, plan.steps)
         self.edits = Edits(plan.folder, planned, self.keeper, self.say)
         self.gradients = Gradients(self.task, plan.options, plan.hardware, self.say)
@@ -127,7 +127,7 @@ class Loop:
                 self._checkpoint("epoch")
             elif not self._bad and time.monotonic() - self._saved_at >= self.plan.options["checkpoint_seconds"]:
                 self._checkpoint("time")
-        self.keeper.settle()
+        self.keeper.complete()
         self._account()
         return True
 

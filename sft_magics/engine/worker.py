@@ -82,7 +82,9 @@ def best_of(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
         if whole is not None:
             loop.state = checkpoints.restore(whole, loop.task.model, None, loop.plan.hardware.device)
             loop.rewind()
-        if not (loop.best / "sft.json").is_file():
+        if loop.best.exists():
+            loop.keeper.complete()
+        else:
             if whole is None:
                 raise errors.RunProblem(
                     f"{folder.name} left no whole checkpoint.", f"%sft_finetune --resume {folder.name}"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 START, WEIGHTS = "start", "from"  # folders of the new run: a whole model, and a checkpoint's weights to make one of
 _TRIES = 3
+_KEPT = ("model.safetensors", "manifest.json")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Source:
     options: dict[str, Any]
     version: Version | None = None
     spec: dict[str, Any] = field(default_factory=dict)
+    whole: bool = False  # whether the folder is a model, and not only what learned of one
 
     @property
     def parent(self) -> str:
@@ -58,7 +60,7 @@ class Source:
 
     def to_assemble(self) -> dict[str, Any] | None:
         """Return the order to make a whole model of a checkpoint's weights; None where the model is whole."""
-        if self.folder is None or self.folder.name == "best":
+        if self.folder is None or self.whole:
             return None
         method = self.spec["options"].get("method", "full")
         options = {**self.spec["options"], "method": "full" if method == "head" else method, "class_weights": "none"}
@@ -69,18 +71,24 @@ class Source:
         """Link the weights into the new run's folder; raises Refused where they are gone or damaged."""
         if self.folder is None:
             return
-        whole = self.folder.name == "best"
+        target = folder / (START if self.whole else WEIGHTS)
         for _ in range(_TRIES):  # a run that goes on replaces them
             with contextlib.suppress(FileNotFoundError):
-                _link(self.folder, folder / (START if whole else WEIGHTS), None if whole else ("model.safetensors",))
-                if not whole:
-                    _verify(self.folder, folder / WEIGHTS / "model.safetensors")
+                _link(self.folder, target, None if self.whole else _KEPT)
+                self._check(target)
                 return
-            shutil.rmtree(folder / (START if whole else WEIGHTS), ignore_errors=True)
+            shutil.rmtree(target, ignore_errors=True)
         raise errors.Refused(
             f"The checkpoint of step {self.step} of {self.job.id} is gone: it keeps its newest two.",
             f"write --from {self.job.id}/newest, or --from {self.job.id} for its best.",
         )
+
+    def _check(self, linked: Path) -> None:
+        """Raise FileNotFoundError where it is of the other kind by now, Refused where it is damaged."""
+        if self.whole:
+            (linked / "sft.json").stat()
+        else:
+            _verify(linked, self.job.id, self.step)
 
 
 def find(ws: Workspace, registry: "Registry", origin: str) -> Source:
@@ -98,15 +106,15 @@ def find(ws: Workspace, registry: "Registry", origin: str) -> Source:
             )
         return _source(job, best, None, registry.version(view.version))
     has = {int(path.name.partition("-")[2]): path for path in sorted((job.path / "checkpoints").glob("step-*"))}
-    whole = job.path / "best" if (job.path / "best" / "sft.json").is_file() else None
-    if whole is not None and wanted in ("", "best", str(best)):
-        return _source(job, best, whole)
+    kept = job.path / "best" if any((job.path / "best").glob("*.safetensors")) else None
+    if kept is not None and wanted in ("", "best", str(best)):
+        return _source(job, best, kept)
     if wanted == "best" or not has:
         lacks = "evaluation" if wanted == "best" else "checkpoint"
         raise errors.Refused(f"{run} has no {lacks} yet to begin with.", f"%sft_watch {run} shows how far it is.")
     step = max(has) if wanted in ("", "newest") else int(wanted)
     if step not in has:
-        there = ", ".join(map(str, sorted({*has, *([best] if whole else [])})))
+        there = ", ".join(map(str, sorted({*has, *([best] if kept else [])})))
         raise errors.Refused(f"{run} has no checkpoint of step {step}; there are {there}.", f"write --from {run}/STEP.")
     if not Path(job.spec()["data_file"]).exists():
         raise errors.DataProblem(f"The data of {run} is no longer there.", f"write --from {run}/best if it has one.")
@@ -115,7 +123,8 @@ def find(ws: Workspace, registry: "Registry", origin: str) -> Source:
 
 def _source(job: JobFolder, step: int, folder: Path | None, version: Version | None = None) -> Source:
     spec = job.spec()
-    return Source(job, step, folder, in_force(spec["options"], job.taken(), step), version, spec)
+    whole = folder is not None and (folder / "sft.json").is_file()
+    return Source(job, step, folder, in_force(spec["options"], job.taken(), step), version, spec, whole)
 
 
 def in_force(options: dict[str, Any], edits: Iterable[Taken], step: float) -> dict[str, Any]:
@@ -159,8 +168,10 @@ def _link_file(name: str, folder: int, target: Path) -> None:
             shutil.copyfileobj(source, file)
 
 
-def _verify(checkpoint: Path, file: Path) -> None:
-    hashes = json.loads((checkpoint / "manifest.json").read_text())
-    with file.open("rb") as opened:
-        if hashlib.file_digest(opened, "sha256").hexdigest() != hashes.get(file.name):
-            raise errors.Refused(f"The checkpoint {checkpoint.name} is damaged.", "name another step, or the best.")
+def _verify(linked: Path, run: str, step: int) -> None:
+    hashes = json.loads((linked / "manifest.json").read_text())
+    with (linked / "model.safetensors").open("rb") as opened:
+        if hashlib.file_digest(opened, "sha256").hexdigest() != hashes.get("model.safetensors"):
+            raise errors.Refused(
+                f"What {run} kept of step {step} is damaged.", "name another step, or write --from RUN for its best."
+            )

@@ -104,11 +104,12 @@ def test_training_goes_on_says_so_once_and_again_when_there_is_room(
     assert trained.step in (6, 12)
 
 
+@pytest.mark.parametrize("method", ["full", "head"])
 def test_best_weights_that_find_no_room_wait_in_memory_and_are_written_at_the_end(
-    disk: Path, spec: dict[str, Any], tmp_path: Path
+    disk: Path, spec: dict[str, Any], tmp_path: Path, method: str
 ) -> None:
     run = disk / "run"
-    last = {**spec, "options": {**spec["options"], "checkpoint_seconds": 3600.0, "epochs": 1.0}}
+    last = {**spec, "options": {**spec["options"], "checkpoint_seconds": 3600.0, "epochs": 1.0, "method": method}}
 
     def measured(event: Event) -> bool:
         return getattr(event, "what", "") == "validating"

@@ -223,6 +223,25 @@ def test_a_clone_begins_with_a_checkpoint_of_a_run_and_takes_its_options_over(ws
         sft.reproduce(taken.ref, workspace=ws.root.parent / "elsewhere")
 
 
+def test_a_clone_begins_with_the_best_of_a_run_whose_body_is_frozen(ws: Workspace) -> None:
+    """Of such a run `best` holds only what learns as long as it goes on."""
+    run = started(ws, step=3, epochs=4000, method="head")
+    until(lambda: any(isinstance(e, EpochDone) for e in runs.find(ws, run.id).history()))
+    assert not (ws.runs / run.id / "best" / "sft.json").exists()
+    made: Run = sft.finetune("films", from_=f"{run.id}/best", lr=1e-12, epochs=0.02, background=True, workspace=ws)
+    sft.stop(run.id, workspace=ws)
+    until(lambda: seen(ws, made.id).state == "done")
+    best = next(e for e in reversed(list(runs.find(ws, run.id).history())) if isinstance(e, EpochDone) and e.best)
+    kept: Version = sft.keep(run.id, workspace=ws)
+    assert kept.metrics["accuracy"].value == pytest.approx(best.metrics["accuracy"])
+    clone = Registry(ws).version(str(seen(ws, made.id).version))
+    assert str(clone.parent).startswith(f"{run.id}/")
+    text = "a moving, funny film"
+    answers = [sft.predict(v.ref, text, workspace=ws).rows[0] for v in (kept, clone)]
+    if clone.parent == f"{run.id}/{best.step}":  # no better epoch came between the clone and the stop
+        assert answers[0].confidence == pytest.approx(answers[1].confidence, abs=1e-5)
+
+
 def test_a_clone_of_a_run_that_made_a_version_has_that_as_parent_and_of_one_that_did_not_its_best(
     ws: Workspace,
 ) -> None:
