@@ -166,14 +166,15 @@ def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
 
 
-def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the model's tensors once each, on the CPU: shared ones under their first name."""
+def weights_of(model: nn.Module, only: set[str] | None = None) -> dict[str, torch.Tensor]:
+    """Return the model's tensors once each, on the CPU, all or `only` some: shared ones under their first name."""
     seen: set[int] = set()
     found = {}
     for name, tensor in model.state_dict().items():
         if tensor.data_ptr() not in seen or tensor.numel() == 0:
             seen.add(tensor.data_ptr())
-            found[name] = tensor.detach().cpu().contiguous()
+            if only is None or name in only:
+                found[name] = tensor.detach().cpu().contiguous()
     return found
 
 
@@ -185,7 +186,7 @@ def moving(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torc
     moved = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     kept = {name for name, parameter in model.named_parameters() if id(parameter) in moved}
     kept |= {name for name, _ in model.named_buffers()}
-    return {name: tensor for name, tensor in weights_of(model).items() if name in kept}
+    return weights_of(model, kept)
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:

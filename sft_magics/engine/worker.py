@@ -21,7 +21,7 @@ from sft_magics.core.events import Progress, Remark, Sink
 from sft_magics.core.orders import Listen, nothing
 from sft_magics.core.records import Metric
 from sft_magics.datasets import read_rows
-from sft_magics.engine import checkpoints, hardware, long_rows, memory, pretrained, recomputing, tasks
+from sft_magics.engine import checkpoints, hardware, long_rows, memory, pretrained, recomputing, scoring, tasks
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.loop import Loop, Plan
 from sft_magics.engine.predictor import Predictor
@@ -202,7 +202,8 @@ def _settled(
         return encoded
     sink(Progress("computing the features", 0))
     chosen.place(task.model)
-    return [task.freeze(part, chosen, learned=not i) for i, part in enumerate(encoded)]
+    with scoring.quickened(task, encoded[0], chosen):
+        return [task.freeze(part, chosen, learned=not i) for i, part in enumerate(encoded)]
 
 
 def _best_scores(loop: Loop) -> list[Any]:

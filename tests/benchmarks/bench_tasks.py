@@ -13,6 +13,7 @@ Peers that are not installed are left out, and said so: `make bench-engine` has 
 """
 
 import argparse
+import functools
 import random
 import statistics
 import tempfile
@@ -197,8 +198,8 @@ def _resnet(folder: Path, threads: int) -> dict[str, Side]:
 _FROZEN_EPOCHS = 5
 
 
-def _frozen(folder: Path, threads: int) -> dict[str, Side]:
-    """Whole runs of some epochs that learn the head alone."""
+def _frozen(folder: Path, threads: int, sample: str = "emoji", size: int = 96) -> dict[str, Side]:
+    """Whole runs of some epochs that learn the head alone, of a few hundred pictures or, as digits, of thousands."""
     import timm
     import torch
     from torchvision.transforms import v2
@@ -209,9 +210,9 @@ def _frozen(folder: Path, threads: int) -> dict[str, Side]:
     from sft_magics.engine.tasks import find
     from sft_magics.lifecycle.recipes import Recipe
 
-    data, frame, labels = _dataset("emoji", folder)
+    data, frame, labels = _dataset(sample, folder)
     start = {"kind": "folder", "path": str(fetch("lite0"))}
-    recipe = {**find("image-classification").recipe(start), "augment": "none"}
+    recipe = {**find("image-classification").recipe(start), "augment": "none", "image_size": size}
     chosen = Recipe(epochs=float(_FROZEN_EPOCHS), threads=threads, device="cpu", method="head", lr=0.01)
     spec = {"task": "image-classification", "start": start, "labels": labels, "data": str(data),
             "options": chosen.options(recipe), "resume": False}  # fmt: skip
@@ -222,7 +223,6 @@ def _frozen(folder: Path, threads: int) -> dict[str, Side]:
             worker.train(spec, lambda _: "", folder / "frozen")
         return clock() - began, float(steps)
 
-    size = 96
     change = v2.Compose([v2.Resize(size), v2.CenterCrop(size), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True),
                          v2.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))])  # fmt: skip
     learned, judged = (_Pictures(part, labels, change) for part in (frame, read_rows(data, "validation")))
@@ -368,6 +368,7 @@ def _language(folder: Path, threads: int) -> dict[str, Side]:
 _CASES: dict[str, Callable[[Path, int], dict[str, Side]]] = {
     "resnet50": _resnet,
     "frozen": _frozen,
+    "frozen-digits": functools.partial(_frozen, sample="digits", size=64),
     "segmentation": _segmentation,
     "detection": _detection,
     "smollm2-lora": _language,

@@ -56,6 +56,7 @@ class ImageClassification(Classifier):
         self._size = options.get("image_size")
         self._threads = int(options.get("workers") or 1)
         self._views = int(options.get("views") or 0)
+        self._learning: nn.Module | None = None  # the head, where only that learns
         if self._size:
             self.loaded = loaded.sized(int(self._size))
         self._mean = torch.tensor(loaded.mean).view(3, 1, 1)
@@ -97,7 +98,7 @@ class ImageClassification(Classifier):
         draws one.
         """
         assert isinstance(rows, Images)
-        name, _ = backbones.head_of(self.model)
+        name, self._learning = backbones.head_of(self.model)
         replay.only(self.model, {key for key, _ in self.model.named_parameters() if key.startswith(f"{name}.")})
         drawn = [Chance(self._augment, self._seed, view) for view in range(self._views if learned else 0)]
         views = [self._features(rows, chosen, chance) for chance in drawn or (None,)]
@@ -156,7 +157,8 @@ class ImageClassification(Classifier):
     def logits(self, batch: Batch) -> torch.Tensor:
         """Return what the head says, rows x labels, float32."""
         if "features" in batch:
-            logits: torch.Tensor = backbones.head_of(self.model)[1](batch["features"])
+            assert self._learning is not None
+            logits: torch.Tensor = self._learning(batch["features"])
         else:
             logits = self.model(self._prepared(batch["pictures"]))
         return logits.float()
