@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from sft_magics.lifecycle.data import data, fetch
     from sft_magics.lifecycle.deploy import deploy, endpoints
     from sft_magics.lifecycle.diff import diff
-    from sft_magics.lifecycle.evaluate import evaluate, predict
+    from sft_magics.lifecycle.evaluate import evaluate
     from sft_magics.lifecycle.exchange import export, import_
     from sft_magics.lifecycle.gallery import errors_
     from sft_magics.lifecycle.monitor import alert, alerts, feedback, monitor
     from sft_magics.lifecycle.notes import note, tag
     from sft_magics.lifecycle.optimize import retrain
     from sft_magics.lifecycle.overview import board, doctor
+    from sft_magics.lifecycle.predict import predict
     from sft_magics.lifecycle.preview import preview
     from sft_magics.lifecycle.promote import promote, rollback
     from sft_magics.lifecycle.rehearse import lr, plan

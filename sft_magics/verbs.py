@@ -103,7 +103,12 @@ _ROWS = (
     ("keep", "runs", "Train", "Commit the best state of a run that did not end."),
     ("evaluate", "evaluate", "Train", "Measure a version on a dataset: per class, with intervals."),
     ("errors_", "gallery", "Train", "What a version gets wrong and is surest of, as texts or pictures."),
-    ("predict", "evaluate", "Deploy", "Ask a version or an endpoint for its answers."),
+    (
+        "predict",
+        "predict",
+        "Deploy",
+        "Ask a version or an endpoint for its answers, to texts or a whole file.",
+    ),
     ("versions", "versions", "Versions", "List a model's versions."),
     ("show", "card", "Versions", "The model card of a version; --to writes it as Markdown or HTML."),
     ("diff", "diff", "Versions", "What changed between two versions, and which answers flipped."),

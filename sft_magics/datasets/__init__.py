@@ -1,9 +1,10 @@
 """What a model learns from: load, check, split and fingerprint labeled data, and read it back."""
 
+from sft_magics.datasets.asking import texts_of
 from sft_magics.datasets.building import build, combine
 from sft_magics.datasets.pictures import pictures_below, thumbnail
 from sft_magics.datasets.samples import SAMPLES
-from sft_magics.datasets.sources import Loaded, frame_of, id_label_pairs, load, read_table, texts_of
+from sft_magics.datasets.sources import Loaded, frame_of, id_label_pairs, load, read_table
 from sft_magics.datasets.tables import read_rows, rows
 
 __all__ = [

@@ -78,6 +78,25 @@ def load(table: Columns, text: str | None, label: str | None, split: str | None)
     )
 
 
+def asked_in(table: Columns, text: str | None) -> list[str] | None:
+    """Return the prompts of a table, or its chats up to the last answer, which may be missing; None without any.
+
+    `text` names the column of prompts. Raises DataProblem for what is no chat.
+    """
+    chats = _first(table, CHATS)
+    if chats is not None and text in (None, chats):
+        return [_before_answer(cell, i, table.where) for i, cell in enumerate(table.values[chats])]
+    prompt = text or _first(table, PROMPTS)
+    return None if prompt is None else ["" if v is None else str(v) for v in _prompts(table, prompt)]
+
+
+def _before_answer(cell: Any, row: int, where: str) -> str:
+    said = _said(cell, row, where)
+    if said and said[-1]["role"] == "assistant":
+        said.pop()
+    return _written(said)
+
+
 def messages(text: str) -> list[dict[str, str]]:
     """Return what comes before the answer, as messages."""
     if text.startswith('[{"role":'):
@@ -115,21 +134,32 @@ def _of_pair(prompt: Any, answer: Any) -> tuple[str, str] | None:
 
 def _of_chat(cell: Any, row: int, where: str) -> tuple[str, str] | None:
     """Return the messages before the last answer, and that answer; raises DataProblem for what is no chat."""
+    said = _said(cell, row, where)
+    while said and said[-1]["role"] != "assistant":
+        said.pop()
+    if len(said) < 2 or not said[-1]["content"].strip():
+        return None
+    return _written(said[:-1]), said[-1]["content"]
+
+
+def _said(cell: Any, row: int, where: str) -> list[dict[str, str]]:
+    """Return the messages of a cell; raises DataProblem for what is no chat."""
     try:
         found = json.loads(cell) if isinstance(cell, str) else cell
-        said = [_message(m) for m in list(found if found is not None else [])]
+        return [_message(m) for m in list(found if found is not None else [])]
     except (ValueError, TypeError, KeyError) as error:
         raise errors.DataProblem(
             f"Row {row + 1:,} of {where} is no chat ({type(error).__name__}: {error}).",
             'its messages read [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}].',
         ) from error
-    while said and said[-1]["role"] != "assistant":
-        said.pop()
-    if len(said) < 2 or not said[-1]["content"].strip():
-        return None
-    before = said[:-1]
-    plain = len(before) == 1 and before[0]["role"] == "user"
-    return before[0]["content"] if plain else json.dumps(before, ensure_ascii=False), said[-1]["content"]
+
+
+def _written(said: list[dict[str, str]]) -> str:
+    """Return what comes before an answer as a row's text: a prompt as it is, a chat as JSON."""
+    if not said:
+        return ""
+    plain = len(said) == 1 and said[0]["role"] == "user"
+    return said[0]["content"] if plain else json.dumps(said, ensure_ascii=False)
 
 
 def _message(found: Mapping[str, Any]) -> dict[str, str]:

@@ -87,7 +87,7 @@ def load(
     Rows without a text or a label are left out and reported in `findings`. Images that cannot be read, boxes and masks
     that do not fit theirs are refused by name, or left out with `broken="skip"`. Raises DataProblem and NotFound.
     """
-    say = progress or _silent
+    say = progress or silent
     if isinstance(source, str) and source.startswith(samples.PREFIX):
         _no_columns("A sample", source, text, label, split)
         return packaged.load(source, say)
@@ -111,7 +111,7 @@ def _of_table(table: Columns, chosen: marked_tables.Chosen, task: str | None) ->
     marked = marked_tables.reader(table, task, label)
     if marked is not None:
         return marked(table, chosen)
-    roles = columns.assign(table, text or _image_column(table, label), label, split)
+    roles = columns.assign(table, text or image_column(table, label), label, split)
     found = _clean(table, roles)
     if image_sources.paths_in(table, roles.text):
         return image_sources.resolve(found, table, chosen.source, chosen.broken, chosen.progress)
@@ -126,13 +126,13 @@ def _no_columns(what: str, source: Any, *given: str | None) -> None:
         )
 
 
-def _image_column(table: Columns, label: str | None) -> str | None:
+def image_column(table: Columns, label: str | None) -> str | None:
     """Return the only column that holds the names of image files, if there is one."""
     found = [name for name in table.values if name != label and image_sources.paths_in(table, name)]
     return found[0] if len(found) == 1 else None
 
 
-def _silent(what: str, done: int, total: int) -> None:
+def silent(what: str, done: int, total: int) -> None:
     """Hear nothing."""
 
 
@@ -168,26 +168,8 @@ def id_label_pairs(source: Any) -> list[tuple[str, str]]:
     table = read_columns(source)
     for name in ("id", "label"):
         columns.check_exists(table, name, name, f"rename its columns to id and label: {table.where} needs both.")
-    pairs = zip(_labels(table, "id"), _labels(table, "label"), strict=True)
+    pairs = zip(labels_of(table, "id"), labels_of(table, "label"), strict=True)
     return [(key, label) for key, label in pairs if key is not None and label is not None]
-
-
-def texts_of(source: Any, *, text: str | None = None, label: str | None = None) -> tuple[list[str], list[str | None]]:
-    """Return the texts of a file or frame, one a row (an empty one for a missing cell), and its labels if it has any.
-
-    Labels come from the column `label` names, else from one called label; they are None where there is none. Raises
-    DataProblem and NotFound.
-    """
-    if isinstance(source, str) and source.startswith(samples.PREFIX):
-        found = packaged.load(source, _silent)
-        return found.texts, list(found.labels)
-    table = read_columns(source)
-    for flag, given in (("text", text), ("label", label)):
-        columns.check_exists(table, flag, given)
-    name = text or columns.find_text(table, {label} if label else set(), label)
-    named = label or ("label" if "label" in table.values and name != "label" else None)
-    texts = ["" if _missing(v) else _string(v, table.where) for v in table.values[name]]
-    return texts, _labels(table, named) if named else [None] * len(texts)
 
 
 def _check_is_file(source: str) -> None:
@@ -247,13 +229,13 @@ def _from_frame(source: Any) -> Columns:
 # Cells
 
 
-def _missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     if isinstance(value, str):
         return not value.strip()
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _string(value: Any, where: str) -> str:
+def string_of(value: Any, where: str) -> str:
     if isinstance(value, bytes):
         try:
             value = value.decode()
@@ -266,19 +248,19 @@ def _string(value: Any, where: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()  # half a surrogate pair becomes "?"
 
 
-def _labels(table: Columns, name: str) -> list[str | None]:
+def labels_of(table: Columns, name: str) -> list[str | None]:
     """Return the labels as strings; whole numbers lose a decimal point that only a missing neighbor gave them."""
-    found = [None if _missing(v) else _string(v, table.where).strip() for v in table.values[name]]
+    found = [None if is_missing(v) else string_of(v, table.where).strip() for v in table.values[name]]
     if all(_WHOLE.fullmatch(v) for v in set(found) if v is not None):
         return [v if v is None else v.partition(".")[0] for v in found]
     return found
 
 
 def _clean(table: Columns, roles: columns.Roles) -> Loaded:
-    texts = ["" if _missing(v) else _string(v, table.where) for v in table.values[roles.text]]
-    labels = _labels(table, roles.label)
+    texts = ["" if is_missing(v) else string_of(v, table.where) for v in table.values[roles.text]]
+    labels = labels_of(table, roles.label)
     cells = table.values[roles.split] if roles.split else [None] * len(texts)
-    splits = [None if _missing(v) else columns.SPLITS[str(v).strip().lower()] for v in cells]
+    splits = [None if is_missing(v) else columns.SPLITS[str(v).strip().lower()] for v in cells]
     keep = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if text and label is not None]
     if not keep:
         raise errors.DataProblem(

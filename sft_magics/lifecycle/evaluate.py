@@ -1,16 +1,14 @@
-"""Evaluate and predict: for every stage, in the engine's process or through an endpoint, never in the kernel."""
+"""Evaluate a version, for every stage, in the engine's process and never in the kernel."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from sft_magics.core import answering, errors, measures
 from sft_magics.core import workspace as places
-from sft_magics.core.records import Dataset, Evaluation, Prediction, Predictions, Version
-from sft_magics.core.signatures import FromNamespace, Names
-from sft_magics.core.tasks import CLASSIFIERS, IMAGE_TASKS
+from sft_magics.core.records import Dataset, Evaluation, Prediction, Version
+from sft_magics.core.signatures import Names
+from sft_magics.core.tasks import CLASSIFIERS
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import answers, measuring, work
 from sft_magics.lifecycle.data import WorkspaceOption
@@ -82,78 +80,6 @@ def answered(
     return dataset.name, part, said
 
 
-def predict(
-    version: Annotated[str, "a version, or an endpoint's name with --endpoint", Names("version")],
-    *texts: Annotated[Any, "texts in quotes, files or folders of images, a DataFrame or list by name", FromNamespace()],
-    data: Annotated[
-        Any, "a dataset, or a DataFrame, list or file with texts", Names("dataset"), FromNamespace()
-    ] = None,
-    endpoint: Annotated[bool, "ask the endpoint of this name; answers are logged and have ids"] = False,
-    workspace: WorkspaceOption = None,
-) -> Predictions:
-    """Ask a version, or an endpoint, for its answers to some texts.
-
-    Answers of an endpoint carry the ids that `feedback` takes; `pandas.DataFrame(answers.columns())` is their table.
-    """
-    ws = places.find(workspace)
-    asked, truths = _texts(ws, texts, data)
-    began = time.monotonic()
-    if endpoint:
-        return _through_endpoint(ws, version, asked, truths)
-    from sft_magics.registry import Registry
-
-    found = Registry(ws).version(version)
-    if found.task in IMAGE_TASKS:
-        asked, truths = _files(asked, truths)
-    scores = score(ws, [found], asked, f"predicting with {found.ref}")[0]
-    shown = tuple(answers.answer(found, text, s, truth) for text, s, truth in zip(asked, scores, truths, strict=True))
-    return Predictions(found.ref, answers.pictured(shown, found, truths), seconds=time.monotonic() - began)
-
-
-def _files(asked: list[str], truths: list[str | None]) -> tuple[list[str], list[str | None]]:
-    """Return the files of images, those in a folder by name in the place of the folder."""
-    from sft_magics.datasets import pictures_below
-
-    found = [
-        (file, truth)
-        for path, truth in zip(asked, truths, strict=True)
-        for file in (pictures_below(path) if Path(path).expanduser().is_dir() else [path])
-    ]
-    if not found:
-        raise errors.DataProblem(f"There are no images in {', '.join(asked[:3])}.", "name a folder that has some.")
-    return [file for file, _ in found], [truth for _, truth in found]
-
-
-def _through_endpoint(ws: Workspace, name: str, asked: list[str], truths: list[str | None]) -> Predictions:
-    from sft_magics.registry import Registry
-    from sft_magics.serving import control as serving
-    from sft_magics.serving.client import EndpointClient
-
-    began = time.monotonic()
-    endpoint = serving.endpoint(ws, name)
-    version = Registry(ws).version(endpoint.version)
-    pictured = version.task in IMAGE_TASKS
-    if pictured:
-        asked, truths = _files(asked, truths)
-    sent = [_bytes(path) for path in asked] if pictured else asked
-    with work.telling(f"asking endpoint {name}") as say, EndpointClient(endpoint) as client:
-        rows = client.predict(sent, progress=lambda done, total: say("answers", done, total))
-        said = client.version
-    known = tuple(
-        answers.beside(version.task, replace(row, text=text), truth)
-        for row, text, truth in zip(rows, asked, truths, strict=True)
-    )
-    shown = answers.pictured(known, version, truths)
-    return Predictions(said, shown, endpoint=name, seconds=time.monotonic() - began)
-
-
-def _bytes(path: str) -> bytes:
-    try:
-        return Path(path).expanduser().read_bytes()
-    except OSError as error:
-        raise errors.DataProblem(f"The image {path} cannot be read ({error.strerror}).", "name a file.") from error
-
-
 def score(ws: Workspace, versions: Sequence[Version], texts: list[str], title: str) -> list[list[Any]]:
     """Return what each version says of each text, from one process that loads the versions in turn."""
     from sft_magics.registry import ArtifactStore
@@ -212,59 +138,3 @@ def _evaluation(version: Version, data: str, split: str, said: list[Prediction],
         version.ref, data, split, len(said), version.labels, measures.classification(counts, version.labels), counts,
         answers.pictured(wrong[:_WORST], version), seconds, version.task,
     )  # fmt: skip
-
-
-def _texts(ws: Workspace, texts: tuple[Any, ...], data: Any) -> tuple[list[str], list[str | None]]:
-    asked: list[str] = []
-    truths: list[str | None] = []
-    for item in texts:
-        more, known = _one(item)
-        asked += more
-        truths += known
-    if data is not None:
-        more, known = _from_data(ws, data)
-        asked += more
-        truths += known
-    if not asked:
-        raise errors.UsageProblem(
-            "There is no text to predict.", '%sft_predict reviews:1 "a moving, funny film", or --data NAME.'
-        )
-    return asked, truths
-
-
-def _one(item: Any) -> tuple[list[str], list[str | None]]:
-    if isinstance(item, str):
-        return [item], [None]
-    if hasattr(item, "columns"):
-        from sft_magics.datasets import texts_of
-
-        return texts_of(item)
-    try:
-        words = list(item)
-    except TypeError:
-        words = [item]
-    bad = next((w for w in words if not isinstance(w, str)), None)
-    if bad is not None:
-        raise errors.DataProblem(
-            f"A text to predict is a {type(bad).__name__}, not a string.",
-            "give strings, or a DataFrame with a text column.",
-        )
-    return words, [None] * len(words)
-
-
-def _from_data(ws: Workspace, data: Any) -> tuple[list[str], list[str | None]]:
-    data = data.name if isinstance(data, Dataset) else data
-    if not isinstance(data, str):
-        return _one(data)
-    from sft_magics.registry import Registry
-
-    registry = Registry(ws)
-    names = [d.name for d in registry.datasets()]
-    if data in names:
-        rows = rows_of(ws, registry.dataset(data), "all")
-        return list(rows["text"]), list(rows["mask" if "mask" in rows else "label"])
-    if Path(data).suffix:
-        from sft_magics.datasets import texts_of
-
-        return texts_of(data)
-    raise errors.not_found("dataset", data, names, f"%sft_data {data} FILE loads one.")

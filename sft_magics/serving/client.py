@@ -57,7 +57,9 @@ class EndpointClient:
             ids = [secrets.token_hex(8) for _ in part]
             reply = self._ask_patiently({"inputs": [_written(value) for value in part], "ids": ids})
             self.version = reply["version"]
-            answers += [_answer(value, row) for value, row in zip(part, reply["predictions"], strict=True)]
+            answers += [
+                _answer(value, row, self.version) for value, row in zip(part, reply["predictions"], strict=True)
+            ]
             if progress is not None:
                 progress(len(answers), len(inputs))
         return answers
@@ -198,7 +200,7 @@ def _written(value: str | bytes) -> str:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
 
 
-def _answer(value: str | bytes, row: dict[str, Any]) -> Prediction:
+def _answer(value: str | bytes, row: dict[str, Any], version: str) -> Prediction:
     text = value if isinstance(value, str) else ""
     marks = {"boxes": tuple(row.get("boxes") or ()), "mask": row.get("mask", "")}
-    return Prediction(text, row["label"], row["confidence"], row["scores"], id=row["id"], **marks)
+    return Prediction(text, row["label"], row["confidence"], row["scores"], id=row["id"], version=version, **marks)

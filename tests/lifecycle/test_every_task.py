@@ -1,5 +1,6 @@
 """Boxes, masks and words through their life: data, create, train, evaluate, ask, errors, compare, export; refusals."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import sft_magics as sft
 from sft_magics.core import errors
@@ -203,6 +205,39 @@ def test_an_endpoint_gives_the_versions_own_answers(scenes: Path, words: Path, t
         panels.html(report)
     finally:
         sft.stop(model, workspace=ws)
+
+
+def test_answers_of_every_task_are_written_to_a_file(scenes: Path, words: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        shapes.scene(90 + number, (80, 60))[0].save(folder / f"{number}.png")
+    for model in ("masks", "boxes"):
+        to = tmp_path / f"{model}.csv"
+        said = sft.predict(f"{model}:1", str(folder), to=str(to), workspace=scenes).rows
+        found = pd.read_csv(to)
+        assert [Path(p).name for p in found["text"]] == ["0.png", "1.png", "2.png"]
+        assert list(found["prediction"]) == [a.label for a in said]
+        if model == "boxes":
+            assert [json.loads(cell) for cell in found["boxes"]] == [list(a.boxes) for a in said]
+            continue
+        for path, answer in zip(found["mask"], said, strict=True):
+            with Image.open(path) as image:
+                assert (np.asarray(image) == mask_of(answer)).all()
+        assert list(found["share_ground"]) == pytest.approx([a.scores["ground"] for a in said])
+        with pytest.raises(errors.Refused, match="is not overwritten"):
+            sft.predict("masks:1", str(folder), to=str(to), workspace=scenes)
+        few = sft.predict("masks:1", str(folder / "0.png"), to=str(to), overwrite=True, workspace=scenes)
+        assert [p.name for p in sorted((tmp_path / "masks_masks").iterdir())] == ["000000.png"], "none of older answers"
+        (tmp_path / "masks_masks" / "mine.txt").write_text("precious")
+        with pytest.raises(errors.Refused, match="where the masks go, is there already"):
+            sft.predict("masks:1", str(folder), to=str(to), overwrite=True, workspace=scenes)
+        assert len(pd.read_csv(to)) == len(few) == 1
+    to = tmp_path / "says.jsonl"
+    table = pd.DataFrame({"prompt": ["Say 7.", "Say 9."], "who": ["a", "b"]})
+    said = sft.predict("says:1", data=table, to=str(to), workspace=words).rows
+    rows = [json.loads(line) for line in to.read_text().splitlines()]
+    assert [(r["who"], r["prediction"]) for r in rows] == [("a", said[0].label), ("b", said[1].label)]
 
 
 def test_what_does_not_fit_is_refused_in_a_sentence(scenes: Path, words: Path, film_csv: Path, tmp_path: Path) -> None:

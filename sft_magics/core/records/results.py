@@ -42,7 +42,7 @@ class Prediction:
     Of an image `text` is the path and `picture` a small copy, as a data: address. A detector's `boxes` have label,
     confidence, left, top, right, bottom in pixels, and its `label` is their count. A `mask` is a PNG with the number of
     a class at each pixel, as a data: address; `scores` are then the shares of the classes. A language model's answer is
-    the `label`.
+    the `label`. An answer of an endpoint has an `id`, and names the `version` that gave it.
     """
 
     text: str
@@ -54,16 +54,21 @@ class Prediction:
     picture: str = ""
     boxes: tuple[dict[str, Any], ...] = ()
     mask: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The answers of one call, in the order asked: `pandas.DataFrame(answers.columns())` is their table."""
+    """The answers of one call, in the order asked: `pandas.DataFrame(answers.columns())` is their table.
+
+    `file` is where they were written too, if they were.
+    """
 
     version: str
     rows: tuple[Prediction, ...]
     endpoint: str | None = None
     seconds: float = 0.0
+    file: str = ""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -85,7 +90,8 @@ class Predictions:
     def __str__(self) -> str:
         lines = [f"{r.label} {r.confidence:.3f}  {r.text[:100]}" for r in self.rows[:20]]
         more = [f"... and {len(self.rows) - 20:,} more"] if len(self.rows) > 20 else []
-        return "\n".join([f"{len(self.rows):,} predictions by {self.version}", *lines, *more])
+        written = [f"All of them are in {self.file}."] if self.file else []
+        return "\n".join([f"{len(self.rows):,} predictions by {self.version}", *lines, *more, *written])
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,17 @@ def card(answers: Predictions) -> list[Child]:
     by = answers.version if answers.endpoint is None else f"endpoint {answers.endpoint}, {answers.version}"
     took = muted(f"took {duration(answers.seconds)}") if answers.seconds else None
     if len(answers.rows) == 1:
-        return [head(shorten(answers.rows[0].label, 80), detail=muted(f"by {by}"), right=took), *_one(answers.rows[0])]
+        top = head(shorten(answers.rows[0].label, 80), detail=muted(f"by {by}"), right=took)
+        return [top, *_one(answers.rows[0]), _written(answers)]
     noun = f"{count(len(answers.rows))} predictions"
-    return [head(noun, detail=muted(f"by {by}"), right=took), _rows(answers) if answers.rows else None]
+    shown = _rows(answers) if answers.rows else None
+    return [head(noun, detail=muted(f"by {by}"), right=took), _written(answers), shown]
+
+
+def _written(answers: Predictions) -> Safe | None:
+    if not answers.file:
+        return None
+    return el("p", badges.icon("ok"), " All answers are in ", code(answers.file), ".")
 
 
 def one(answer: Prediction) -> list[Child]:

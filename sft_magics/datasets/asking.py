@@ -1,0 +1,39 @@
+"""What a table asks of a version: texts, files of images, prompts or chats, one a row, and the truths beside them."""
+
+from typing import Any
+
+from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS, TEXT_CLASSIFICATION
+from sft_magics.datasets import columns, dialogues, image_sources, packaged, samples
+from sft_magics.datasets.files import Columns
+from sft_magics.datasets.sources import image_column, is_missing, labels_of, read_columns, silent, string_of
+
+
+def texts_of(
+    source: Any, *, text: str | None = None, label: str | None = None, task: str = TEXT_CLASSIFICATION
+) -> tuple[list[str], list[str | None]]:
+    """Return what each row of a file or frame asks (nothing for a missing cell), and its label if it has any.
+
+    Texts, prompts or names of images come from the column `text`, else from one that is found by its name and content;
+    relative names begin where the file lies. Labels come from the column `label` names, else from one called label;
+    they are None where there is none. Raises DataProblem and NotFound.
+    """
+    if isinstance(source, str) and source.startswith(samples.PREFIX):
+        found = packaged.load(source, silent)
+        return found.texts, list(found.labels)
+    table = read_columns(source)
+    for flag, given in (("text", text), ("label", label)):
+        columns.check_exists(table, flag, given)
+    if task == CAUSAL_LM and (asked := dialogues.asked_in(table, text)) is not None:
+        return asked, [None] * len(asked)
+    name = text or (image_column(table, label) if task in IMAGE_TASKS else None)
+    name = name or columns.find_text(table, {label} if label else set(), label)
+    named = label or ("label" if "label" in table.values and name != "label" else None)
+    texts = ["" if is_missing(v) else string_of(v, table.where) for v in table.values[name]]
+    if task in IMAGE_TASKS:
+        texts = _placed(texts, table, source)
+    return texts, labels_of(table, named) if named else [None] * len(texts)
+
+
+def _placed(paths: list[str], table: Columns, source: Any) -> list[str]:
+    base = image_sources.base_of(source)
+    return [image_sources.placed(path, base, table.kept) if path else path for path in paths]
