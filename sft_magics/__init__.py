@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from sft_magics.lifecycle.bench import bench
     from sft_magics.lifecycle.card import show
     from sft_magics.lifecycle.collect import gc
     from sft_magics.lifecycle.create import create
@@ -41,6 +42,7 @@ __all__ = [
     "alert",
     "alerts",
     "alias",
+    "bench",
     "board",
     "create",
     "data",

@@ -125,6 +125,7 @@ _ROWS = (
     ("registry_", "upkeep", "Versions", "Verify, repair, back up or restore the registry."),
     ("deploy", "deploy", "Deploy", "Serve a version over HTTP in its own process."),
     ("endpoints", "deploy", "Deploy", "List the endpoints."),
+    ("bench", "bench", "Deploy", "Measure what an endpoint of a version, or of two, delivers on this machine."),
     ("traffic", "traffic", "Deploy", "Try a candidate at an endpoint with a share of its requests, or as a shadow."),
     ("feedback", "monitor", "Monitor", "Tell an endpoint what the right labels were."),
     ("monitor", "monitor", "Monitor", "Traffic, latency, drift, quality and alerts of an endpoint."),

@@ -16,9 +16,14 @@ def json_reply(value: Any, status: int = 200, headers: dict[str, str] | None = N
     return Response(body, status, headers, media_type="application/json")
 
 
+def timing(answer: Answer) -> dict[str, str]:
+    """Return where the milliseconds went, as browsers and proxies read it (Server-Timing, a W3C working draft)."""
+    return {"server-timing": ", ".join(f"{name};dur={ms:.3f}" for name, ms in answer.spent.items())}
+
+
 def told(answer: Answer) -> dict[str, str]:
     """Return headers for protocols that have no room for it in the body: the version, and the ids for feedback."""
-    found = {"x-model-version": answer.version}
+    found = {"x-model-version": answer.version, **timing(answer)}
     ids = [row.id or "" for row in answer.rows]
     if len(ids) <= _FEW_IDS and all(i.isascii() and i.isprintable() for i in ids):
         found["x-prediction-ids"] = ",".join(ids)

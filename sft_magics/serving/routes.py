@@ -39,7 +39,7 @@ from sft_magics.serving.guard import Guard
 from sft_magics.serving.loading import Live
 from sft_magics.serving.protocols import table
 from sft_magics.serving.protocols.metrics import Meter
-from sft_magics.serving.replies import json_reply
+from sft_magics.serving.replies import json_reply, timing
 from sft_magics.serving.requests import Answer
 from sft_magics.serving.scribe import Scribe
 
@@ -151,7 +151,8 @@ async def _predict(desk: Desk, request: Request) -> Any:
             question = inputs.question(bodies.parse_object(body), task)
         else:
             question = inputs.asked([inputs.item(body, task)])
-        return _shown(await asking.ask(desk, request, question))
+        answer = await asking.ask(desk, request, question)
+        return json_reply(_shown(answer), 200, timing(answer))
 
 
 def _shown(answer: Answer) -> dict[str, Any]:

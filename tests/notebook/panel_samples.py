@@ -100,6 +100,27 @@ def jobs() -> dict[str, JobView]:
     return {"job": work, "failed job": failed}
 
 
+def bench() -> list[object]:
+    """A measurement of two engines, one of a single version that refused some, and their parts."""
+    parts = {"queue": 0.1, "preprocess": 0.4, "model": 3.2, "postprocess": 0.05}
+    one, other = "reviews:3, openvino", "reviews:3, torch"
+    subjects = (
+        records.BenchSubject(one, "reviews:3", "openvino", 0.9, 363.2),
+        records.BenchSubject(other, "reviews:3", "torch", 2.4, 964.0, "openvino is not installed"),
+    )
+    rows = (
+        records.BenchRow(one, 1, 226.4, 219.0, 231.8, 4.2, 5.1, 7.9, 1358, parts),
+        records.BenchRow(other, 1, 144.0, 139.5, 150.1, 6.9, 8.3, 11.0, 864, parts),
+        records.BenchRow(one, 32, 362.0, 350.0, 371.0, 84.0, 99.0, 131.0, 2172, {**parts, "queue": 60.0}),
+        records.BenchRow(other, 32, 313.0, 300.0, 320.5, 98.0, 120.0, 155.0, 1878, {}),
+    )
+    ratios = (records.BenchRatio(one, other, 1, 1.57, 1.52, 1.6), records.BenchRatio(one, other, 32, 1.16, 1.1, 1.2))
+    pair = records.Bench("reviews", "films", subjects, rows, ratios, 3, 2.0, {"cores": 2}, "%sft_deploy reviews:3")
+    few = records.BenchRow(one, 256, 0.0, 0.0, 0.0, math.nan, math.nan, math.nan, 0, {}, 512)
+    alone = records.Bench("reviews", "films", subjects[:1], (few,), (), 1, 0.1, {})
+    return [pair, alone, rows[0], few, subjects[1], ratios[0]]
+
+
 def everything() -> list[Any]:
     """Return at least one of every record type, and a table of every kind."""
     counts = [[640, 110], [60, 690]]
@@ -214,6 +235,7 @@ def everything() -> list[Any]:
         records.Exported("reviews:2", "out", "a folder", 91_000_000, "%sft_import out"),
         records.ServedSide("reviews:1", 0.9, 900, 0, 4.2),
         records.Answered("positive", "negative", 20),
+        *bench(),
         records.Traffic("reviews", "reviews:1", ended="The trial of reviews:2 ended: it was slow.", next_step="%sft"),
         records.Traffic(
             "reviews", "reviews:1",

@@ -3,6 +3,7 @@
 Times are seconds since the epoch (UTC). Fractions are between 0 and 1. `SCHEMA` is stored beside them by the registry.
 """
 
+from sft_magics.core.records.benched import Bench, BenchRatio, BenchRow, BenchSubject
 from sft_magics.core.records.control import (
     AliasThen,
     Change,
@@ -57,6 +58,10 @@ __all__ = [
     "AliasThen",
     "Answered",
     "BatchPreview",
+    "Bench",
+    "BenchRatio",
+    "BenchRow",
+    "BenchSubject",
     "Board",
     "Candidate",
     "Change",

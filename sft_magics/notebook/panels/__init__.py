@@ -11,6 +11,7 @@ from sft_magics.core.views import JobView, LossView
 from sft_magics.notebook.panels import (
     alerts,
     badges,
+    bench,
     board,
     cards,
     comparison,
@@ -72,6 +73,10 @@ _DRAWS: dict[type, tuple[str, Draw]] = {
     records.Alert: ("Alert", alerts.card),
     records.AliasThen: ("Alias", history.alias),
     records.Change: ("Change", diff.change),
+    records.Bench: ("Measurement", bench.card),
+    records.BenchRow: ("Measurement", bench.row),
+    records.BenchSubject: ("Endpoint", bench.subject),
+    records.BenchRatio: ("Comparison", bench.ratio),
     records.Collection: ("Collection", cards.collection),
     records.Exported: ("Export", cards.exported),
     records.Garbage: ("Garbage", cards.garbage),
