@@ -279,7 +279,7 @@ def test_killed_it_is_lost_and_every_answered_id_is_in_the_log(house: House) -> 
     assert "gone without a word" in lost.why
     with control.prediction_log(house.ws, "demo") as log:
         logged = set(log.window()["id"])
-    assert len(answered) > 300
+    assert len(answered) >= 300, "so many were waited for"
     assert answered <= logged
     assert control.stop(house.ws, "demo").state == "stopped"
     assert house.start().requests == len(logged)
