@@ -100,6 +100,18 @@ def _model(root: Path) -> Path:
     return folder
 
 
+def _export(engine: str, model: Path, target: Path) -> None:
+    """Export the model once, and choose the precision of an engine as a deploy does: the quickest that agrees."""
+    from sft_magics.engine import exporting, worker
+    from sft_magics.serving.engines import agreement
+
+    if not target.exists():
+        exporting.export(model, target)
+    texts = _sentences()[:200]
+    verdict = agreement.judge(target, engine, texts, worker.reference(model, texts))
+    print(f"({engine} computes in {verdict.precision}, and agrees with torch: {verdict.agrees})")
+
+
 def _sentences() -> list[str]:
     from sft_magics.datasets.sources import load
 
@@ -113,10 +125,8 @@ def _start(name: str, root: Path, model: Path, threads: int | None) -> Server:
         from sft_magics.serving import control
 
         ws = Workspace(root / "workspace").prepare()
-        if name != "torch" and not (root / "exported").exists():
-            from sft_magics.engine import exporting
-
-            exporting.export(model, root / "exported")
+        if name != "torch":
+            _export(name, model, root / "exported")
         began = time.perf_counter()
         found = control.start(
             ws, name=name, model="m", ref="m:1", version="m:1", folder=model if name == "torch" else root / "exported",
