@@ -1,6 +1,7 @@
 """Stage 3, deploy: serve a named version over HTTP, in a process of its own, on loopback, behind a token."""
 
 import os
+import re
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -11,12 +12,17 @@ from sft_magics.core.signatures import Names
 from sft_magics.lifecycle import serve, work
 from sft_magics.lifecycle.data import WorkspaceOption
 
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?")
+
 
 def deploy(
     version: Annotated[str, "a version or an alias: reviews:1, reviews@live", Names("version")],
     *,
     name: Annotated[str | None, "the endpoint's name; without it the model's", Names("endpoint")] = None,
     port: Annotated[int | Literal["auto"], "a TCP port on 127.0.0.1"] = "auto",
+    public: Annotated[bool, "let other machines reach it, with its token; says what that lays open"] = False,
+    hosts: Annotated[str, "with --public: names by which a proxy calls it, parted by commas"] = "",
+    socket: Annotated[bool, "a Unix socket in the endpoint's folder instead of a port"] = False,
     keep: Annotated[bool, "let it live on when this notebook's kernel ends"] = False,
     idle_stop: Annotated[float, "minutes without a request after which it stops itself; 0 never"] = 60.0,
     engine: Annotated[
@@ -53,9 +59,11 @@ def deploy(
         )
     endpoint = references.check_name(name or found.model, "endpoint")
     wanted = os.environ.get("SFT_ENGINE", engine) if engine == "auto" else engine
+    _check_doors(port, hosts, public=public, socket=socket)
     there = next((e for e in serve.running(ws) if e.name == endpoint), None)
     if there is not None:
         _check_model(there, found)
+        _check_same_door(there, public=public, socket=socket)
         return serve.put_behind(ws, replace(there, wanted=wanted), version, found, checked=not unchecked)
     order = serve.prepared(ws, found, wanted, checked=not unchecked)
     with work.telling(f"starting endpoint {endpoint}") as say:
@@ -73,8 +81,34 @@ def deploy(
             keep=keep,
             idle_stop=idle_stop * 60.0,
             threads=None if threads == "auto" else int(threads),
+            public=public,
+            hosts=hosts,
+            socket=socket,
             progress=lambda what: say(what, 0, 0),
             **order,
+        )
+
+
+def _check_doors(port: int | str, hosts: str, *, public: bool, socket: bool) -> None:
+    if socket and (public or port != "auto"):
+        raise errors.UsageProblem(
+            "--socket gives the endpoint no port, so it goes with neither --port nor --public.", "choose one of them."
+        )
+    if hosts and not public:
+        raise errors.UsageProblem("--hosts names a public endpoint.", "add --public, or leave --hosts out.")
+    wrong = next((h for h in hosts.split(",") if hosts and not _HOST.fullmatch(h.strip())), None)
+    if wrong is not None:
+        raise errors.UsageProblem(
+            f"'{wrong}' in --hosts is no name of a host.", "write --hosts models.example.org, with :PORT if it has one."
+        )
+
+
+def _check_same_door(there: Endpoint, *, public: bool, socket: bool) -> None:
+    """Refuse to open a running endpoint to others, or to move it, in passing."""
+    if (public and not there.public) or (socket and not there.socket):
+        where = f"{there.name} answers at {there.url} already"
+        raise errors.Refused(
+            f"{where}, and a running endpoint does not move.", f"%sft_stop {there.name} first, then the same line."
         )
 
 

@@ -18,6 +18,7 @@ from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Endpoint
 from sft_magics.core.tasks import TEXT_CLASSIFICATION
 from sft_magics.core.workspace import Workspace, locked, write_durably
+from sft_magics.serving import doors
 from sft_magics.serving import state as states
 from sft_magics.serving.client import EndpointClient
 from sft_magics.serving.log import PredictionLog, log_path
@@ -50,12 +51,16 @@ def start(
     threads: int | None = None,
     progress: Callable[[str], None] | None = None,
     seconds: float = _READY_SECONDS,
+    public: bool = False,
+    hosts: str = "",
+    socket: bool = False,
 ) -> Endpoint:
     """Start endpoint `name` with the version that lies in `folder` and wait, at most `seconds`, until it answers.
 
     `engine` reads the folder, for the reason `engine_why`; `wanted` is what was asked for, maybe "auto". `port` 0 takes
     a free one. `idle_stop` is in seconds, 0 means never. Unless `keep`, it stops when this process is gone. A name used
-    before gets a new token and goes on with its log, which has hashes of the inputs without `log_inputs`.
+    before gets a new token and goes on with its log, which has hashes of the inputs without `log_inputs`. With `public`
+    other machines reach it, by their names for this one and by `hosts`; with `socket` it has a Unix socket and no port.
     `progress(what)` hears how far it is.
 
     Raises EndpointProblem: it runs already, the port is taken, the version does not load, it takes too long.
@@ -65,6 +70,8 @@ def start(
         raise errors.EndpointProblem(f"{port} is not a port.", "give --port a number from 1024 to 65535, or auto.")
     job = JobFolder(ws.endpoints / name)
     token_file = job.path / "token"
+    if socket:
+        doors.check_socket(job.path / doors.SOCKET)
     spec: dict[str, Any] = {
         "name": name,
         "model": model,
@@ -79,6 +86,9 @@ def start(
         "wanted": wanted,
         "log_inputs": log_inputs,
         "port": port,
+        "public": public,
+        "hosts": hosts,
+        "socket": socket,
         "token_file": str(token_file),
         "keep": keep,
         "idle_stop": idle_stop,
@@ -125,6 +135,7 @@ def stop(ws: Workspace, name: str) -> Endpoint:
     left = endpoint(ws, name)
     if left.state == "lost":
         _mark(job, "stopped", left.why if found.state == "lost" else "stopped when asked")
+        doors.forget(str(job.path / doors.SOCKET))
     return endpoint(ws, name)
 
 
@@ -229,6 +240,8 @@ def _record(job: JobFolder, spec: dict[str, Any]) -> Endpoint:
         version=state.version if state else spec["version"],
         url=state.url if state else "",
         port=state.port if state else 0,
+        socket=state.socket if state else "",
+        public=bool(spec.get("public")),
         state=name,
         token_file=spec["token_file"],
         folder=str(job.path),
@@ -306,6 +319,7 @@ def _mark(job: JobFolder, state: str, why: str) -> None:
             launch=spec["launch"],
             url=known.url if known else "",
             port=known.port if known else 0,
+            socket=known.socket if known else "",
             version=known.version if known else spec["version"],
             ref=known.ref if known else spec["ref"],
             engine=known.engine if known else spec["engine"],

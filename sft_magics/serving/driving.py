@@ -13,6 +13,7 @@ import psutil
 from sft_magics.core import errors
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Endpoint
+from sft_magics.serving.doors import Door
 
 _PATIENCE = 120.0  # seconds that an answer may take
 _PART = re.compile(r"(\w+);dur=([\d.]+)")
@@ -56,18 +57,18 @@ def drive(endpoint: Endpoint, questions: Sequence[Question], clients: int, secon
 
 
 async def _drive(endpoint: Endpoint, token: str, questions: Sequence[Question], clients: int, seconds: float) -> Driven:
-    found = Driven()
+    found, door = Driven(), Door.of(endpoint)
     began = time.perf_counter()
 
     async def client(number: int) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
+        reader, writer = await door.streams()
         try:
             turn = number
             while time.perf_counter() - began < seconds:
                 question = questions[turn % len(questions)]
                 turn += clients
                 sent = time.perf_counter()
-                writer.write(_head(endpoint, token, question) + question.body)
+                writer.write(_head(door, token, question) + question.body)
                 status, timing = await asyncio.wait_for(_answer(reader), _PATIENCE)
                 found.add((time.perf_counter() - sent) * 1e3, status, timing)
         finally:
@@ -87,9 +88,9 @@ async def _drive(endpoint: Endpoint, token: str, questions: Sequence[Question], 
     return found
 
 
-def _head(endpoint: Endpoint, token: str, question: Question) -> bytes:
+def _head(door: Door, token: str, question: Question) -> bytes:
     return (
-        f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{endpoint.port}\r\nAuthorization: Bearer {token}\r\n"
+        f"POST /predict HTTP/1.1\r\nHost: {door.host}\r\nAuthorization: Bearer {token}\r\n"
         f"Content-Type: {question.kind}\r\nContent-Length: {len(question.body)}\r\n\r\n"
     ).encode()
 

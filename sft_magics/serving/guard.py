@@ -2,7 +2,8 @@
 
 Loopback is shared by every user of the machine and by every web page in their browsers. So each request, whatever its
 path, shows the endpoint's token, and is addressed to the endpoint by its own name: a page that was pointed at loopback
-by a forged DNS answer brings a strange Host, a page from elsewhere a strange Origin.
+by a forged DNS answer brings a strange Host, a page from elsewhere a strange Origin. Of an endpoint that other machines
+reach, what changes it is for this machine's own programs.
 """
 
 import hmac
@@ -10,12 +11,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.doors import Names, is_local
 
 if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 NO_TOKEN = "This endpoint needs its token: send the header 'Authorization: Bearer TOKEN'."
+NOT_HERE = "What changes this endpoint is done on its own machine, through loopback."
+_ADMIN = "/admin/"
 WRONG_TOKEN = "This is not the token of this endpoint; it has a new one each time it starts."
 _Refuse = Callable[[HttpProblem, str], "Response"]
 
@@ -23,11 +27,11 @@ _Refuse = Callable[[HttpProblem, str], "Response"]
 class Guard:
     """Lets a request through to `app` if it has the token and names the endpoint; else answers with `refuse`."""
 
-    def __init__(self, app: "ASGIApp", *, token: str, port: int, refuse: _Refuse) -> None:
+    def __init__(self, app: "ASGIApp", *, token: str, names: Names, refuse: _Refuse) -> None:
         self._app = app
         self._token = token.encode()
-        self._hosts = {f"127.0.0.1:{port}".encode(), f"localhost:{port}".encode()}
-        self._origins = {b"http://" + host for host in self._hosts}
+        self._names = names
+        self._hosts, self._origins = names.hosts, names.origins
         self._refuse = refuse
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
@@ -35,13 +39,16 @@ class Guard:
         if scope["type"] != "http":  # no websockets here, and uvicorn runs without lifespan events
             return
         try:
-            self._judge(scope["headers"])
+            host = self._judge(scope["headers"])
+            if scope["path"].startswith(_ADMIN):
+                self._judge_admin(host, scope.get("client"))
         except HttpProblem as problem:
             await self._refuse(problem, scope["path"])(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _judge(self, headers: list[tuple[bytes, bytes]]) -> None:
+    def _judge(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """Return the Host that a request with the token names; raises HttpProblem."""
         given: dict[bytes, list[bytes]] = {}
         for name, value in headers:
             given.setdefault(name, []).append(value)
@@ -55,3 +62,9 @@ class Guard:
             raise HttpProblem(401, NO_TOKEN)
         if not hmac.compare_digest(tokens[0][7:].strip(), self._token):
             raise HttpProblem(401, WRONG_TOKEN)
+        return hosts[0].lower()
+
+    def _judge_admin(self, host: bytes, client: tuple[str, int] | None) -> None:
+        """Let only who is on this machine, and calls it so, change the endpoint: a proxy here passes on others."""
+        if host not in self._names.own or not is_local(client[0] if client else None):
+            raise HttpProblem(403, NOT_HERE)

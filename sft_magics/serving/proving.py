@@ -2,7 +2,6 @@
 
 import http.client
 import json
-from pathlib import Path
 from typing import Any
 
 from sft_magics.core import errors
@@ -10,23 +9,23 @@ from sft_magics.core.records import Prediction
 from sft_magics.core.tasks import CAUSAL_LM
 from sft_magics.serving import replay
 from sft_magics.serving.asking import PROOF
+from sft_magics.serving.doors import Door
 from sft_magics.serving.loading import Live
 
 _SECONDS = 120.0
 
 
-def prove(live: Live, file: str, where: tuple[int, Path], proof: str) -> int:
+def prove(live: Live, file: str, where: tuple[Door, str], proof: str) -> int:
     """Ask for the stored examples of a version, and return how many there are; raises ModelProblem, EndpointProblem.
 
-    `where` is the endpoint's port and the file of its token.
+    `where` is the endpoint's door and its token.
     Each request has one example, as most clients ask.
     """
     examples = replay.load(file, live.task)
     then = [replay.before(live.task, live.labels, example) for example in examples]
-    port, token_file = where
-    token = token_file.read_text().strip()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_SECONDS)
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", PROOF: proof}
+    door, token = where
+    connection = door.connection(_SECONDS)
+    headers = {"Host": door.host, "Authorization": f"Bearer {token}", "Content-Type": "application/json", PROOF: proof}
     try:
         now = [_asked(connection, headers, example, live.task) for example in examples]
     except (OSError, http.client.HTTPException) as error:

@@ -35,6 +35,7 @@ from sft_magics.core.errors import SftError
 from sft_magics.serving import asking, bodies, inputs
 from sft_magics.serving.bodies import HttpProblem
 from sft_magics.serving.compute import Compute
+from sft_magics.serving.doors import Names
 from sft_magics.serving.guard import Guard
 from sft_magics.serving.loading import Live
 from sft_magics.serving.protocols import table
@@ -96,7 +97,7 @@ class Desk:
         return taken
 
 
-def app(desk: Desk, *, token: str, port: int) -> ASGIApp:
+def app(desk: Desk, *, token: str, names: Names) -> ASGIApp:
     """Return the ASGI application that serves `desk` behind its guard."""
 
     async def refuse(request: Request, error: Exception) -> Response:
@@ -105,7 +106,7 @@ def app(desk: Desk, *, token: str, port: int) -> ASGIApp:
     kinds = (HttpProblem, HTTPException, ClientDisconnect, Exception)
     inner = Starlette(routes=routes(desk), exception_handlers=dict.fromkeys(kinds, refuse))
     inner.router.redirect_slashes = False  # a path is what it is
-    return Guard(inner, token=token, port=port, refuse=desk.refuse)
+    return Guard(inner, token=token, names=names, refuse=desk.refuse)
 
 
 def routes(desk: Desk) -> list[Route]:

@@ -8,7 +8,6 @@ questions get 503, those inside get their answers.
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import platform
@@ -27,6 +26,7 @@ import uvicorn
 
 from sft_magics.core import errors, events
 from sft_magics.core.jobs import JobFolder
+from sft_magics.serving import doors
 from sft_magics.serving import state as states
 from sft_magics.serving.compute import Compute
 from sft_magics.serving.heads import BoundedHttp
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _TICK_SECONDS = 0.25
 _DRAIN_SECONDS = 30.0
 _KEEP_ALIVE_SECONDS = 75
+_SHORTEST_TOKEN = 16
 _log = logging.getLogger(__name__)
 
 
@@ -58,6 +59,8 @@ class EndpointProcess:
         self._parent = _process(self._spec.get("parent"))
         self._state_lock = threading.Lock()
         self._port = 0
+        self._socket = str(job.path / doors.SOCKET) if self._spec.get("socket") else ""
+        self._public = bool(self._spec.get("public"))
         self._state = "starting"
         self._why = ""
         self._next_step = ""
@@ -68,8 +71,8 @@ class EndpointProcess:
         self._say(events.Started("starting", os.getpid(), host=platform.node()))
         self._enter("starting")
         try:
-            with _listen(self._spec["port"], self._spec["name"]) as listener:
-                self._port = listener.getsockname()[1]
+            with self._listener() as listener:
+                self._port = 0 if self._socket else listener.getsockname()[1]
                 self._enter("starting")
                 with PredictionLog(log_path(self._job.path)) as log:
                     self._serve(listener, log)
@@ -81,6 +84,17 @@ class EndpointProcess:
         self._enter("stopped")
         self._say(events.Ended("done", self._why))
         return 0
+
+    @contextlib.contextmanager
+    def _listener(self) -> Iterator[socket.socket]:
+        """Listen while the block lasts; the file of a Unix socket goes with it."""
+        try:
+            with doors.listen(
+                self._spec["port"], self._spec["name"], public=self._public, socket_path=self._socket
+            ) as listener:
+                yield listener
+        finally:
+            doors.forget(self._socket)
 
     def _fail(self, why: str, next_step: str, problem: str) -> int:
         self._why, self._next_step = why, next_step
@@ -95,9 +109,9 @@ class EndpointProcess:
             scribe, starter.start, self._spec.get("threads"), self._trial_ended, log_inputs=self._spec["log_inputs"]
         )
         desk = self._desk = Desk(self._spec["name"], compute, scribe, swapped=self._swapped, stop=self._drain)
-        token = Path(self._spec["token_file"]).read_text().strip()
+        token = self._token()
         config = uvicorn.Config(
-            app(desk, token=token, port=self._port),
+            app(desk, token=token, names=self._names()),
             http=BoundedHttp,
             lifespan="off",
             ws="none",
@@ -119,6 +133,18 @@ class EndpointProcess:
             starter.end()
             scribe.end()
             _count_refusals(log, desk.take_refusals())
+
+    def _token(self) -> str:
+        """Return the token; raises EndpointProblem where there is none that would keep anybody out."""
+        token = Path(self._spec["token_file"]).read_text().strip()
+        if len(token) < _SHORTEST_TOKEN:
+            raise errors.EndpointProblem("The endpoint has no token, and does not answer without.", "deploy it again.")
+        return token
+
+    def _names(self) -> doors.Names:
+        return doors.names(
+            self._port, public=self._public, socket_path=self._socket, hosts=self._spec.get("hosts") or ""
+        )
 
     async def _live(self, server: uvicorn.Server, listener: socket.socket, desk: Desk) -> None:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -154,8 +180,8 @@ class EndpointProcess:
         desk.proof = secrets.token_urlsafe(16)
         spec = self._spec
         try:
-            where = (self._port, Path(spec["token_file"]))
-            count = await asyncio.to_thread(prove, live, spec["examples"], where, desk.proof)
+            door = doors.Door(self._port, self._socket)
+            count = await asyncio.to_thread(prove, live, spec["examples"], (door, self._token()), desk.proof)
         finally:
             desk.proof = ""
         self._say(events.Remark("info", f"{live.version} answers {count} stored examples as when it was trained."))
@@ -205,8 +231,9 @@ class EndpointProcess:
                 states.EndpointState(
                     state=state,
                     launch=self._spec["launch"],
-                    url=f"http://127.0.0.1:{self._port}" if self._port else "",
+                    url=self._url(),
                     port=self._port,
+                    socket=self._socket,
                     version=live.version if live else self._spec["version"],
                     ref=live.ref if live else self._spec["ref"],
                     engine=live.engine if live else self._spec["engine"],
@@ -216,6 +243,11 @@ class EndpointProcess:
                     next_step=self._next_step,
                 ),
             )
+
+    def _url(self) -> str:
+        if not self._port and not self._socket:
+            return ""
+        return doors.url(self._port, public=self._public, socket_path=self._socket)
 
     def _say(self, event: events.Event) -> None:
         with _going_on("write its events"):
@@ -237,24 +269,6 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  uvicorn's signature
         if self._loop:
             self._loop.call_soon_threadsafe(self._on_signal)
-
-
-def _listen(port: int, name: str) -> socket.socket:
-    """Return a listening socket on loopback; raises EndpointProblem."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        why = "another program has it" if error.errno == errno.EADDRINUSE else error.strerror
-        raise errors.EndpointProblem(
-            f"The endpoint {name} cannot have port {port}: {why}.",
-            "type the same line with --port auto, which takes a free one.",
-        ) from error
-    listener.setblocking(False)
-    return listener
 
 
 def _process(pid: int | None) -> psutil.Process | None:

@@ -19,6 +19,7 @@ class EndpointState:
     launch: str
     url: str
     port: int
+    socket: str = field(default="", kw_only=True)
     version: str
     ref: str
     pid: int

@@ -161,6 +161,8 @@ def everything() -> list[Any]:
         "reviews", "reviews", "reviews@live", "reviews:2", "http://127.0.0.1:8731", 8731, "ready", "/tmp/token", "f",
         AT, requests=1243, idle_stop=3600, why="slow",
     )  # fmt: skip
+    public = dataclasses.replace(endpoint, public=True, url="http://192.0.2.7:8731", why="")
+    quiet = dataclasses.replace(endpoint, url="http+unix://%2Ftmp%2Fsock", port=0, socket="/tmp/sock")
     alert = records.Alert("alert-1", "reviews", "recall[negative] < 0.8", "firing", 0.731, AT, AT)
     series: dict[str, list[float | None]] = {
         "requests": [50.0] * 6, "confidence": [0.9, 0.8, 0.85, 0.8, 0.8, 0.7], "p95": [60.0] * 6,
@@ -224,7 +226,8 @@ def everything() -> list[Any]:
         "fetched": check, "things": {"name": "a", "size": 3},
     }  # fmt: skip
     return [
-        version, run, endpoint, alert, dataset, model, report, pair, check, mistake, gallery, choice, candidate,
+        version, public, quiet,
+        run, endpoint, alert, dataset, model, report, pair, check, mistake, gallery, choice, candidate,
         planned, tried, previewed, told, seen, *pieces,
         evaluation,
         finding, example, answers[0],

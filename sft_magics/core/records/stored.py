@@ -207,7 +207,8 @@ class Endpoint:
 
     `state` is one of starting, ready, draining, stopped, failed, lost. `ref` is what the user deployed
     (`reviews@live`), `version` what answers now. `engine` computes, because of `engine_why`; `wanted`
-    is what was asked for, maybe "auto".
+    is what was asked for, maybe "auto". With `public` other machines reach it; with a `socket`, the path of a
+    Unix socket, it has no port.
     """
 
     name: str
@@ -228,10 +229,24 @@ class Endpoint:
     engine: str = "torch"
     wanted: str = "torch"
     engine_why: str = ""
+    public: bool = False
+    socket: str = ""
+
+    @property
+    def exposed(self) -> str:
+        """What a public endpoint lays open, in a sentence or two; nothing of one that only this machine reaches."""
+        if not self.public:
+            return ""
+        return (
+            f"Public: whoever reaches this machine and has the token can ask it at {self.url}. It speaks HTTP without "
+            f"TLS, so the token can be read on the way: put a proxy that speaks TLS before it. %sft_stop {self.name} "
+            "ends it."
+        )
 
     def __str__(self) -> str:
         who = f"{self.version} by {self.engine}"
-        return f"endpoint {self.name}: {self.state}, {who} at {self.url}, {self.requests:,} requests"
+        said = f"endpoint {self.name}: {self.state}, {who} at {self.url}, {self.requests:,} requests"
+        return "\n".join(line for line in (said, self.exposed) if line)
 
 
 @dataclass(frozen=True)

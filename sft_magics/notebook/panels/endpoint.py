@@ -20,7 +20,8 @@ def rows(endpoints: Sequence[Endpoint]) -> list[list[Child]]:
     """Return the rows of the table of endpoints."""
     return [
         [
-            el("strong", e.name), el("span", badges.badge(e.state), title=e.why or None), e.version, e.engine, e.ref,
+            join(el("strong", e.name), muted(" public") if e.public else None),
+            el("span", badges.badge(e.state), title=e.why or None), e.version, e.engine, e.ref,
             code(e.url), count(e.requests), el("span", when(e.created_at), class_="sft-k"),
         ]
         for e in endpoints
@@ -45,6 +46,7 @@ def card(found: Endpoint) -> list[Child]:
         el("p", muted("token file "), code(found.token_file)),
         el("p", muted(shorten(found.engine_why, 400)), class_="sft-u") if found.engine_why else None,
         el("p", shorten(found.why, 2000), class_="sft-u") if found.why else None,
+        badges.notes(badges.note("warning", found.exposed)) if found.exposed and found.state in _UP else None,
         _usage(found) if found.state in _UP else None,
     ]
 
@@ -52,7 +54,7 @@ def card(found: Endpoint) -> list[Child]:
 def curl(found: Endpoint) -> str:
     """Return the shell command that asks the endpoint."""
     lines = [
-        f"curl -s {shlex.quote(found.url + '/predict')}",
+        f"curl -s {_address(found)}",
         f'-H "Authorization: Bearer $(cat {shlex.quote(found.token_file)})"',
     ]
     if found.task in IMAGE_TASKS:
@@ -63,8 +65,14 @@ def curl(found: Endpoint) -> str:
     return " \\\n  ".join(lines)
 
 
+def _address(found: Endpoint) -> str:
+    if found.socket:
+        return f"--unix-socket {shlex.quote(found.socket)} http://localhost/predict"
+    return shlex.quote(found.url + "/predict")
+
+
 def python(found: Endpoint) -> str:
-    """Return the Python lines that ask the endpoint, with the standard library only."""
+    """Return the Python lines that ask the endpoint: with the standard library only, but for a Unix socket."""
     pictured = found.task in IMAGE_TASKS
     kind = "application/octet-stream" if pictured else "application/json"
     question = (
@@ -72,6 +80,19 @@ def python(found: Endpoint) -> str:
         if pictured
         else f'json.dumps({{"inputs": [{_asked(found)!r}]}}).encode()'
     )
+    if found.socket:
+        return "\n".join(
+            [
+                "import json, pathlib, httpx",
+                "",
+                f"token = pathlib.Path({found.token_file!r}).read_text().strip()",
+                f'headers = {{"Authorization": f"Bearer {{token}}", "Content-Type": "{kind}"}}',
+                f"question = {question}",
+                f"with httpx.Client(transport=httpx.HTTPTransport(uds={found.socket!r})) as client:",
+                '    answer = client.post("http://localhost/predict", content=question, headers=headers)',
+                'print(answer.json()["predictions"])',
+            ]
+        )
     return "\n".join(
         [
             "import json, pathlib, urllib.request",
