@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 
+from sft_magics.core import batches
 from sft_magics.engine import folding
 from sft_magics.engine.batching import scoring_batches
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.tasks import Encoded, Task
 
 _TOKENS = 4096
+_FEW = 1024  # rows up to which it pays to look for the cheapest cut: of more every batch has rows of one length
+_START = 250  # tokens that a batch costs besides its rows: 64 sentences are read 1.3 times as fast as in one piece
 
 
 def score(
@@ -31,7 +34,7 @@ def score(
     with torch.inference_mode(), hardware.autocast():
         chosen = range(len(rows.lengths)) if only is None else only
         lengths = [rows.lengths[i] for i in chosen]
-        for places in scoring_batches(lengths, _TOKENS):
+        for places in batches.plan(lengths, _START) if len(lengths) <= _FEW else scoring_batches(lengths, _TOKENS):
             indices = [chosen[p] for p in places]
             batch = {k: v.to(hardware.device, non_blocking=True) for k, v in task.collate(rows, indices).items()}
             for i, row in zip(indices, task.scores(batch), strict=True):

@@ -13,13 +13,12 @@ import pytest
 from PIL import Image
 
 import sft_magics as sft
-from sft_magics.core import errors, exports
+from sft_magics.core import batches, errors, exports
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import rows
 from sft_magics.engine import exporting, worker
 from sft_magics.registry import ArtifactStore, Registry
 from sft_magics.serving import engines, predictor
-from sft_magics.serving.engines import batches
 from sft_magics.serving.engines.pictures import resized
 from tests import shapes
 

@@ -8,10 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sft_magics.core import errors, exports
+from sft_magics.core import batches, errors, exports
 from sft_magics.core.exports import Card
 from sft_magics.core.tasks import IMAGE_CLASSIFICATION, SEMANTIC_SEGMENTATION, TEXT_CLASSIFICATION
-from sft_magics.serving.engines import batches
 from sft_magics.serving.engines.networks import Logits, Network
 from sft_magics.serving.engines.pictures import Masks, Squares
 from sft_magics.serving.engines.texts import Texts

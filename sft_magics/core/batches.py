@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 SIZES = (64, 32, 16, 8, 4, 2, 1)
 MOST = 4096  # units of size that are read at once: of texts tokens
-_START = 110  # what a batch costs besides its rows, in units; measured of texts, in tokens
+START = 110  # what a batch costs an exported network besides its rows, in units; measured of texts, in tokens
 
 
-def plan(sizes: Sequence[int]) -> list[list[int]]:
-    """Return the rows of each batch; `sizes` are tokens a row, or what else its cost is measured in.
+def plan(sizes: Sequence[int], start: int = START) -> list[list[int]]:
+    """Return the rows of each batch; `sizes` are tokens a row, or what else its cost is measured in, `start` a batch's.
 
     The rows are sorted by size and cut where it costs least, by dynamic programming; a batch has a number of rows that
     is in `SIZES`, but for one that takes fewer because no more are left.
@@ -19,7 +19,7 @@ def plan(sizes: Sequence[int]) -> list[list[int]]:
     for end in range(1, len(order) + 1):
         widest = sizes[order[end - 1]]
         ways = [n for n in SIZES if n == 1 or n * widest <= MOST]
-        costs = [(least[max(0, end - n)] + _START + n * widest, -n) for n in ways]
+        costs = [(least[max(0, end - n)] + start + n * widest, -n) for n in ways]
         cost, size = min(costs)
         least.append(cost)
         taken.append(min(end, -size))
