@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from sft_magics.core import errors
 from sft_magics.core.sampling import Piece, Sampling
-from sft_magics.engine import hardware, scoring, tasks
+from sft_magics.engine import hardware, reading, scoring, tasks
 from sft_magics.engine.tasks import Encoded, Report
 
 _FEW_TOKENS = 256
@@ -67,7 +66,7 @@ class Predictor:
         if not self._quick:  # nothing to fold: only what would be cast at every token
             self._quick = True
             if self.hardware.bf16:
-                _cast_once(self._task.model)
+                reading.settle(self._task.model, self.hardware.device)
         return self._task.stream(text, how, self.hardware)
 
     def report(
@@ -84,19 +83,12 @@ class Predictor:
             self._quick = True
             self._ways.enter_context(scoring.quickened(self._task, rows, self.hardware))
             if self.hardware.bf16:  # not before: what may be folded away is looked for in fp32
-                _cast_once(self._task.model)
+                reading.settle(self._task.model, self.hardware.device)
 
     @property
     def column(self) -> str:
         """The column of a data set's file that holds what is to be answered."""
         return self._task.column
-
-
-def _cast_once(model: nn.Module) -> None:
-    """Store what autocast would cast to bfloat16 at every call; the answers are the same to the bit."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            module.to(torch.bfloat16)
 
 
 def _card(folder: Path) -> tuple[str, list[str], dict[str, Any]]:

@@ -4,6 +4,7 @@ The input is then converted once and not thrice, its gradient comes out as one s
 nearer to what the processor can do. Which of the three a model asks for first does not matter.
 """
 
+from collections.abc import Iterator
 from types import MethodType
 from typing import Any
 
@@ -57,20 +58,23 @@ class Joint:
         return said
 
 
-def quicken(model: nn.Module) -> None:
-    """Let attentions whose layers learn whole compute them together, under autocast."""
+def groups(model: nn.Module) -> Iterator[tuple[nn.Linear, ...]]:
+    """Yield the layers of each attention that read the same input, all with a bias or all without."""
     for module in model.modules():
         for names in _NAMES:
-            layers = tuple(found for name in names if isinstance(found := getattr(module, name, None), nn.Linear))
-            if len(layers) == len(names) and all(_fits(layer) for layer in layers):
-                joint = Joint(layers)
-                for which, layer in enumerate(layers):
-                    layer.forward = MethodType(_forward(joint, which), layer)  # type: ignore[method-assign]
+            layers = tuple(found for name in names if type(found := getattr(module, name, None)) is nn.Linear)
+            if len(layers) == len(names) and len({layer.bias is None for layer in layers}) == 1:
+                yield layers
 
 
-def _fits(layer: nn.Linear) -> bool:
-    biased: torch.Tensor | None = layer.bias
-    return type(layer) is nn.Linear and biased is not None and layer.weight.requires_grad
+def quicken(model: nn.Module) -> None:
+    """Let attentions whose layers learn whole compute them together, under autocast."""
+    for layers in groups(model):
+        biased: torch.Tensor | None = layers[0].bias
+        if biased is not None and all(layer.weight.requires_grad for layer in layers):
+            joint = Joint(layers)
+            for which, layer in enumerate(layers):
+                layer.forward = MethodType(_forward(joint, which), layer)  # type: ignore[method-assign]
 
 
 def _forward(joint: Joint, which: int) -> Any:

@@ -13,7 +13,7 @@ from torch import nn
 from sft_magics.core import errors
 from sft_magics.core.fetching import fetch
 from sft_magics.datasets.samples import read_sample
-from sft_magics.engine import tasks
+from sft_magics.engine import reading, tasks
 from sft_magics.engine.predictor import Predictor
 from tests.engine.house import LABELS
 
@@ -66,15 +66,57 @@ def test_neither_order_nor_company_changes_an_answer(folder: Path, texts: list[s
     assert len({row[0] for row in scores}) > 50
 
 
-def test_weights_cast_once_answer_as_weights_cast_at_every_call(folder: Path, texts: list[str]) -> None:
-    cast = Predictor(folder, threads=1, precision="bf16")
-    kept = Predictor(folder, threads=1, precision="bf16")
-    for module in kept._task.model.modules():
-        if isinstance(module, nn.Linear):
-            module.to(torch.float32)
-    whole = Predictor(folder, threads=1, precision="fp32")._task.model.state_dict()
-    kept._task.model.load_state_dict(whole)
-    assert kept.scores(texts) == cast.scores(texts)
+def test_weights_laid_out_once_answer_as_weights_cast_at_every_call(
+    folder: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled = Predictor(folder, threads=1, precision="bf16")
+    said = settled.scores(texts)
+    linear = [m for m in settled._task.model.modules() if type(m) is nn.Linear]
+    assert all("forward" in vars(layer) and layer.weight.dtype == torch.bfloat16 for layer in linear)
+    before = [layer.weight.clone() for layer in linear]
+    for layer in linear:
+        layer.weight.data.zero_()
+    assert settled.scores(texts) == said, "what is read is the copy that was laid out"
+    monkeypatch.setattr(reading, "settle", lambda *_: None)
+    plain = Predictor(folder, threads=1, precision="bf16")
+    assert plain.scores(texts) == said, "to the last bit"
+    assert all(bool(weight.any()) for weight in before)
+
+
+def test_of_a_large_model_there_is_no_second_copy(
+    folder: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_MOST", 1000)
+    plain = Predictor(folder, threads=1, precision="bf16")
+    said = plain.scores(texts[:8])
+    assert all(
+        layer.weight.dtype == torch.bfloat16 for layer in plain._task.model.modules() if type(layer) is nn.Linear
+    )
+    monkeypatch.undo()
+    assert said == Predictor(folder, threads=1, precision="bf16").scores(texts[:8])
+
+
+def test_layers_are_read_together_whatever_is_asked_first_and_without_a_bias() -> None:
+    torch.manual_seed(0)
+
+    class Attention(nn.Module):
+        def __init__(self, *, bias: bool) -> None:
+            super().__init__()
+            self.q_proj, self.k_proj, self.v_proj = (nn.Linear(32, n, bias=bias) for n in (32, 16, 16))
+
+    x, y = torch.randn(2, 5, 32), torch.randn(3, 32)
+    for bias in (True, False):
+        model = Attention(bias=bias).eval()
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            before = [[layer(rows) for layer in (model.q_proj, model.k_proj, model.v_proj)] for rows in (x, y)]
+            reading.settle(model, torch.device("cpu"))
+            later = [[layer(rows) for layer in (model.v_proj, model.q_proj, model.k_proj)] for rows in (x, y)]
+            again = model.q_proj(x), model.q_proj(x), model.k_proj(y)
+        for (q, k, v), (v2, q2, k2) in zip(before, later, strict=True):
+            assert all(torch.equal(a, b) for a, b in ((q, q2), (k, k2), (v, v2)))
+        assert torch.equal(again[0], before[0][0])
+        assert torch.equal(again[1], before[0][0])
+        assert torch.equal(again[2], before[1][1])
 
 
 def test_nothing_asked_is_nothing_answered_and_labels_are_in_order(folder: Path) -> None:
