@@ -25,6 +25,9 @@ from sft_magics.serving import predictor as predictors
 from sft_magics.serving.hosts.lines import Line
 from sft_magics.serving.predictor import Predictor
 
+# Requests come in batches of every size, and oneDNN keeps a kernel for each of a thousand: a hundred MB, no speed.
+_FEW_KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+
 
 class Host:
     """A version and the texts that it is writing."""
@@ -103,6 +106,7 @@ def _told(error: Exception) -> dict[str, str]:
 
 def main() -> None:
     """Hold a version for whoever is at the other end of the socket named on the command line; does not return."""
+    os.environ.setdefault(*_FEW_KERNELS)
     with contextlib.suppress(EOFError, ConnectionError):
         serve(Line(int(sys.argv[2])))
     sys.stderr.flush()
