@@ -207,6 +207,23 @@ def test_an_endpoint_gives_the_versions_own_answers(scenes: Path, words: Path, t
         sft.stop(model, workspace=ws)
 
 
+@pytest.mark.parametrize("model", ["masks", "boxes", "says"])
+def test_an_endpoint_of_every_task_is_measured(scenes: Path, words: Path, model: str) -> None:
+    ws = words if model == "says" else scenes
+    found = sft.bench(f"{model}:1", seconds=0.3, rounds=1, clients="2", workspace=ws)
+    (row,) = found.rows
+    assert row.n >= 2
+    assert row.refused == 0
+    assert row.parts["model"] > 0
+    assert found.data == model
+    assert sft.endpoints(workspace=ws).rows == ()
+    if model != "says":
+        with pytest.raises(errors.SftError, match="is for"):
+            sft.bench("masks:1", against="boxes:1", workspace=ws)
+        with pytest.raises(errors.DataProblem, match="is for"):
+            sft.bench("masks:1", data="boxes", workspace=ws)
+
+
 def test_answers_of_every_task_are_written_to_a_file(scenes: Path, words: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
