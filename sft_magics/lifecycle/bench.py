@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import statistics
 import time
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from sft_magics.core import errors
 from sft_magics.core import workspace as places
+from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Bench, BenchRatio, BenchRow, BenchSubject, Endpoint, Version
 from sft_magics.core.signatures import Names
 from sft_magics.core.tasks import IMAGE_TASKS
@@ -34,7 +36,8 @@ _MOST_CLIENTS, _MOST_LEVELS, _MOST_SECONDS, _MOST_ROUNDS = 256, 6, 120.0, 20
 _WARM_SECONDS = 0.5
 _PARTS = ("queue", "preprocess", "model", "postprocess")
 _TELL_SECONDS = 0.5
-_IDLE_STOP = 900.0  # seconds after which an endpoint ends that nobody came back for
+_IDLE_STOP = 901.0  # seconds after which an endpoint ends that nobody came back for; no user's, who says minutes
+_NAME = re.compile(r"bench-[0-9a-f]+")
 
 
 @dataclass
@@ -90,7 +93,8 @@ def bench(
     _check_pair(pairs)
     asked, questions = _questions(ws, registry, pairs[0][0], data)
     count = None if threads == "auto" else int(threads)
-    with work.telling(f"measuring {version}") as say, ExitStack() as stack:
+    _clear(ws)
+    with _interruptible(version), work.telling(f"measuring {version}") as say, ExitStack() as stack:
         subjects = [stack.enter_context(_started(ws, found, wanted, count, say)) for found, wanted in pairs]
         _check_differ(subjects)
         _measure(subjects, questions, levels, (seconds, rounds), say)
@@ -105,6 +109,26 @@ def bench(
             machine={"cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()},
             next_step=f"%sft_deploy {version}",
         )
+
+
+@contextlib.contextmanager
+def _interruptible(version: str) -> Iterator[None]:
+    """Say in a sentence that it was stopped, once nothing of it is left."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise errors.RunProblem(
+            f"Measuring {version} was stopped; nothing of it is left.", "type the same line again."
+        ) from None
+
+
+def _clear(ws: Workspace) -> None:
+    """Remove what a measurement left whose process was killed; its endpoint has ended with it."""
+    for folder in ws.endpoints.glob("bench-*"):
+        job = JobFolder(folder)
+        ours = _NAME.fullmatch(folder.name) and job.spec().get("idle_stop") == _IDLE_STOP
+        if ours and not job.alive():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _levels(clients: str) -> list[int]:

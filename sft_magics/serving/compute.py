@@ -19,10 +19,10 @@ from sft_magics.core.records import Prediction
 from sft_magics.core.tasks import CAUSAL_LM
 from sft_magics.serving import loading
 from sft_magics.serving.bodies import HttpProblem
-from sft_magics.serving.failing import down, failed
+from sft_magics.serving.failing import conflict, down, failed, late
 from sft_magics.serving.hosts.hosted import HostDown
 from sft_magics.serving.hosts.starting import Start
-from sft_magics.serving.inputs import Question, SwapOrder
+from sft_magics.serving.inputs import Item, Question, SwapOrder
 from sft_magics.serving.loading import Live
 from sft_magics.serving.log import LogRow, hashed
 from sft_magics.serving.requests import Answer, Request, tell
@@ -56,6 +56,7 @@ class Compute:
         self.answered = 0
         self.batches = 0
         self.late = 0
+        self.restarts = 0  # how often a process had to be replaced
         self.beside_model = 0.0  # seconds of processor that this thread took; models have processes of their own
         self.spent: deque[dict[str, float]] = deque(maxlen=1024)
         self._ended = ended or (lambda _: None)
@@ -189,9 +190,21 @@ class Compute:
         for live in (self.live, trial.candidate if trial else None):
             try:
                 if live is not None and live.predictor.look_after():
-                    self._ended(f"The process of {live.version} was gone; another one answers.")
+                    self._replaced(live)
             except HostDown:
                 continue  # it has said so, and is tried again
+
+    def _replaced(self, live: Live) -> None:
+        self.restarts += 1
+        self._ended(f"The process of {live.version} was gone; another one answers.")
+
+    def _asked(self, live: Live, items: list[Item]) -> list[object]:
+        """Return what a version says of some inputs; it is told if that took another process."""
+        before = live.predictor.restarts
+        said = live.predictor.scores([item.reads for item in items])
+        if live.predictor.restarts > before:
+            self._replaced(live)
+        return said
 
     def _take(self) -> list[Request]:
         """Take what waits, in order, up to a batch; what is too late or wanted by nobody is dropped."""
@@ -211,7 +224,7 @@ class Compute:
                 continue
             if now > first.deadline:
                 self.late += 1
-                tell(first, _late())
+                tell(first, late())
                 continue
             batch.append(first)
             count, cost = count + first.count, cost + size
@@ -236,7 +249,7 @@ class Compute:
         began = time.perf_counter()
         items = [item for request in batch for item in request.question.items]
         try:
-            said = live.predictor.scores([item.reads for item in items])
+            said = self._asked(live, items)
             seconds = time.perf_counter() - began
             rows = [answering.answer(live.task, live.labels, i.logged, s) for i, s in zip(items, said, strict=True)]
         except Exception as error:  # noqa: BLE001  a model may fail in any way; the endpoint goes on
@@ -289,7 +302,7 @@ class Compute:
         items = [item for request in batch for item in request.question.items]
         began = time.perf_counter()
         try:
-            said = trial.candidate.predictor.scores([item.reads for item in items])
+            said = self._asked(trial.candidate, items)
             labels = trial.candidate.labels
             other = [answering.answer(live.task, labels, i.logged, s) for i, s in zip(items, said, strict=True)]
         except Exception:  # noqa: BLE001  a shadow may fail in any way; nobody waits for it
@@ -320,7 +333,7 @@ class Compute:
             if isinstance(found, errors.SftError):
                 tell(request, HttpProblem(503, found.what, 5))
             else:
-                tell(request, _conflict(found) or answer)
+                tell(request, conflict(found) or answer)
 
         self._scribe.add(rows, written)
 
@@ -346,7 +359,10 @@ class Compute:
         if live is None:
             writing.fail(HttpProblem(503, "No version is loaded.", 1))
             return False
+        before = live.predictor.restarts
         goes_on, seconds = writing.step(live)
+        if writing.problem is None and live.predictor.restarts > before:
+            self._replaced(live)
         if writing.problem is not None:
             self._count(live, 0, 1, seconds)
         elif not goes_on and writing.prediction is not None:
@@ -376,18 +392,6 @@ def _settle(
         done.set_exception(error)
     else:
         done.set_result(live)
-
-
-def _late() -> HttpProblem:
-    return HttpProblem(504, "The request's time was over before it was its turn; nothing was computed.", 1)
-
-
-def _conflict(refused: set[str]) -> HttpProblem | None:
-    if not refused:
-        return None
-    return HttpProblem(
-        409, f"The id '{min(refused)}' was used before for another input or version; choose new ids, or none."
-    )
 
 
 def _named(answers: list[Prediction], ids: list[str]) -> list[Prediction]:

@@ -241,6 +241,7 @@ def _record(job: JobFolder, spec: dict[str, Any]) -> Endpoint:
         url=state.url if state else "",
         port=state.port if state else 0,
         socket=state.socket if state else "",
+        restarts=state.restarts if state else 0,
         public=bool(spec.get("public")),
         state=name,
         token_file=spec["token_file"],

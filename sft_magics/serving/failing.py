@@ -25,3 +25,17 @@ def failed(live: "Live", error: Exception) -> HttpProblem:
     return HttpProblem(
         500, f"The model failed on this input ({type(error).__name__}); the endpoint's output.log has more."
     )
+
+
+def late() -> HttpProblem:
+    """Return what is said of a request whose deadline has passed."""
+    return HttpProblem(504, "The request's time was over before it was its turn; nothing was computed.", 1)
+
+
+def conflict(refused: set[str]) -> HttpProblem | None:
+    """Return what is said of ids that the log refused, None where there are none."""
+    if not refused:
+        return None
+    return HttpProblem(
+        409, f"The id '{min(refused)}' was used before for another input or version; choose new ids, or none."
+    )

@@ -219,6 +219,7 @@ class EndpointProcess:
 
     def _trial_ended(self, how: str) -> None:
         self._say(events.Remark("warning", how))
+        self._enter(self._state)  # it counts what was replaced
 
     def _enter(self, state: str) -> None:
         """Write how the endpoint stands; a disk that refuses must not end an endpoint that answers."""
@@ -239,6 +240,7 @@ class EndpointProcess:
                     engine=live.engine if live else self._spec["engine"],
                     pid=os.getpid(),
                     requests=compute.answered if compute else 0,
+                    restarts=compute.restarts if compute else 0,
                     why=self._why,
                     next_step=self._next_step,
                 ),

@@ -25,6 +25,7 @@ class EndpointState:
     pid: int
     engine: str = "torch"
     requests: int = 0
+    restarts: int = 0
     why: str = ""
     next_step: str = ""
     at: float = field(default_factory=time.time)

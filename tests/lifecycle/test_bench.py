@@ -1,6 +1,8 @@
 """%sft_bench: endpoints that are started, asked, and gone; what it says agrees with what was seen; refusals."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,7 +20,9 @@ from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import bench as lifecycle_bench
 from sft_magics.notebook import panels
 from sft_magics.serving import control
+from sft_magics.serving import state as states
 from sft_magics.serving.driving import Question, drive
+from tests.serving.house import until
 
 QUICK: dict[str, Any] = {"seconds": 0.4, "rounds": 2, "clients": "1,4"}
 
@@ -103,7 +107,7 @@ def test_nothing_is_left_where_it_is_interrupted_or_fails(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(lifecycle_bench, "_measure", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(errors.RunProblem, match="was stopped; nothing of it is left"):
         sft.bench("films:1", workspace=trained, **QUICK)
     assert left(trained, processes) == []
     monkeypatch.undo()
@@ -115,6 +119,21 @@ def test_nothing_is_left_where_it_is_interrupted_or_fails(
     with pytest.raises(errors.EndpointProblem):
         sft.bench("films:1", workspace=trained, **QUICK)
     assert left(trained, processes) == []
+
+
+@pytest.mark.crash
+def test_killed_its_endpoint_ends_and_the_next_one_clears_up(trained: Workspace) -> None:
+    (trained.endpoints / "bench-mine").mkdir(parents=True)
+    line = [sys.executable, "-m", "sft_magics", "bench", "films:1", "--seconds", "60", "--workspace", str(trained.root)]
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        until(
+            lambda: [s for f in trained.endpoints.glob("bench-*") if (s := states.read(f)) and s.state == "ready"], 120
+        )
+        (folder,) = (f for f in trained.endpoints.glob("bench-*") if f.name != "bench-mine")
+        child.kill()
+    until(lambda: not JobFolder(folder).alive(), 60)
+    sft.bench("films:1", workspace=trained, **QUICK)
+    assert [f.name for f in trained.endpoints.iterdir()] == ["bench-mine"], "what is a user's stays"
 
 
 def test_an_endpoint_that_ends_while_it_is_measured_is_said_in_a_sentence(trained: Workspace) -> None:

@@ -161,7 +161,7 @@ def everything() -> list[Any]:
         "reviews", "reviews", "reviews@live", "reviews:2", "http://127.0.0.1:8731", 8731, "ready", "/tmp/token", "f",
         AT, requests=1243, idle_stop=3600, why="slow",
     )  # fmt: skip
-    public = dataclasses.replace(endpoint, public=True, url="http://192.0.2.7:8731", why="")
+    public = dataclasses.replace(endpoint, public=True, url="http://192.0.2.7:8731", why="", restarts=2)
     quiet = dataclasses.replace(endpoint, url="http+unix://%2Ftmp%2Fsock", port=0, socket="/tmp/sock")
     alert = records.Alert("alert-1", "reviews", "recall[negative] < 0.8", "firing", 0.731, AT, AT)
     series: dict[str, list[float | None]] = {

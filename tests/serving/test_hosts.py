@@ -16,6 +16,8 @@ import pytest
 from sft_magics.core.fetching import fetch
 from sft_magics.core.records import Endpoint
 from sft_magics.core.sampling import Sampling
+from sft_magics.notebook import panels
+from sft_magics.serving import control
 from sft_magics.serving.hosts.hosted import HostDied, HostDown, Hosted
 from sft_magics.serving.hosts.starting import Starter
 from sft_magics.serving.testing import DIES_ON, FAILS_ON, EchoPredictor
@@ -37,6 +39,11 @@ def test_a_process_killed_under_load_fails_no_request(house: House) -> None:
     assert load.broken == []
     assert Counter(status for status, *_ in load.seen) == {200: len(load.seen)}
     assert len(hosts(endpoint)) == 1
+    now = control.endpoint(house.ws, "demo")
+    assert now.restarts == KILLS, "each is told, to whoever looks"
+    assert f"<dd>{KILLS} times</dd>" in str(panels.html(now))
+    said = (Path(endpoint.folder) / "events.jsonl").read_text()
+    assert said.count("was gone; another one answers") == KILLS
 
 
 def test_a_process_that_ends_while_nobody_asks_is_replaced_at_once(house: House) -> None:
@@ -44,6 +51,7 @@ def test_a_process_that_ends_while_nobody_asks_is_replaced_at_once(house: House)
     (host,) = hosts(endpoint)
     host.kill()
     until(lambda: [h.pid for h in hosts(endpoint)] not in ([], [host.pid]))
+    until(lambda: control.endpoint(house.ws, "demo").restarts == 1)
     assert ask(endpoint, "POST", "/predict", {"inputs": "a film"})[0] == 200
 
 

@@ -26,10 +26,9 @@ class BenchRow:
 
     def __str__(self) -> str:
         refused = f", {self.refused:,} refused" if self.refused else ""
-        return (
-            f"{self.subject}, {self.clients} at once: {self.rate:.4g} a second ({self.low:.4g} to {self.high:.4g}), "
-            f"p50 {self.p50_ms:.4g} ms, p95 {self.p95_ms:.4g}, p99 {self.p99_ms:.4g}{refused}"
-        )
+        times = f", p50 {self.p50_ms:.4g} ms, p95 {self.p95_ms:.4g}, p99 {self.p99_ms:.4g}" if self.n else ""
+        rates = f"{self.rate:.4g} a second ({self.low:.4g} to {self.high:.4g})"
+        return f"{self.subject}, {self.clients} at once: {rates}{times}{refused}"
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Bench:
         turns = ", in turn" if len(self.subjects) > 1 else ""
         return (
             f"One row a request, {self.rounds} {kind} of {self.seconds:g} s{turns}; those who ask share the "
-            f"{self.machine.get('cores', '?')} cores with the endpoint."
+            f"{self.machine.get('cores', 'same')} cores with the endpoint."
         )
 
     def __str__(self) -> str:

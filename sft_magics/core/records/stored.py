@@ -208,7 +208,7 @@ class Endpoint:
     `state` is one of starting, ready, draining, stopped, failed, lost. `ref` is what the user deployed
     (`reviews@live`), `version` what answers now. `engine` computes, because of `engine_why`; `wanted`
     is what was asked for, maybe "auto". With `public` other machines reach it; with a `socket`, the path of a
-    Unix socket, it has no port.
+    Unix socket, it has no port. `restarts` counts how often the process that holds a version had to be replaced.
     """
 
     name: str
@@ -231,6 +231,7 @@ class Endpoint:
     engine_why: str = ""
     public: bool = False
     socket: str = ""
+    restarts: int = 0
 
     @property
     def exposed(self) -> str:

@@ -1,5 +1,6 @@
 """What endpoints delivered: answers a second and latency by number of clients, where the time went, how two compare."""
 
+import math
 from collections.abc import Sequence
 
 from sft_magics.core.records import Bench, BenchRatio, BenchRow, BenchSubject
@@ -23,7 +24,7 @@ def card(found: Bench) -> list[Child]:
         facts(*((s.subject, _facts(s)) for s in found.subjects)),
         _rates(found.rows, names, fastest),
         _where(found.rows, names),
-        el("ul", *(el("li", _ratio(ratio)) for ratio in found.ratios)) if found.ratios else None,
+        *(el("p", _ratio(ratio)) for ratio in found.ratios),
         el("p", muted(found.note)),
         next_line(found.next_step),
     ]
@@ -62,7 +63,7 @@ def _rates(rows: Sequence[BenchRow], names: Sequence[str], fastest: float) -> Sa
         refused = badges.icon("problem") if found.refused else None
         said = f" {count(found.refused)} refused" if found.refused else None
         rate = join(bar(found.rate / fastest, words, color=_ink(names, found.subject)), " ", figure, refused, said)
-        times = [f"{ms:.1f}" for ms in (found.p50_ms, found.p95_ms, found.p99_ms)]
+        times = [f"{ms:.1f}" if math.isfinite(ms) else None for ms in (found.p50_ms, found.p95_ms, found.p99_ms)]
         first = [count(found.clients), shorten(found.subject, 40)] if len(names) > 1 else [count(found.clients)]
         drawn.append([*first, rate, *times])
     heads = (_HEADS[0], "version, engine", *_HEADS[1:]) if len(names) > 1 else _HEADS

@@ -42,6 +42,7 @@ def card(found: Endpoint) -> list[Child]:
             ("computes with", found.engine),
             ("requests", count(found.requests)),
             ("stops", stops),
+            ("its process was replaced", _times(found.restarts)),
         ),
         el("p", muted("token file "), code(found.token_file)),
         el("p", muted(shorten(found.engine_why, 400)), class_="sft-u") if found.engine_why else None,
@@ -49,6 +50,12 @@ def card(found: Endpoint) -> list[Child]:
         badges.notes(badges.note("warning", found.exposed)) if found.exposed and found.state in _UP else None,
         _usage(found) if found.state in _UP else None,
     ]
+
+
+def _times(number: int) -> str | None:
+    if not number:
+        return None
+    return "once" if number == 1 else f"{count(number)} times"
 
 
 def curl(found: Endpoint) -> str:
