@@ -2,8 +2,6 @@
 
 import contextlib
 import weakref
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -11,6 +9,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from sft_magics.engine import room
 
 # How torch's allocators say it: the GPU's, the CPU's, oneDNN's. What oneDNN means by the last but one was seen when
 # memory had run out; it gives no reason.
@@ -36,7 +36,7 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         there, _ = torch.cuda.mem_get_info(device)
         return int(there) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    found = [int(psutil.virtual_memory().available), *_container()]
+    found = [room.free_memory()]
     with contextlib.suppress(ImportError):  # Windows has no such limits
         import resource
 
@@ -44,28 +44,6 @@ def free_bytes(device: torch.device) -> int:
         if limit != resource.RLIM_INFINITY:
             found.append(limit - int(psutil.Process().memory_info().vms))
     return max(0, min(found))
-
-
-def _container() -> Iterator[int]:
-    """Yield what each cgroup around this process leaves it; what the files' cache holds there can be had back."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            _, kinds, place = line.split(":", 2)
-            if kinds in ("", "memory"):
-                root = Path("/sys/fs/cgroup") / kinds
-                here = root / place.lstrip("/")
-                yield from (n for at in (here, *here.parents) if at.is_relative_to(root) for n in _left(at))
-
-
-def _left(group: Path) -> Iterator[int]:
-    for most, used, cache in (
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number, and no limit
-            limit, taken = (int((group / name).read_text()) for name in (most, used))
-            stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-            yield limit - taken + int(stat.get(cache, 0))
 
 
 def has_batch_norm(model: nn.Module) -> bool:

@@ -15,9 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import psutil
-
-from sft_magics.engine import forkserver
+from sft_magics.engine import forkserver, room
 
 _OFF = "SFT_FORK_SERVER"
 _LEAST_FREE = 3 << 30  # bytes: it takes half a gigabyte, most of it shared with its jobs
@@ -184,7 +182,7 @@ def _found(env: dict[str, str]) -> Server | None:
                 return None if _others else _server
             _server.end()
         _server, _others = None, 0
-        if psutil.virtual_memory().available >= _LEAST_FREE:
+        if room.free_memory() >= _LEAST_FREE:
             with contextlib.suppress(OSError):
                 _server = launch(env, PRELOADED)
         return _server

@@ -10,6 +10,7 @@ from sft_magics.core import audience, errors
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Board, Check, Dataset, Endpoint, Model, Run, Table, Version
 from sft_magics.core.workspace import Workspace
+from sft_magics.engine import room
 from sft_magics.lifecycle import runs, serve
 from sft_magics.lifecycle.data import WorkspaceOption
 
@@ -88,10 +89,8 @@ def _package(name: str) -> Check:
 
 
 def _hardware() -> list[Check]:
-    import psutil
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    free = psutil.virtual_memory().available
+    free = room.free_memory()
     low = free < 2e9
     return [
         Check("cores", f"{cores} usable"),

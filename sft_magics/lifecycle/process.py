@@ -4,6 +4,7 @@ It calls the engine, writes down what the engine says, commits the version, and 
 notebook and no terminal, and it never prints: its stdout is a log file.
 """
 
+import _thread
 import contextlib
 import errno
 import os
@@ -63,7 +64,8 @@ class Mouth:
         self._silent = threading.Event()
         self._last = time.monotonic()
         self.stopping = False
-        threading.Thread(target=self._beat, daemon=True).start()
+        # Not a threading.Thread: that waits for its beginning, for ever where there is no memory for it (CPython 3.11).
+        _thread.start_new_thread(self._beat, ())
 
     def __call__(self, event: Event) -> str:
         """Write the event down; the answer is "stop" or an empty string."""

@@ -9,6 +9,7 @@ from sft_magics.core.records import Choice, RatesTried, RunPlan
 from sft_magics.core.signatures import Names
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
 from sft_magics.core.workspace import Workspace
+from sft_magics.engine import room
 from sft_magics.lifecycle import train, work
 from sft_magics.lifecycle.data import WorkspaceOption
 from sft_magics.lifecycle.recipes import Recipe
@@ -144,6 +145,4 @@ def _as_typed(recipe: Recipe) -> str:
 
 
 def _free_memory_mb() -> float:
-    import psutil
-
-    return float(psutil.virtual_memory().available) / 1e6
+    return room.free_memory() / 1e6

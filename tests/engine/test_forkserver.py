@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from sft_magics.core.jobs import JobFolder
-from sft_magics.engine import launchers, warm
+from sft_magics.engine import launchers, room, warm
 from tests.engine.test_launchers import ROOT, SLEEPER, until
 
 
@@ -117,7 +117,11 @@ def test_it_can_be_forbidden_and_needs_room(
     assert psutil.Process(pid).ppid() == os.getpid() != ready.process.pid
     monkeypatch.delenv("SFT_FORK_SERVER")
     warm.stop()
-    monkeypatch.setattr(warm, "_LEAST_FREE", 1 << 60)
+    with monkeypatch.context() as full:
+        full.setattr(warm, "_LEAST_FREE", 1 << 60)
+        assert warm._found(launchers.environment()) is None
+    # A container of 2 GB on a large machine, as Binder has them.
+    monkeypatch.setattr(room, "_containers", lambda: iter([2 << 30]))
     assert warm._found(launchers.environment()) is None
 
 

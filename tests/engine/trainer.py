@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from sft_magics.core.events import Event, EventWriter
@@ -24,6 +25,7 @@ def main() -> None:
     try:
         worker.train(spec, sink, folder)
     except errors.SftError as error:
+        traceback.print_exception(error.__cause__ or error)
         print(type(error).__name__, error.what, error.next_step, sep="\n")
 
 
