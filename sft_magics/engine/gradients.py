@@ -69,10 +69,11 @@ class Gradients:
         self._say(Remark("warning", f"{why}: the run goes on without compiling."))
 
     def forget(self) -> None:
-        """Drop the gradients, and let a GPU's freed memory be one piece again."""
+        """Drop the gradients, and give freed memory back: a GPU's to be one piece, a CPU's to whoever needs it."""
         self.task.model.zero_grad(set_to_none=True)
         if self.hardware.device.type == "cuda":
             torch.cuda.empty_cache()
+        memory.give_back()
 
     def in_parts(self, batch: Batch, rows: int) -> torch.Tensor:
         """Return the batch's mean loss with its gradients in place, computed in the parts that are set."""

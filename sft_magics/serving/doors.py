@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-import psutil
-
 from sft_magics.core import errors
 from sft_magics.core.records import Endpoint
 
@@ -111,6 +109,8 @@ def names(port: int, *, public: bool = False, socket_path: str = "", hosts: str 
 
 def addresses() -> list[str]:
     """Return this machine's IPv4 addresses but for those of loopback, private ones last that only containers use."""
+    import psutil
+
     found = []
     for name, cards in psutil.net_if_addrs().items():
         inner = name.startswith(("docker", "br-", "veth", "virbr"))

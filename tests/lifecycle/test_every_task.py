@@ -216,7 +216,7 @@ def test_an_endpoint_of_every_task_is_measured(scenes: Path, words: Path, model:
     assert row.refused == 0
     assert row.parts["model"] > 0
     assert found.data == model
-    assert sft.endpoints(workspace=ws).rows == ()
+    assert not list((ws / "endpoints").glob("bench-*"))
     if model != "says":
         with pytest.raises(errors.SftError, match="is for"):
             sft.bench("masks:1", against="boxes:1", workspace=ws)

@@ -68,9 +68,9 @@ def test_a_shadow_answers_nobody_and_is_compared(house: House) -> None:
 @pytest.mark.parametrize(
     ("settings", "share", "rules", "said"),
     [
-        ({"fails": True}, 0.5, {}, "of its answers were errors"),
+        ({"fails": True}, 0.5, {"slower": 1e3}, "of its answers were errors"),
         ({"seconds": 0.05}, 0.5, {}, "95th percentile of compute"),
-        ({}, 0.0, {"agreement": 0.9}, "agrees with m:1 in 0%"),
+        ({}, 0.0, {"agreement": 0.9, "slower": 1e3}, "agrees with m:1 in 0%"),
     ],
 )
 def test_a_candidate_that_does_badly_goes_by_itself(
