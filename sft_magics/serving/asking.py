@@ -50,19 +50,22 @@ async def ask(desk: "Desk", request: "Request", question: Question) -> Answer:
     if request.headers.get("x-sync-log") == "1":
         question = replace(question, sure=True)
     waiting = desk.compute.ask(question, seconds(request))
-    done, _ = await asyncio.wait([waiting], timeout=_QUICK_SECONDS)
-    if done:
-        return waiting.result()
-    leaving: asyncio.Future[Any] = asyncio.ensure_future(gone(request))
-    both: set[asyncio.Future[Any]] = {waiting, leaving}
+    watch: list[asyncio.Task[None]] = []
+    loop = asyncio.get_running_loop()
+    later = loop.call_later(_QUICK_SECONDS, lambda: watch.append(loop.create_task(_leave(request, waiting))))
     try:
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            waiting.cancel()
-            raise HttpProblem(499, "The client left before its answer.")
-        return waiting.result()
+        return await waiting
     finally:
-        leaving.cancel()
+        later.cancel()
+        for task in watch:
+            task.cancel()
+
+
+async def _leave(request: "Request", waiting: "asyncio.Future[Answer]") -> None:
+    """Want no answer any more once the client has gone."""
+    await gone(request)
+    if not waiting.done():
+        waiting.set_exception(HttpProblem(499, "The client left before its answer."))
 
 
 def proves(desk: "Desk", request: "Request") -> bool:
@@ -82,9 +85,9 @@ def seconds(request: "Request", usual: float = SECONDS) -> float:
 
 
 async def gone(request: "Request") -> None:
-    """Wait until the client has gone."""
-    while not await request.is_disconnected():  # noqa: ASYNC110  what tells of it is this question alone
-        await asyncio.sleep(0.02)
+    """Wait until the client has gone, or has its answer; the body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def is_json(request: "Request") -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+WHOLE = "sft.whole"  # in the scope of a request whose body has come: nobody has to be waited for
 MAX_BODY = 16 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_VALUES = 400_000  # lists, objects and what is in them: more would hold up everybody else while they are read
@@ -38,6 +39,8 @@ async def read(request: "Request") -> bytes:
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > MAX_BODY:
         raise _too_large()
+    if request.scope.get(WHOLE):
+        return await _streamed(request)
     try:
         async with asyncio.timeout(_BODY_SECONDS):
             return await _streamed(request)
@@ -62,7 +65,7 @@ def parse(body: bytes, example: str = _EXAMPLE) -> Any:
     """Return the JSON value that a body is; raises HttpProblem (400, 413)."""
     _check_values(body)
     try:
-        value = json.loads(body, parse_constant=_no_constant)
+        value = _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except RecursionError:
         raise _too_deep() from None
     except ValueError:
@@ -108,3 +111,6 @@ def _too_large() -> HttpProblem:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)

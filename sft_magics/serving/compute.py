@@ -220,7 +220,7 @@ class Compute:
                 break
             self._waiting.popleft()
             self._inputs -= first.count
-            if first.answer.cancelled():
+            if first.answer.done():
                 continue
             if now > first.deadline:
                 self.late += 1

@@ -5,13 +5,46 @@ uvicorn's reader takes a head, and what follows a body in chunks, of any length.
 
 import asyncio
 import json
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from sft_magics.serving import bodies
 
 MAX_HEAD = 64 * 1024
 HEAD_SECONDS = 30.0
 _TOO_LARGE = "The head of the request is larger than 64 KB; send less."
 _NO_HTTP = "This is not a request that HTTP allows."
+
+
+class Gathered:
+    """A transport that sends in one piece what is written in one turn of the event loop.
+
+    uvicorn writes a head and a body, and the loop sends each at once: two system calls, and a client woken twice.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._written: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send data with whatever is written until the loop's next turn."""
+        if not self._written:
+            self._loop.call_soon(self._send)
+        self._written.append(data)
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._written:
+            written, self._written = self._written, []
+            self._transport.write(b"".join(written))
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -22,7 +55,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a head."""
-        super().connection_made(transport)
+        super().connection_made(Gathered(transport, self.loop))  # type: ignore[arg-type]
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -63,6 +96,11 @@ class BoundedHttp(HttpToolsProtocol):
         self._quiet = 0
         self._wait_no_more()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """A body has come whole."""
+        self.scope[bodies.WHOLE] = True  # type: ignore[literal-required]
+        super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         """A part of a body has come."""

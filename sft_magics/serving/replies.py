@@ -7,12 +7,13 @@ from starlette.responses import Response
 
 from sft_magics.serving.requests import Answer
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _FEW_IDS = 32  # more of them would make a header that clients refuse
 
 
 def json_reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return a JSON response; raises ValueError for what is not JSON, such as not-a-number."""
-    body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    body = _ENCODER.encode(value).encode()
     return Response(body, status, headers, media_type="application/json")
 
 

@@ -49,7 +49,7 @@ class Writing:
         began = time.perf_counter()
 
         def heard(said: "Piece | HttpProblem") -> None:
-            if request.answer.cancelled():
+            if request.answer.done():
                 for one in found:
                     one.cancelled = True
             if isinstance(said, HttpProblem):

@@ -5,6 +5,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 _BYTES = "bytes beside"
+_PLAIN = json.JSONEncoder()
 
 
 class Line:
@@ -32,7 +33,10 @@ class Line:
             beside.append(value)
             return {_BYTES: len(beside) - 1}
 
-        text = json.dumps(message, default=put_beside)
+        try:
+            text = _PLAIN.encode(message)
+        except TypeError:
+            text = json.dumps(message, default=put_beside)
         self._connection.send_bytes(f"{len(beside)} {text}".encode())
         for part in beside:
             self._connection.send_bytes(part)
