@@ -14,6 +14,7 @@ from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import checks, splits, tables
 from sft_magics.datasets.checks import Checked
 from sft_magics.datasets.fingerprints import fingerprint, ids
+from sft_magics.datasets.pictures import shorter_side
 from sft_magics.datasets.sources import Loaded, Progress, load
 
 if TYPE_CHECKING:
@@ -105,18 +106,33 @@ def combine(
 ) -> Dataset:
     """Join frames with the columns text, label and perhaps split into one Dataset, such as rows and their feedback.
 
-    A row that has a split keeps it, the others are split by hash. A text that a later part repeats is not added again:
-    it stays in its split, and the later part's label wins. `labels` fixes the order of the first labels. Raises as
-    `build` does.
+    Of images `text` is the path of a file, and the column sha256 what it holds. A row that has a split keeps it, the
+    others are split by hash. What a later part repeats is not added again: it stays in its split, and the later part's
+    label wins. `labels` fixes the order of the first labels. Raises as `build` does, and Refused for rows without a
+    class each.
     """
     references.check_name(name, "dataset")
+    if task not in CLASSIFIERS:
+        raise errors.Refused(f"Rows for {task} are not joined: they have no single class.", "name one dataset.")
     rows = Rows([], [], [], about={"parents": tuple(parents), "license": license})
+    relabeled = _join(rows, parts)
+    rows.sides = [shorter_side(path) for path in rows.texts] if rows.hashes else []
+    if not rows.texts:
+        raise errors.DataProblem(f"There are no rows to make {name} of.", "give parts that have a text and a label.")
+    if relabeled:
+        verb = "row took its label" if relabeled == 1 else "rows took their label"
+        rows.findings = (Finding("info", "relabeled", f"{relabeled:,} {verb} from a later part."),)
+    return _settle(name, rows, source, workspace, validation, seed, first=tuple(labels or ()), task=task)
+
+
+def _join(rows: Rows, parts: "Sequence[DataFrame]") -> int:
+    """Add the rows of all parts; return how many took another label from a later one."""
     relabeled = 0
     where: dict[str, list[int]] = {}
     for part in parts:
         before = dict(where)
-        for text, label, split in _triples(part):
-            key = splits.normalized(text)
+        for (text, label, split), sha in zip(_triples(part), _hashes(part), strict=True):
+            key = sha or splits.normalized(text)
             if key in before:
                 relabeled += any(rows.labels[i] != label for i in before[key])
                 for i in before[key]:
@@ -126,12 +142,12 @@ def combine(
             rows.texts.append(text)
             rows.labels.append(label)
             rows.splits.append(split)
-    if not rows.texts:
-        raise errors.DataProblem(f"There are no rows to make {name} of.", "give parts that have a text and a label.")
-    if relabeled:
-        verb = "row took its label" if relabeled == 1 else "rows took their label"
-        rows.findings = (Finding("info", "relabeled", f"{relabeled:,} {verb} from a later part."),)
-    return _settle(name, rows, source, workspace, validation, seed, first=tuple(labels or ()), task=task)
+            rows.hashes += [sha] if sha else []
+    return relabeled
+
+
+def _hashes(part: "DataFrame") -> list[str]:
+    return [str(sha) for sha in part["sha256"]] if "sha256" in part.columns else [""] * len(part)
 
 
 def _triples(part: "DataFrame") -> list[tuple[str, str, str | None]]:

@@ -80,6 +80,17 @@ def look(path: str) -> Looked:
     return Looked(path, hashlib.sha256(data).hexdigest(), width, height)
 
 
+def shorter_side(path: str) -> int:
+    """Return the shorter side of a picture in pixels, by its head; 0 where that cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return int(min(image.size))
+    except Exception:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
+        return 0
+
+
 def reason(error: Exception) -> str:
     """Return what a picture's decoder has to say, in a few words."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -153,11 +153,12 @@ def read_table(source: Any) -> "DataFrame":
     return pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in read_columns(source).values.items()})
 
 
-def frame_of(texts: Sequence[str], labels: Sequence[str]) -> "DataFrame":
-    """Return texts and labels as a DataFrame with the columns text and label, as `combine` takes it."""
+def frame_of(texts: Sequence[str], labels: Sequence[str], hashes: Sequence[str] = ()) -> "DataFrame":
+    """Return texts, or paths and their files' `hashes`, with their labels as `combine` takes them."""
     import pandas as pd
 
-    return pd.DataFrame({"text": list(texts), "label": list(labels)}, dtype="str")
+    more = {"sha256": list(hashes)} if hashes else {}
+    return pd.DataFrame({"text": list(texts), "label": list(labels), **more}, dtype="str")
 
 
 def id_label_pairs(source: Any) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from sft_magics.core import errors, measures, pairs
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Alert, Comparison, Dataset, EvaluationPair, Version
 from sft_magics.core.signatures import Names
-from sft_magics.core.tasks import TEXT_CLASSIFICATION
+from sft_magics.core.tasks import CLASSIFIERS, IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import evaluate, train, work
 from sft_magics.lifecycle.data import WorkspaceOption
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _FEW_LABELS = 20
 _SIGNIFICANT = 0.05
+_TEXTS_LR = 3e-5
 FEEDBACK = "feedback"
 
 
@@ -34,7 +35,7 @@ def retrain(
         str | None, "datasets joined by +; 'feedback' is what endpoints were told", Names("dataset")
     ] = None,
     epochs: Annotated[float, "passes over the training rows"] = 1.0,
-    lr: Annotated[float, "peak learning rate"] = 3e-5,
+    lr: Annotated[float | None, "peak learning rate; 3e-5 for texts, else as the base recommends"] = None,
     batch: Annotated[int, "rows a step"] = 32,
     seed: Annotated[int, "order of rows and dropout"] = 0,
     workspace: WorkspaceOption = None,
@@ -56,7 +57,8 @@ def retrain(
     with work.telling("plan") as say:
         say(plan, 0, 0)
     train.check_fits(record, material.dataset)
-    recipe = Recipe(epochs=epochs, lr=lr, batch=batch, seed=seed)
+    usual = _TEXTS_LR if live.task == TEXT_CLASSIFICATION else None
+    recipe = Recipe(epochs=epochs, lr=usual if lr is None else lr, batch=batch, seed=seed)
     order = train.Order(ws, record, material.dataset, recipe, live, ("candidate",), note=plan)
     job = order.place()
     candidate = train.attend(ws, job)
@@ -88,16 +90,18 @@ def _material(ws: Workspace, registry: "Registry", live: Version, wanted: str) -
         source=" + ".join(names),
         parents=tuple(n for n in names if n != FEEDBACK),
         labels=live.labels,
+        task=live.task,
     )
     registry.put_dataset(dataset)
     together = rows(ws, dataset, None)
-    texts = {name: set(part["text"]) for name, part in parts.items()}
+    content = "sha256" if "sha256" in together.columns else "text"
+    known = {name: set(part[content]) for name, part in parts.items()}
     held = together[together["split"] == "validation"]
     learned = together[together["split"] == "train"]
     return Material(
         dataset,
-        {name: found for name in names if not (found := held[held["text"].isin(texts[name])]).empty},
-        {name: int(learned["text"].isin(texts[name]).sum()) for name in names},
+        {name: found for name in names if not (found := held[held[content].isin(known[name])]).empty},
+        {name: int(learned[content].isin(known[name]).sum()) for name in names},
     )
 
 
@@ -110,29 +114,47 @@ def _part(ws: Workspace, registry: "Registry", live: Version, name: str) -> "Dat
 
 
 def _feedback(ws: Workspace, live: Version) -> "DataFrame":
-    """Return the texts of this model's endpoints whose truth came back, as rows still to be split."""
-    if live.task != TEXT_CLASSIFICATION:
+    """Return what this model's endpoints were asked and whose truth came back, as rows still to be split."""
+    if live.task not in CLASSIFIERS:
         raise errors.Refused(
-            f"Endpoints keep what they say of {live.task}, not what they saw: there is no feedback to learn from.",
+            f"Feedback is a label for each answer, and answers of {live.task} have none: there is nothing to learn.",
             f"%sft_data NEW FOLDER loads corrected rows, and %sft_finetune {live.model} --data NEW learns from them.",
         )
     from sft_magics.datasets import frame_of
     from sft_magics.serving import control as serving
     from sft_magics.serving.log import is_hashed
 
-    texts: dict[str, str] = {}
+    truths: dict[str, str] = {}
+    pictures: dict[str, bytes] = {}
     names = [e.name for e in serving.endpoints(ws) if e.model == live.model]
     for name in names:
         with serving.prediction_log(ws, name) as log:
-            known = (row for row in log.labeled() if row.truth in live.labels and not is_hashed(row.text))
-            texts |= {row.text: row.truth for row in known}
-    if len(texts) < _FEW_LABELS:
+            found = {row.text: row.truth for row in log.labeled() if row.truth in live.labels}
+            if live.task == IMAGE_CLASSIFICATION:
+                kept = {text: file for text in found if (file := log.picture(text))}
+                pictures |= kept
+                found = {text: found[text] for text in kept}
+            truths |= {text: truth for text, truth in found.items() if not is_hashed(text)}
+    if len(truths) < _FEW_LABELS:
         where = f"endpoint {names[0]}" if names else f"an endpoint of {live.model}"
         raise errors.DataProblem(
-            f"There are {len(texts)} labeled answers of {live.model} to learn from; {_FEW_LABELS} are the least.",
+            f"There are {len(truths)} labeled answers of {live.model} to learn from; {_FEW_LABELS} are the least.",
             f"%sft_feedback {names[0] if names else 'ENDPOINT'} LABELS tells {where} the right labels.",
         )
-    return frame_of(list(texts), list(texts.values()))
+    if live.task != IMAGE_CLASSIFICATION:
+        return frame_of(list(truths), list(truths.values()))
+    return _written(ws, [pictures[text] for text in truths], list(truths.values()))
+
+
+def _written(ws: Workspace, files: list[bytes], labels: list[str]) -> "DataFrame":
+    """Write pictures into the workspace, as a table's that holds some."""
+    import pandas as pd
+
+    from sft_magics.datasets import frame_of, load
+
+    table = pd.DataFrame({"image": files, "label": labels})
+    found = load(table, broken="skip", keep=ws.root / "pictures")
+    return frame_of(found.texts, found.labels, found.hashes)
 
 
 def firing(ws: Workspace, registry: "Registry", model: str) -> list[Alert]:

@@ -24,8 +24,7 @@ from sft_magics.serving.hosts.hosted import HostDown
 from sft_magics.serving.hosts.starting import Start
 from sft_magics.serving.inputs import Item, Question, SwapOrder
 from sft_magics.serving.loading import Live
-from sft_magics.serving.log import LogRow, hashed
-from sft_magics.serving.requests import Answer, Request, tell
+from sft_magics.serving.requests import Answer, Request, logged, tell
 from sft_magics.serving.rules import Rules
 from sft_magics.serving.scribe import Scribe
 from sft_magics.serving.traffic import Routing
@@ -316,7 +315,8 @@ class Compute:
         question, at = request.question, time.time()
         spent["total"] = (time.perf_counter() - request.arrived) * 1e3
         rows = [
-            self._row(key, at, live.version, a, spent["total"]) for key, a in zip(question.ids, answers, strict=True)
+            logged(key, at, live.version, a, spent["total"], item, whole=self._log_inputs)
+            for key, a, item in zip(question.ids, answers, question.items, strict=True)
         ]
         answer = Answer(live.version, _named(answers, question.ids), live.labels, spent)
         if question.unlogged:
@@ -336,11 +336,6 @@ class Compute:
                 tell(request, conflict(found) or answer)
 
         self._scribe.add(rows, written)
-
-    def _row(self, key: str, at: float, version: str, a: Prediction, ms: float) -> LogRow:
-        return LogRow(
-            key, at, version, a.text if self._log_inputs else hashed(a.text), a.label, a.confidence, a.scores, ms
-        )
 
     # Texts
 
@@ -376,7 +371,9 @@ class Compute:
         ms = writing.seconds * 1e3
         self.answered += 1
         self.spent.append({"model": ms, "total": ms})
-        self._scribe.add([self._row(writing.question.ids[0], time.time(), live.version, writing.prediction, ms)])
+        question = writing.question
+        said, item = writing.prediction, question.items[0]
+        self._scribe.add([logged(question.ids[0], time.time(), live.version, said, ms, item, whole=self._log_inputs)])
 
 
 def _settle(

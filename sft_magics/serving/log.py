@@ -22,7 +22,7 @@ from typing import Any
 from sft_magics.core import errors
 from sft_magics.core.workspace import locked
 
-_SCHEMA_NUMBER = 1
+_SCHEMA_NUMBER = 2
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS predictions(
@@ -32,11 +32,17 @@ CREATE INDEX IF NOT EXISTS predictions_at ON predictions(at);
 CREATE TABLE IF NOT EXISTS feedback(id TEXT PRIMARY KEY, label TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS errors(
     minute INTEGER, status INTEGER, n INTEGER NOT NULL, PRIMARY KEY (minute, status)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pictures(
+    sha256 TEXT PRIMARY KEY, at REAL NOT NULL, size INTEGER NOT NULL, file BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS pictures_at ON pictures(at, size);
 PRAGMA user_version = {_SCHEMA_NUMBER};
 COMMIT;
 """
 _COLUMNS = ("id", "at", "version", "label", "confidence", "latency_ms", "truth")
 _BUSY_SECONDS = 30.0
+MOST_PICTURES = 1 << 30  # bytes; of more the oldest go
+_GO = 0.1  # that share of them at once
+_PICTURE = re.compile(r", sha256 ([0-9a-f]{64})$")
 _HASHED = re.compile(r"[\d,]+ characters, sha256 [0-9a-f]{64}")
 
 
@@ -57,7 +63,10 @@ def is_hashed(text: str) -> bool:
 
 @dataclass(frozen=True)
 class LogRow:
-    """One answer: `at` in seconds since the epoch, `scores` by label, `latency_ms` from the request's arrival."""
+    """One answer: `at` in seconds since the epoch, `scores` by label, `latency_ms` from the request's arrival.
+
+    Of a picture `text` says what it is, with its hash, and `picture` is its file, which is kept once.
+    """
 
     id: str
     at: float
@@ -67,6 +76,7 @@ class LogRow:
     confidence: float
     scores: Mapping[str, float]
     latency_ms: float
+    picture: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,7 @@ class PredictionLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._pictures = MOST_PICTURES  # bytes of them, at most
         with self._told("opening the prediction log"):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -140,6 +151,7 @@ class PredictionLog:
             (r.id, r.at, r.version, r.text, r.label, r.confidence, json.dumps(r.scores), r.latency_ms) for r in rows
         ]
         with self._told("writing the prediction log"), self._transaction() as db:
+            self._keep(db, rows)
             before = db.total_changes
             db.executemany("INSERT INTO predictions VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING", values)
             if db.total_changes - before == len(values):
@@ -192,6 +204,12 @@ class PredictionLog:
         )
         return [LabeledRow(*row) for row in rows]
 
+    def picture(self, text: str) -> bytes:
+        """Return the file of a picture by what the log says of it; empty where it is not kept, or not any more."""
+        named = _PICTURE.search(text)
+        found = self._read("SELECT file FROM pictures WHERE sha256 = ?", [named[1]]) if named else []
+        return bytes(found[0][0]) if found else b""
+
     def answers(self, limit: int = 20) -> list[LogRow]:
         """Return the newest `limit` answers, newest first."""
         rows = self._read("SELECT * FROM predictions ORDER BY at DESC, rowid DESC LIMIT ?", [limit])
@@ -225,6 +243,16 @@ class PredictionLog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _keep(self, db: sqlite3.Connection, rows: Sequence[LogRow]) -> None:
+        """Keep the pictures of rows, each once."""
+        values = [(hashlib.sha256(r.picture).hexdigest(), r.at, len(r.picture), r.picture) for r in rows if r.picture]
+        if not values:
+            return
+        db.executemany("INSERT INTO pictures VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET at = excluded.at", values)
+        self._pictures += sum(len(r.picture) for r in rows)  # no less than there are: they are counted when it matters
+        if self._pictures > MOST_PICTURES:
+            self._pictures = _go(db)
+
     def _read(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._told("reading the prediction log"), self._lock:
             return self._db.execute(query, values).fetchall()
@@ -249,6 +277,20 @@ class PredictionLog:
             raise errors.from_os_error(error, doing) from error
         except sqlite3.Error as error:
             raise _problem(error, self.path, doing) from error
+
+
+def _go(db: sqlite3.Connection) -> int:
+    """Let the oldest pictures go where all are too many; return how many bytes are left."""
+    size: int = db.execute("SELECT coalesce(sum(size), 0) FROM pictures").fetchone()[0]
+    if size <= MOST_PICTURES:
+        return size
+    wanted = MOST_PICTURES * (1 - _GO)
+    for at, one in db.execute("SELECT at, size FROM pictures ORDER BY at").fetchall():
+        if size <= wanted:
+            break
+        size -= one
+        db.execute("DELETE FROM pictures WHERE at = ?", [at])
+    return size
 
 
 def _filter(since: float | None, version: str | None) -> tuple[str, list[Any]]:

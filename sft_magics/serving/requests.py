@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from sft_magics.core.records import Prediction
 from sft_magics.serving.bodies import HttpProblem
-from sft_magics.serving.inputs import Question
+from sft_magics.serving.inputs import Item, Question
+from sft_magics.serving.log import LogRow, hashed
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,14 @@ class Request:
     def count(self) -> int:
         """How many inputs it has."""
         return len(self.question.items)
+
+
+def logged(key: str, at: float, version: str, said: Prediction, ms: float, item: Item, *, whole: bool) -> LogRow:
+    """Return the row of an answer in the log: with what was asked `whole`, or its hash alone."""
+    if not whole:
+        return LogRow(key, at, version, hashed(said.text), said.label, said.confidence, said.scores, ms)
+    picture = item.reads if isinstance(item.reads, bytes) else b""
+    return LogRow(key, at, version, said.text, said.label, said.confidence, said.scores, ms, picture)
 
 
 def tell(request: Request, value: Answer | HttpProblem) -> None:

@@ -15,6 +15,7 @@ from sft_magics.core import errors
 from sft_magics.serving.log import LogRow, PredictionLog
 
 _MOST = 100_000  # rows that wait to be written
+_MOST_BYTES = 256_000_000  # of the pictures among them
 _RETRY_SECONDS = 1.0
 _GATHER_SECONDS = 0.05  # a transaction costs as much as fifty rows
 _ENOUGH = 500
@@ -36,7 +37,7 @@ class Scribe:
         self.trouble: errors.SftError | None = None
         self.processor = 0.0  # seconds that this thread took of it
         self._entries: deque[_Entry] = deque()
-        self._rows = 0
+        self._rows = self._bytes = 0
         self._ending = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="scribe", daemon=True)
@@ -55,7 +56,7 @@ class Scribe:
     @property
     def full(self) -> bool:
         """Whether no more rows are taken."""
-        return self._rows >= _MOST
+        return self._rows >= _MOST or self._bytes >= _MOST_BYTES
 
     def add(self, rows: Sequence[LogRow], written: Written | None = None) -> None:
         """Queue rows; `written` hears, in the scribe's thread, the ids that were refused, or why nothing was written.
@@ -65,6 +66,7 @@ class Scribe:
         with self._wake:
             self._entries.append(_Entry(rows, written))
             self._rows += len(rows)
+            self._bytes += sum(len(row.picture) for row in rows)
             if written or len(self._entries) == 1 or self._rows >= _ENOUGH:
                 self._wake.notify_all()
 
@@ -88,6 +90,7 @@ class Scribe:
             with self._wake:
                 self._entries.extendleft(reversed(kept))
                 self._rows = sum(len(e.rows) for e in self._entries)
+                self._bytes = sum(len(row.picture) for e in self._entries for row in e.rows)
                 if kept and self._ending:
                     return
                 if kept:

@@ -133,8 +133,8 @@ def test_what_does_not_fit_is_refused_in_a_sentence(trained_once: Path, film_csv
     refused: list[tuple[Callable[[], object], type[errors.SftError], str]] = [
         (
             lambda: sft.retrain("digits", from_="digits:1", workspace=trained_once),
-            errors.Refused,
-            "no feedback to learn",
+            errors.DataProblem,
+            "There are 0 labeled answers of digits",
         ),
         (lambda: finetune(data="films"), errors.DataProblem, "is for text-classification"),
         (lambda: finetune(image_size=7), errors.UsageProblem, "--image-size cannot be 7"),

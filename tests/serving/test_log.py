@@ -1,3 +1,4 @@
+import hashlib
 import json
 import multiprocessing
 import os
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from sft_magics.core.errors import WorkspaceProblem
+from sft_magics.serving import log as logs
+from sft_magics.serving import scribe
 from sft_magics.serving.log import FeedbackResult, LabeledRow, LogRow, PredictionLog, hashed, is_hashed
 
 NASTY = "<script>alert('x')</script> \0 \N{SNOWMAN} ' ; DROP TABLE predictions; --"
@@ -50,6 +53,60 @@ def test_feedback_finds_its_answer_and_names_the_ids_that_have_none(log: Predict
         LabeledRow("b", 1.0, "m:1", "a film", "positive", "positive"),
     ]
     assert log.window()["truth"] == ["negative", "positive", None]
+
+
+def shown(key: str, file: bytes, at: float = 1.0) -> LogRow:
+    text = f"PNG of 8 x 8 pixels, sha256 {hashlib.sha256(file).hexdigest()}"
+    return LogRow(key, at, "m:1", text, "positive", 0.75, {"positive": 0.75}, 2.5, file)
+
+
+def test_a_picture_is_kept_once_and_found_by_what_the_log_says_of_it(tmp_path: Path) -> None:
+    rows = [shown("a", b"one"), shown("b", b"two" * 9000), shown("c", b"one")]
+    with PredictionLog(tmp_path / "predictions.db") as log:
+        log.append(rows)
+    with PredictionLog(tmp_path / "predictions.db") as again:
+        again.append([shown("d", b"one")])
+        assert [again.picture(r.text) for r in rows] == [b"one", b"two" * 9000, b"one"]
+        assert again.picture(shown("x", b"three").text) == again.picture("a film") == b""
+        assert again._read("SELECT count(*), sum(size) FROM pictures") == [(2, 3 + 27_000)]
+
+
+def test_the_oldest_pictures_go_when_there_are_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MOST_PICTURES", 1000)
+    rows = [shown(f"{i}", bytes([i]) * 100, at=float(i)) for i in range(30)]
+    with PredictionLog(tmp_path / "predictions.db") as log:
+        for one in rows:
+            log.append([one])
+        log.append([shown("again", bytes([22]) * 100, at=40.0)])
+        log.append([shown(f"x{i}", bytes([i]) * 100, at=float(i + 11)) for i in range(30, 33)])
+        kept = [i for i, one in enumerate(rows) if log.picture(one.text)]
+        assert log._read("SELECT sum(size) FROM pictures")[0][0] <= 1000
+        assert log.requests() == 34
+    assert 22 in kept  # it was asked once more
+    assert kept[0] > 20
+    assert kept[-1] == 29
+
+
+def test_pictures_that_wait_to_be_written_are_bounded(log: PredictionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scribe, "_MOST_BYTES", 100)
+    writer = scribe.Scribe(log)
+    writer.add([shown("a", b"1" * 60)])
+    assert not writer.full
+    writer.add([shown("b", b"2" * 60)])
+    assert writer.full
+    writer.start()
+    assert writer.flush()
+    assert not writer.full
+    writer.end()
+
+
+def test_pictures_of_a_call_go_with_its_rows(tmp_path: Path) -> None:
+    with PredictionLog(tmp_path / "predictions.db") as log:
+        log._db.execute("PRAGMA max_page_count = 30")
+        with pytest.raises(WorkspaceProblem, match="disk is full"):
+            log.append([shown("a", b"one"), shown("b", os.urandom(300_000))])
+        assert log.picture(shown("a", b"one").text) == b""
+        assert log.requests() == 0
 
 
 def test_a_later_label_replaces_an_earlier_one(log: PredictionLog) -> None:
@@ -119,7 +176,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 def test_a_newer_release_is_respected(tmp_path: Path) -> None:
     path = tmp_path / "predictions.db"
     with PredictionLog(path) as log:
-        log._db.execute("PRAGMA user_version = 2")
+        log._db.execute("PRAGMA user_version = 3")
     with pytest.raises(WorkspaceProblem, match="newer release"):
         PredictionLog(path)
 
