@@ -42,14 +42,24 @@ def attend(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if groups := query.shape[1] // key.shape[1] - 1:  # several heads share a key and a value
         key, value = (t.repeat_interleave(groups + 1, 1) for t in (key, value))
+    return plain(query, key, value, attention_mask, rate, scale), None
+
+
+def plain(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, rate: float, scale: float
+) -> torch.Tensor:
+    """Return what `attend` does; the mask is added to the scores, or says which keys are seen."""
     scores = torch.matmul(query * scale, key.transpose(2, 3))
-    if attention_mask is not None:
+    if mask is not None:
         lowest = torch.finfo(scores.dtype).min  # the mask's own is infinite in a shorter format
-        scores = scores + attention_mask.to(scores.dtype).clamp_min(lowest)
+        if mask.dtype == torch.bool:
+            scores = scores.masked_fill(~mask, lowest)
+        else:
+            scores = scores + mask.to(scores.dtype).clamp_min(lowest)
     shares = scores.softmax(-1)
     if rate:
         shares = quick.dropped(shares, rate)
-    return torch.matmul(shares, value).transpose(1, 2).contiguous(), None
+    return torch.matmul(shares, value).transpose(1, 2).contiguous()
 
 
 def quicken(model: nn.Module) -> None:

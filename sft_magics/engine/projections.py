@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from sft_magics.engine import first
+
 _NAMES = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"), ("q_proj", "k_proj", "v_proj"))
 
 
@@ -61,7 +63,8 @@ class Joint:
 def groups(model: nn.Module) -> Iterator[tuple[nn.Linear, ...]]:
     """Yield the layers of each attention that read the same input, all with a bias or all without."""
     for module in model.modules():
-        for names in _NAMES:
+        for all_names in _NAMES:
+            names = all_names[1:] if first.asks(module) else all_names  # the first token's query is a product alone
             layers = tuple(found for name in names if type(found := getattr(module, name, None)) is nn.Linear)
             if len(layers) == len(names) and len({layer.bias is None for layer in layers}) == 1:
                 yield layers
