@@ -42,8 +42,8 @@ class Gathered:
         self._transport.close()
 
     def _send(self) -> None:
-        if self._written:
-            written, self._written = self._written, []
+        written, self._written = self._written, []
+        if written and not self._transport.is_closing():  # the client may have gone in the same turn
             self._transport.write(b"".join(written))
 
 
