@@ -2,6 +2,7 @@
 
 from sft_magics.datasets.asking import texts_of
 from sft_magics.datasets.building import build, combine
+from sft_magics.datasets.embedded import keep
 from sft_magics.datasets.pictures import pictures_below, thumbnail
 from sft_magics.datasets.samples import SAMPLES
 from sft_magics.datasets.sources import Loaded, frame_of, id_label_pairs, load, read_table
@@ -14,6 +15,7 @@ __all__ = [
     "combine",
     "frame_of",
     "id_label_pairs",
+    "keep",
     "load",
     "pictures_below",
     "read_rows",

@@ -116,6 +116,8 @@ def combine(
         raise errors.Refused(f"Rows for {task} are not joined: they have no single class.", "name one dataset.")
     rows = Rows([], [], [], about={"parents": tuple(parents), "license": license})
     relabeled = _join(rows, parts)
+    if len(rows.hashes) not in (0, len(rows.texts)):
+        raise errors.DataProblem(f"{source} joins texts and pictures.", "name parts that hold the same.")
     rows.sides = [shorter_side(path) for path in rows.texts] if rows.hashes else []
     if not rows.texts:
         raise errors.DataProblem(f"There are no rows to make {name} of.", "give parts that have a text and a label.")

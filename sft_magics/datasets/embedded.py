@@ -54,6 +54,19 @@ def unpacked(table: Columns, folder: Path | None, progress: Progress) -> Columns
     return replace(table, values=values, kept=Kept(wrong, rows))
 
 
+def keep(data: bytes, folder: Path) -> tuple[str, str]:
+    """Write the file of a picture below `folder`, once; return its path and its SHA-256.
+
+    Raises WorkspaceProblem where nothing can be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = str(_write(data, 1, folder).path)
+        return path, hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise errors.from_os_error(error, f"writing pictures into {folder}") from error
+
+
 def _pictures(cells: Sequence[Any]) -> bool:
     first = next((cell for cell in cells if cell is not None), None)
     if isinstance(first, bytes | bytearray | memoryview):

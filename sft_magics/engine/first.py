@@ -26,7 +26,7 @@ def quicken(model: nn.Module) -> None:
         if (block := _last_block(found)) is not None:
             if found.config.model_type == "distilbert":
                 _patch(block.attention, _asking)
-                _patch(block, _distilled)
+                _patch(block.sa_layer_norm, _of_sum)
             else:
                 _patch(block.attention.self, _asking)
                 _patch(block.attention.output, _added)
@@ -73,10 +73,6 @@ def _added(self: Any, hidden_states: torch.Tensor, input_tensor: torch.Tensor) -
     return said
 
 
-def _distilled(
-    self: Any, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
-) -> torch.Tensor:
-    """Do what DistilBERT's block does, for the first token."""
-    taken = self.sa_layer_norm(self.attention(hidden_states, attention_mask)[0] + hidden_states[:, :1])
-    said: torch.Tensor = self.output_layer_norm(self.ffn(taken) + taken)
-    return said
+def _of_sum(self: nn.LayerNorm, added: torch.Tensor) -> torch.Tensor:
+    """Normalize what DistilBERT's block makes of the first token's answer and of all tokens, for the first one."""
+    return nn.LayerNorm.forward(self, added[:, :1])

@@ -1,7 +1,9 @@
 """Stage 5, optimize: act on what monitoring shows. Train a candidate from the live version and compare the two."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from sft_magics.core import errors, measures, pairs
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from sft_magics.registry import Registry
+    from sft_magics.serving.log import PredictionLog
 
 _FEW_LABELS = 20
 _SIGNIFICANT = 0.05
@@ -58,7 +61,8 @@ def retrain(
         say(plan, 0, 0)
     train.check_fits(record, material.dataset)
     usual = _TEXTS_LR if live.task == TEXT_CLASSIFICATION else None
-    recipe = Recipe(epochs=epochs, lr=usual if lr is None else lr, batch=batch, seed=seed)
+    side = live.preprocessing.get("image_size")  # what is compared is what was learned, not another size
+    recipe = Recipe(epochs=epochs, lr=usual if lr is None else lr, batch=batch, seed=seed, image_size=side)
     order = train.Order(ws, record, material.dataset, recipe, live, ("candidate",), note=plan)
     job = order.place()
     candidate = train.attend(ws, job)
@@ -108,9 +112,11 @@ def _material(ws: Workspace, registry: "Registry", live: Version, wanted: str) -
 def _part(ws: Workspace, registry: "Registry", live: Version, name: str) -> "DataFrame":
     from sft_magics.datasets import rows
 
-    if name != FEEDBACK:
-        return rows(ws, registry.dataset(name), None)
-    return _feedback(ws, live)
+    if name == FEEDBACK:
+        return _feedback(ws, live)
+    dataset = registry.dataset(name)
+    train.check_fits(registry.model(live.model), dataset)
+    return rows(ws, dataset, None)
 
 
 def _feedback(ws: Workspace, live: Version) -> "DataFrame":
@@ -122,19 +128,17 @@ def _feedback(ws: Workspace, live: Version) -> "DataFrame":
         )
     from sft_magics.datasets import frame_of
     from sft_magics.serving import control as serving
-    from sft_magics.serving.log import is_hashed
 
     truths: dict[str, str] = {}
-    pictures: dict[str, bytes] = {}
+    files: dict[str, tuple[str, str]] = {}  # of pictures: what the log says of one -> path, SHA-256
     names = [e.name for e in serving.endpoints(ws) if e.model == live.model]
     for name in names:
         with serving.prediction_log(ws, name) as log:
-            found = {row.text: row.truth for row in log.labeled() if row.truth in live.labels}
+            told = _told(log, live)
             if live.task == IMAGE_CLASSIFICATION:
-                kept = {text: file for text in found if (file := log.picture(text))}
-                pictures |= kept
-                found = {text: found[text] for text in kept}
-            truths |= {text: truth for text, truth in found.items() if not is_hashed(text)}
+                files |= _files(log, told, ws.root / "pictures")
+                told = {text: told[text] for text in told if text in files}
+            truths |= told
     if len(truths) < _FEW_LABELS:
         where = f"endpoint {names[0]}" if names else f"an endpoint of {live.model}"
         raise errors.DataProblem(
@@ -143,18 +147,22 @@ def _feedback(ws: Workspace, live: Version) -> "DataFrame":
         )
     if live.task != IMAGE_CLASSIFICATION:
         return frame_of(list(truths), list(truths.values()))
-    return _written(ws, [pictures[text] for text in truths], list(truths.values()))
+    kept = [files[text] for text in truths]
+    return frame_of([path for path, _ in kept], list(truths.values()), [sha for _, sha in kept])
 
 
-def _written(ws: Workspace, files: list[bytes], labels: list[str]) -> "DataFrame":
-    """Write pictures into the workspace, as a table's that holds some."""
-    import pandas as pd
+def _told(log: "PredictionLog", live: Version) -> dict[str, str]:
+    """Return the truth of each input that the log has whole."""
+    from sft_magics.serving.log import is_hashed
 
-    from sft_magics.datasets import frame_of, load
+    return {row.text: row.truth for row in log.labeled() if row.truth in live.labels and not is_hashed(row.text)}
 
-    table = pd.DataFrame({"image": files, "label": labels})
-    found = load(table, broken="skip", keep=ws.root / "pictures")
-    return frame_of(found.texts, found.labels, found.hashes)
+
+def _files(log: "PredictionLog", told: Iterable[str], folder: Path) -> dict[str, tuple[str, str]]:
+    """Write the pictures that the log has below `folder`, one after the other; return path and SHA-256 of each."""
+    from sft_magics.datasets import keep
+
+    return {text: keep(found, folder) for text in told if (found := log.picture(text))}
 
 
 def firing(ws: Workspace, registry: "Registry", model: str) -> list[Alert]:

@@ -312,10 +312,10 @@ class Compute:
         self._count(trial.candidate, len(items), 0, time.perf_counter() - began)
 
     def _log_and_tell(self, live: Live, request: Request, answers: list[Prediction], spent: dict[str, float]) -> None:
-        question, at = request.question, time.time()
+        question = request.question
         spent["total"] = (time.perf_counter() - request.arrived) * 1e3
         rows = [
-            logged(key, at, live.version, a, spent["total"], item, whole=self._log_inputs)
+            logged(key, live, a, spent["total"], item, whole=self._log_inputs)
             for key, a, item in zip(question.ids, answers, question.items, strict=True)
         ]
         answer = Answer(live.version, _named(answers, question.ids), live.labels, spent)
@@ -373,7 +373,7 @@ class Compute:
         self.spent.append({"model": ms, "total": ms})
         question = writing.question
         said, item = writing.prediction, question.items[0]
-        self._scribe.add([logged(question.ids[0], time.time(), live.version, said, ms, item, whole=self._log_inputs)])
+        self._scribe.add([logged(question.ids[0], live, said, ms, item, whole=self._log_inputs)])
 
 
 def _settle(

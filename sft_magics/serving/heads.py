@@ -33,15 +33,16 @@ class Gathered:
     def write(self, data: bytes) -> None:
         """Send data with whatever is written until the loop's next turn."""
         if not self._written:
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self.flush)
         self._written.append(data)
 
     def close(self) -> None:
         """Send what was written, then close."""
-        self._send()
+        self.flush()
         self._transport.close()
 
-    def _send(self) -> None:
+    def flush(self) -> None:
+        """Send what was written."""
         written, self._written = self._written, []
         if written and not self._transport.is_closing():  # the client may have gone in the same turn
             self._transport.write(b"".join(written))
@@ -57,6 +58,11 @@ class BoundedHttp(HttpToolsProtocol):
         """Wait for a head."""
         super().connection_made(Gathered(transport, self.loop))  # type: ignore[arg-type]
         self._wait()
+
+    def eof_received(self) -> None:
+        """Send what was written before the transport closes: the client asks no more, but it may read."""
+        self.transport.flush()  # type: ignore[attr-defined]
+        super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""

@@ -41,6 +41,7 @@ COMMIT;
 _COLUMNS = ("id", "at", "version", "label", "confidence", "latency_ms", "truth")
 _BUSY_SECONDS = 30.0
 MOST_PICTURES = 1 << 30  # bytes; of more the oldest go
+_MOST_JOURNAL = 64_000_000  # bytes of it that stay on the disk after a burst
 _GO = 0.1  # that share of them at once
 _PICTURE = re.compile(r", sha256 ([0-9a-f]{64})$")
 _HASHED = re.compile(r"[\d,]+ characters, sha256 [0-9a-f]{64}")
@@ -140,6 +141,7 @@ class PredictionLog:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.executescript(_SCHEMA)
         self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute(f"PRAGMA journal_size_limit = {_MOST_JOURNAL}")
 
     def append(self, rows: Sequence[LogRow]) -> list[str]:
         """Write `rows` in one transaction; they survive the process on return.
@@ -265,6 +267,7 @@ class PredictionLog:
                 yield self._db
                 self._db.execute("COMMIT")
             except BaseException:
+                self._pictures = MOST_PICTURES  # what went is back
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
@@ -284,13 +287,13 @@ def _go(db: sqlite3.Connection) -> int:
     size: int = db.execute("SELECT coalesce(sum(size), 0) FROM pictures").fetchone()[0]
     if size <= MOST_PICTURES:
         return size
-    wanted = MOST_PICTURES * (1 - _GO)
-    for at, one in db.execute("SELECT at, size FROM pictures ORDER BY at").fetchall():
-        if size <= wanted:
+    going, last = 0, 0.0
+    for at, one in db.execute("SELECT at, size FROM pictures ORDER BY at"):
+        if size - going <= MOST_PICTURES * (1 - _GO):
             break
-        size -= one
-        db.execute("DELETE FROM pictures WHERE at = ?", [at])
-    return size
+        going, last = going + one, at
+    db.execute("DELETE FROM pictures WHERE at <= ?", [last])
+    return size - going
 
 
 def _filter(since: float | None, version: str | None) -> tuple[str, list[Any]]:

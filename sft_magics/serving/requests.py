@@ -5,8 +5,10 @@ import time
 from dataclasses import dataclass, field
 
 from sft_magics.core.records import Prediction
+from sft_magics.core.tasks import IMAGE_CLASSIFICATION
 from sft_magics.serving.bodies import HttpProblem
 from sft_magics.serving.inputs import Item, Question
+from sft_magics.serving.loading import Live
 from sft_magics.serving.log import LogRow, hashed
 
 
@@ -35,12 +37,15 @@ class Request:
         return len(self.question.items)
 
 
-def logged(key: str, at: float, version: str, said: Prediction, ms: float, item: Item, *, whole: bool) -> LogRow:
-    """Return the row of an answer in the log: with what was asked `whole`, or its hash alone."""
-    if not whole:
-        return LogRow(key, at, version, hashed(said.text), said.label, said.confidence, said.scores, ms)
-    picture = item.reads if isinstance(item.reads, bytes) else b""
-    return LogRow(key, at, version, said.text, said.label, said.confidence, said.scores, ms, picture)
+def logged(key: str, live: Live, said: Prediction, ms: float, item: Item, *, whole: bool) -> LogRow:
+    """Return the row of an answer in the log: with what was asked `whole`, or its hash alone.
+
+    Pictures are kept where a label may come back that says what each is.
+    """
+    text = said.text if whole else hashed(said.text)
+    keeps = whole and live.task == IMAGE_CLASSIFICATION
+    picture = item.reads if keeps and isinstance(item.reads, bytes) else b""
+    return LogRow(key, time.time(), live.version, text, said.label, said.confidence, said.scores, ms, picture)
 
 
 def tell(request: Request, value: Answer | HttpProblem) -> None:

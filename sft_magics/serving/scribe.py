@@ -9,13 +9,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sft_magics.core import errors
 from sft_magics.serving.log import LogRow, PredictionLog
 
 _MOST = 100_000  # rows that wait to be written
-_MOST_BYTES = 256_000_000  # of the pictures among them
+_MOST_BYTES = 256_000_000  # of the pictures among them; more are not kept: a row is a promise, its picture is not
 _RETRY_SECONDS = 1.0
 _GATHER_SECONDS = 0.05  # a transaction costs as much as fifty rows
 _ENOUGH = 500
@@ -56,17 +56,20 @@ class Scribe:
     @property
     def full(self) -> bool:
         """Whether no more rows are taken."""
-        return self._rows >= _MOST or self._bytes >= _MOST_BYTES
+        return self._rows >= _MOST
 
     def add(self, rows: Sequence[LogRow], written: Written | None = None) -> None:
         """Queue rows; `written` hears, in the scribe's thread, the ids that were refused, or why nothing was written.
 
         Rows that somebody waits for are tried once; others are kept until they are written.
         """
+        size = sum(len(row.picture) for row in rows)
+        if size and self._bytes + size > _MOST_BYTES:
+            rows, size = [replace(row, picture=b"") for row in rows], 0
         with self._wake:
             self._entries.append(_Entry(rows, written))
             self._rows += len(rows)
-            self._bytes += sum(len(row.picture) for row in rows)
+            self._bytes += size
             if written or len(self._entries) == 1 or self._rows >= _ENOUGH:
                 self._wake.notify_all()
 

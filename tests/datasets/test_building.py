@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from sft_magics.core.errors import DataProblem, SftError, UsageProblem, WorkspaceProblem
+from sft_magics.core.errors import DataProblem, Refused, SftError, UsageProblem, WorkspaceProblem
 from sft_magics.core.records import Dataset
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import build, combine, frame_of, load, read_rows, rows
@@ -273,3 +273,12 @@ def test_parts_that_cannot_be_combined(ws: Workspace) -> None:
         combine("x", [pd.DataFrame({"text": ["a"]})], workspace=ws, source="s")
     with pytest.raises(SftError, match="no rows"):
         combine("x", [], workspace=ws, source="s")
+
+
+def test_texts_and_pictures_are_not_joined(ws: Workspace) -> None:
+    texts = frame_of(["a", "b"], ["x", "y"])
+    pictures = frame_of(["/a.png", "/b.png"], ["x", "y"], ["1" * 64, "2" * 64])
+    with pytest.raises(DataProblem, match="joins texts and pictures"):
+        combine("both", [texts, pictures], workspace=ws, source="texts + pictures")
+    with pytest.raises(Refused, match="are not joined"):
+        combine("both", [texts, texts], workspace=ws, source="s", task="object-detection")

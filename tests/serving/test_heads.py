@@ -1,8 +1,10 @@
-"""Answers leave in one piece."""
+"""Answers leave in one piece, and leave."""
 
 import asyncio
+import socket
 
 from sft_magics.serving.heads import Gathered
+from tests.serving.house import House, token
 
 
 class Pipe:
@@ -51,3 +53,12 @@ def test_a_client_that_has_gone_is_sent_nothing() -> None:
         return pipe.written
 
     assert asyncio.run(leave()) == []
+
+
+def test_a_client_that_asks_no_more_still_gets_its_answer(house: House) -> None:
+    endpoint = house.start()
+    with socket.create_connection(("127.0.0.1", endpoint.port)) as client:
+        shown = f"Authorization: Bearer {token(endpoint)}\r\n"
+        client.sendall(f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{endpoint.port}\r\n{shown}\r\n".encode())
+        client.shutdown(socket.SHUT_WR)
+        assert b"200 OK" in client.recv(4096)

@@ -87,17 +87,21 @@ def test_the_oldest_pictures_go_when_there_are_too_many(tmp_path: Path, monkeypa
     assert kept[-1] == 29
 
 
-def test_pictures_that_wait_to_be_written_are_bounded(log: PredictionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_that_wait_to_be_written_are_bounded_and_rows_are_not_lost(
+    log: PredictionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(scribe, "_MOST_BYTES", 100)
     writer = scribe.Scribe(log)
-    writer.add([shown("a", b"1" * 60)])
+    rows = [shown("a", b"1" * 60), shown("b", b"2" * 60), row("c"), shown("d", b"4" * 40)]
+    for one in rows:
+        writer.add([one])
     assert not writer.full
-    writer.add([shown("b", b"2" * 60)])
-    assert writer.full
     writer.start()
     assert writer.flush()
-    assert not writer.full
+    writer.add([shown("e", b"5" * 60)])
     writer.end()
+    assert [bool(log.picture(r.text)) for r in [*rows, shown("e", b"5" * 60)]] == [True, False, False, True, True]
+    assert log.requests() == 5
 
 
 def test_pictures_of_a_call_go_with_its_rows(tmp_path: Path) -> None:

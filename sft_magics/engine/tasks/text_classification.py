@@ -19,7 +19,7 @@ from sft_magics.engine.tasks.base import Batch, Encoded, register
 from sft_magics.engine.tasks.classification import Classifier, Labeled
 
 _ROUND = 8  # lengths are padded to a multiple: few shapes, and kernels that like them
-_LEARN_ROUND = 2  # many steps pay for the kernels of more shapes: short texts lost an eighth to padding
+_LEARN_ROUND = 2  # on a CPU many steps pay for the kernels of more shapes: short texts lost an eighth to padding
 _BLOCK = 1000
 _TOKENS = 4096
 _FEW = 8
@@ -105,7 +105,8 @@ class TextClassification(Classifier):
         if rows.features is not None:
             return self._labeled({"features": rows.features[list(indices)]}, rows, indices)
         longest = max(rows.lengths[i] for i in indices)
-        multiple = _ROUND if epoch is None else _LEARN_ROUND
+        learns_here = epoch is not None and next(self.model.parameters()).device.type == "cpu"
+        multiple = _LEARN_ROUND if learns_here else _ROUND
         width = min(-(-longest // multiple) * multiple, max(self.limit, longest))
         ids = torch.full((len(indices), width), self._pad, dtype=torch.long)
         mask = torch.zeros((len(indices), width), dtype=torch.long)
