@@ -114,7 +114,7 @@ def app(desk: Desk, *, token: str, names: Names) -> ASGIApp:
 class Direct:
     """Leads a request whose path is a route's, word for word, to it at once; any other the way through `app`.
 
-    Starlette's way to a route costs as much as all that the route itself does.
+    Starlette's way leads through middleware that has nothing to do here.
     """
 
     def __init__(

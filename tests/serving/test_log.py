@@ -14,6 +14,7 @@ from sft_magics.core.errors import WorkspaceProblem
 from sft_magics.serving import log as logs
 from sft_magics.serving import scribe
 from sft_magics.serving.log import FeedbackResult, LabeledRow, LogRow, PredictionLog, hashed, is_hashed
+from tests.serving.house import until
 
 NASTY = "<script>alert('x')</script> \0 \N{SNOWMAN} ' ; DROP TABLE predictions; --"
 
@@ -98,6 +99,7 @@ def test_pictures_that_wait_to_be_written_are_bounded_and_rows_are_not_lost(
     assert not writer.full
     writer.start()
     assert writer.flush()
+    until(lambda: not writer._bytes)  # it hears that they are written before it counts what waits
     writer.add([shown("e", b"5" * 60)])
     writer.end()
     assert [bool(log.picture(r.text)) for r in [*rows, shown("e", b"5" * 60)]] == [True, False, False, True, True]
