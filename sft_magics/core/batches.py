@@ -33,3 +33,30 @@ def plan(sizes: Sequence[int], start: int = START) -> list[list[int]]:
 def filled(rows: int) -> int:
     """Return the number of rows, from `SIZES`, that a batch is filled up to."""
     return min((size for size in SIZES if size >= rows), default=rows)
+
+
+def dealt(sizes: Sequence[int], lanes: int, start: int = START) -> list[list[int]]:
+    """Return the rows of each batch, the costliest first, so that `lanes` that each take the next one end soonest.
+
+    Three ways to cut are compared: as `plan` does, as it does where a batch costs little, and a part of every size for
+    each lane.
+    """
+    order = sorted(range(len(sizes)), key=lambda i: sizes[i])
+    ways = [plan(sizes, start), plan(sizes, start // 4), []]
+    for lane in range(lanes):
+        part = order[lane::lanes]
+        ways[-1] += [[part[i] for i in rows] for rows in plan([sizes[i] for i in part], start)]
+
+    def cost(rows: Sequence[int]) -> int:
+        return start + len(rows) * max(sizes[i] for i in rows)
+
+    sorted_ways = [sorted(way, key=cost, reverse=True) for way in ways]
+    return min(sorted_ways, key=lambda way: ends([cost(rows) for rows in way], lanes))
+
+
+def ends(costs: Sequence[int], lanes: int) -> int:
+    """Return the cost at which the last of some lanes ends that each take the next batch when they are free."""
+    taken = [0] * lanes
+    for cost in costs:
+        taken[taken.index(min(taken))] += cost
+    return max(taken)

@@ -22,15 +22,16 @@ _MARK = "asks_first"
 
 def quicken(model: nn.Module) -> None:
     """Let the last block of a classifier of transformers' answer for the first token alone, also one within peft's."""
-    for found in (m for m in model.modules() if isinstance(m, PreTrainedModel)):
-        if (block := _last_block(found)) is not None:
-            if found.config.model_type == "distilbert":
-                _patch(block.attention, _asking)
-                _patch(block.sa_layer_norm, _of_sum)
-            else:
-                _patch(block.attention.self, _asking)
-                _patch(block.attention.output, _added)
-            return
+    classifier = found(model)
+    if classifier is None:
+        return
+    block = blocks(classifier)[-1]
+    if classifier.config.model_type == "distilbert":
+        _patch(block.attention, _asking)
+        _patch(block.sa_layer_norm, _of_sum)
+    else:
+        _patch(block.attention.self, _asking)
+        _patch(block.attention.output, _added)
 
 
 def asks(module: nn.Module) -> bool:
@@ -38,13 +39,19 @@ def asks(module: nn.Module) -> bool:
     return getattr(module, _MARK, False)
 
 
-def _last_block(model: PreTrainedModel) -> Any:
-    config = model.config
-    known = type(model).__name__.endswith("ForSequenceClassification") and config.model_type in _BLOCKS
-    if not known or getattr(config, "is_decoder", False) or getattr(config, "chunk_size_feed_forward", 0):
-        return None
-    blocks: Any = model.base_model.get_submodule(_BLOCKS[config.model_type])
-    return blocks[-1]
+def found(model: nn.Module) -> PreTrainedModel | None:
+    """Return the classifier whose head reads the first token, the model itself or one within it; None without one."""
+    for inner in (m for m in model.modules() if isinstance(m, PreTrainedModel)):
+        config = inner.config
+        known = type(inner).__name__.endswith("ForSequenceClassification") and config.model_type in _BLOCKS
+        if known and not getattr(config, "is_decoder", False) and not getattr(config, "chunk_size_feed_forward", 0):
+            return inner
+    return None
+
+
+def blocks(classifier: PreTrainedModel) -> Any:
+    """Return the blocks of what `found` found."""
+    return classifier.base_model.get_submodule(_BLOCKS[classifier.config.model_type])
 
 
 def _patch(module: nn.Module, forward: Any) -> None:

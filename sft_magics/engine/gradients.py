@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from sft_magics.core import heap
 from sft_magics.core.events import Event, Remark
 from sft_magics.engine import compiling, memory
 from sft_magics.engine.hardware import Hardware
@@ -73,7 +74,7 @@ class Gradients:
         self.task.model.zero_grad(set_to_none=True)
         if self.hardware.device.type == "cuda":
             torch.cuda.empty_cache()
-        memory.give_back()
+        heap.give_back()
 
     def in_parts(self, batch: Batch, rows: int) -> torch.Tensor:
         """Return the batch's mean loss with its gradients in place, computed in the parts that are set."""

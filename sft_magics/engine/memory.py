@@ -1,7 +1,6 @@
 """Memory: what is free, what a step takes, and how torch says that there is no more."""
 
 import contextlib
-import ctypes
 import weakref
 from typing import Any
 
@@ -45,15 +44,6 @@ def free_bytes(device: torch.device) -> int:
         if limit != resource.RLIM_INFINITY:
             found.append(limit - int(psutil.Process().memory_info().vms))
     return max(0, min(found))
-
-
-def give_back() -> None:
-    """Give the system what malloc keeps of freed memory: kernels for other sizes cannot be had from malloc.
-
-    Only glibc can; a job lets it keep all of it (see `launchers.ENVIRONMENT`).
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def has_batch_norm(model: nn.Module) -> bool:

@@ -11,11 +11,14 @@ from typing import Any
 import torch
 
 from sft_magics.core import errors
+from sft_magics.core.lanes import Lanes
 from sft_magics.core.sampling import Piece, Sampling
 from sft_magics.engine import hardware, reading, scoring, tasks
 from sft_magics.engine.tasks import Encoded, Report
+from sft_magics.engine.waking import Waking
 
 _FEW_TOKENS = 256
+_MOST_OF_ALL = 0.75  # of all tokens in one row: more, and the others' lane would only wait for it
 
 
 class Predictor:
@@ -37,6 +40,8 @@ class Predictor:
         self.hardware.place(self._task.model)
         self._task.model.eval()
         self.spent: dict[str, float] = {}  # milliseconds of the parts of the last answer, but for the model's
+        self._lanes = Lanes(self.hardware.threads, lambda: torch.set_num_threads(1))  # a setting of each thread
+        self._waking = Waking()
         self._quick = False
         self._ways = contextlib.ExitStack()  # not left before the end: these weights do not change
         weakref.finalize(self, self._ways.close)  # at the exit it would come when torch is half gone
@@ -52,14 +57,36 @@ class Predictor:
         rows = self._task.encode(texts, None)
         self.spent = {"preprocess": (time.perf_counter() - began) * 1e3}
         self._quicken(rows)
-        if self.hardware.device.type == "cpu" and self.hardware.threads > 1:
-            # Waking a second thread for each layer costs more than it brings where there is little to do: a sentence
-            # took 12 ms on two, 9 on one.
-            torch.set_num_threads(1 if sum(rows.lengths) <= _FEW_TOKENS else self.hardware.threads)
+        return self._read(rows, progress)
+
+    def _read(self, rows: Encoded, progress: Callable[[int, int], None] | None) -> list[Any]:
+        """Read rows as quickly as the cores can: in lanes, with one thread, or with all."""
+        if not self._many_threads:
+            return scoring.score(self._task, rows, self.hardware, progress)
+        if self._shared_out(rows.lengths):
+            try:
+                return scoring.score(self._task, rows, self.hardware, progress, lanes=self._lanes)
+            finally:
+                torch.set_num_threads(self.hardware.threads)
+        tokens = sum(rows.lengths)
+        little = tokens <= _FEW_TOKENS
+        woken = self._waking.wake() if little else True
+        torch.set_num_threads(self.hardware.threads if woken else 1)
+        began = time.perf_counter()
         try:
             return scoring.score(self._task, rows, self.hardware, progress)
         finally:
             torch.set_num_threads(self.hardware.threads)
+            if little:
+                self._waking.took(woken, tokens, time.perf_counter() - began)
+
+    def _shared_out(self, lengths: Sequence[int]) -> bool:
+        """Say whether rows of these lengths are read in lanes, one beside the other."""
+        return self._task.in_lanes and len(lengths) > 1 and max(lengths) <= _MOST_OF_ALL * sum(lengths)
+
+    @property
+    def _many_threads(self) -> bool:
+        return self.hardware.device.type == "cpu" and self.hardware.threads > 1
 
     def stream(self, text: str, how: Sampling) -> Iterator[Piece]:
         """Answer a prompt, or a chat as JSON, piece by piece: for language models. Raises ModelProblem for others."""

@@ -6,12 +6,13 @@ the same to the bit. Layers of an attention that read the same input become one.
 may look at their weights, so these stay, and of large models there is none.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
-from sft_magics.engine import projections
+from sft_magics.engine import lean, projections
 
 _MOST = 200_000_000  # weights of which a second copy is made
 _Read = Callable[[torch.Tensor], torch.Tensor]
@@ -19,18 +20,30 @@ _Read = Callable[[torch.Tensor], torch.Tensor]
 
 def settle(model: nn.Module, device: torch.device) -> None:
     """Cast the linear layers of a model once, and on a CPU lay them out; they may not learn any more."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            module.to(torch.bfloat16)
-    layers = [m for m in model.modules() if type(m) is nn.Linear]
-    if device.type == "cpu" and _knows() and sum(layer.weight.numel() for layer in layers) <= _MOST:
-        _lay_out(model, layers)
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    small = sum(layer.weight.numel() for layer in linear) <= _MOST
+    lays_out = device.type == "cpu" and _knows() and small
+    taken = lean.quicken(model) if lays_out else set()
+    for layer in linear:
+        layer.to(torch.bfloat16)
+    _let_go(model)
+    if lays_out:
+        _lay_out(model, [m for m in linear if type(m) is nn.Linear and m not in taken])
+
+
+@torch.no_grad()
+def _let_go(model: nn.Module) -> None:
+    """Copy what was not cast, so that the file that the weights were read from need not stay in memory for it."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and tensor.dtype == torch.float32:
+            tensor.data = tensor.data.clone()
 
 
 def _lay_out(model: nn.Module, layers: Sequence[nn.Linear]) -> None:
     ways: dict[nn.Linear, _Read] = {}
     for group in projections.groups(model):
-        ways.update(zip(group, _joined(group), strict=True))
+        if all(layer in layers for layer in group):
+            ways.update(zip(group, _joined(group), strict=True))
     for layer in layers:
         layer.forward = ways.get(layer) or _reader([layer])  # type: ignore[assignment, method-assign]
 
@@ -57,16 +70,14 @@ def _reader(layers: Sequence[nn.Linear]) -> _Read:
 def _joined(layers: tuple[nn.Linear, ...]) -> list[_Read]:
     """Return a way to read for each of some layers that are given the same input; the first that is asked computes."""
     read, widths = _reader(layers), [layer.out_features for layer in layers]
-    known: list[torch.Tensor | None] = [None]  # the input, and what is still to be fetched of it
-    waiting: dict[int, torch.Tensor] = {}
+    here = threading.local()  # models read in several threads: the input, and what is still to be fetched of it
 
     def say(which: int, x: torch.Tensor) -> torch.Tensor:
-        if known[0] is not x or which not in waiting:
-            known[0] = x
-            waiting.update(enumerate(read(x).split(widths, -1)))
-        said = waiting.pop(which)
-        if not waiting:
-            known[0] = None
+        if getattr(here, "known", None) is not x or which not in here.waiting:
+            here.known, here.waiting = x, dict(enumerate(read(x).split(widths, -1)))
+        said: torch.Tensor = here.waiting.pop(which)
+        if not here.waiting:
+            here.known = None
         return said
 
     return [lambda x, which=which: say(which, x) for which in range(len(layers))]  # type: ignore[misc]

@@ -1,12 +1,15 @@
 """Reading without learning: the answers to encoded rows, or what measuring them needs."""
 
 import contextlib
+import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from sft_magics.core import batches
+from sft_magics.core.lanes import Lanes
 from sft_magics.engine import folding
 from sft_magics.engine.batching import scoring_batches
 from sft_magics.engine.hardware import Hardware
@@ -16,6 +19,8 @@ _TOKENS = 4096
 _FEW = 1024  # rows up to which it pays to look for the cheapest cut: of more every batch has rows of one length
 _START = 250  # tokens that a batch costs besides its rows: 64 sentences are read 1.3 times as fast as in one piece
 
+_LANE_START = 100  # the same in a lane, where nothing waits for a second core
+
 
 def score(
     task: Task,
@@ -23,26 +28,43 @@ def score(
     hardware: Hardware,
     progress: Callable[[int, int], None] | None = None,
     only: Sequence[int] | None = None,
+    lanes: Lanes | None = None,
 ) -> list[Any]:
     """Return what `task.scores` says of each row, in the order given; `progress(done, total)` hears of each batch.
 
-    `only` names the rows to read; the others stay None.
+    `only` names the rows to read; the others stay None. With `lanes` batches are read beside each other.
     """
     task.model.eval()
     found: list[Any] = [None] * len(rows.lengths)
-    done = 0
-    with torch.inference_mode(), hardware.autocast():
-        chosen = range(len(rows.lengths)) if only is None else only
-        lengths = [rows.lengths[i] for i in chosen]
-        for places in batches.plan(lengths, _START) if len(lengths) <= _FEW else scoring_batches(lengths, _TOKENS):
-            indices = [chosen[p] for p in places]
+    done = itertools.count()
+    chosen = range(len(rows.lengths)) if only is None else only
+    telling = threading.Lock()
+
+    def read(indices: Sequence[int]) -> None:
+        with torch.inference_mode(), hardware.autocast():  # settings of each thread
             batch = {k: v.to(hardware.device, non_blocking=True) for k, v in task.collate(rows, indices).items()}
-            for i, row in zip(indices, task.scores(batch), strict=True):
+            said = task.scores(batch)
+        with telling:
+            for i, row in zip(indices, said, strict=True):
                 found[i] = row
-            done += len(indices)
+                total = next(done) + 1
             if progress is not None:
-                progress(done, len(found))
+                progress(total, len(found))
+
+    lengths = [rows.lengths[i] for i in chosen]
+    parts = [[chosen[p] for p in places] for places in _parts(lengths, lanes)]
+    if lanes is not None:
+        lanes.run(parts, read)
+    else:
+        for part in parts:
+            read(part)
     return found
+
+
+def _parts(lengths: Sequence[int], lanes: Lanes | None) -> list[list[int]]:
+    if len(lengths) > _FEW:
+        return scoring_batches(lengths, _TOKENS)
+    return batches.plan(lengths, _START) if lanes is None else batches.dealt(lengths, lanes.count, _LANE_START)
 
 
 @contextlib.contextmanager

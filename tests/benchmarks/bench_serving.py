@@ -10,7 +10,6 @@ packages are in the environment that `make bench-serving` builds.
 """
 
 import argparse
-import asyncio
 import json
 import os
 import signal
@@ -26,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tests.benchmarks.clients import ask
 
 _PEERS = {"litserve-bf16": "litserve", "litserve-fp32": "litserve", "fastapi": "fastapi"}
 _ENGINES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
@@ -145,9 +146,9 @@ def _start(name: str, root: Path, model: Path, threads: int | None) -> Server:
         server = Server(name, port, psutil.Process(process.pid), "/predict", "text", "", 0.0)
     while True:
         try:
-            asyncio.run(_ask(server, ["a film"], 1, 0.0))
+            _ask(server, ["a film"], 1, 0.0)
             break
-        except (OSError, AssertionError, asyncio.IncompleteReadError):
+        except (OSError, AssertionError):
             if time.perf_counter() - began > 180:
                 raise
             time.sleep(0.05)
@@ -161,42 +162,25 @@ def _environment() -> dict[str, str]:
 
 def _round(server: Server, texts: list[str], seconds: float) -> None:
     server.signal(signal.SIGCONT)
-    asyncio.run(_ask(server, texts, 8, 0.5))
+    _ask(server, texts, 8, 0.5)
     for level in _LEVELS:
         began = time.perf_counter()
-        found = asyncio.run(_ask(server, texts, level, seconds))
+        found = _ask(server, texts, level, seconds)
         server.rates[level].append(len(found) / (time.perf_counter() - began))
         server.latencies[level] += found
     server.signal(signal.SIGSTOP)
 
 
-async def _ask(server: Server, texts: list[str], clients: int, seconds: float) -> list[float]:
-    """Ask from so many connections at once, each with its next sentence when it has its answer; return milliseconds."""
-    end = time.perf_counter() + seconds
-    found: list[float] = []
-
-    async def client(number: int) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        turn = number
-        while True:
-            began = time.perf_counter()
-            body = json.dumps({server.key: texts[turn % len(texts)]}).encode()
-            turn += clients
-            token = f"Authorization: Bearer {server.token}\r\n" if server.token else ""
-            head = f"POST {server.path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n{token}"
-            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-            writer.write(head.encode() + body)
-            answer = await reader.readuntil(b"\r\n\r\n")
-            assert answer.startswith(b"HTTP/1.1 200"), answer
-            length = next(h for h in answer.lower().split(b"\r\n") if h.startswith(b"content-length:"))
-            await reader.readexactly(int(length.partition(b":")[2]))
-            found.append((time.perf_counter() - began) * 1e3)
-            if time.perf_counter() >= end:
-                break
-        writer.close()
-
-    await asyncio.gather(*(client(n) for n in range(clients)))
-    return found
+def _ask(server: Server, texts: list[str], clients: int, seconds: float) -> list[float]:
+    """Ask from so many connections at once; return milliseconds."""
+    token = f"Authorization: Bearer {server.token}\r\n" if server.token else ""
+    requests = []
+    for text in texts:
+        body = json.dumps({server.key: text}).encode()
+        head = f"POST {server.path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n{token}"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        requests.append(head.encode() + body)
+    return ask(server.port, requests, clients, seconds)
 
 
 def _print(servers: list[Server]) -> None:
@@ -224,7 +208,7 @@ def _overhead(server: Server, texts: list[str]) -> None:
     """Print what a request costs beyond the model and its tokenizer, in milliseconds of processor."""
     server.signal(signal.SIGCONT)
     before = _stats(server)["processor_s"]
-    found = asyncio.run(_ask(server, texts, 1, 5.0))
+    found = _ask(server, texts, 1, 5.0)
     after = _stats(server)["processor_s"]
     parts = {name: (after[name] - before[name]) * 1e3 / len(found) for name in after}
     shown = ", ".join(f"{name} {ms:.3f}" for name, ms in parts.items())

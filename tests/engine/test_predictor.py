@@ -4,7 +4,9 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,7 +15,7 @@ from torch import nn
 from sft_magics.core import errors
 from sft_magics.core.fetching import fetch
 from sft_magics.datasets.samples import read_sample
-from sft_magics.engine import reading, tasks
+from sft_magics.engine import lean, reading, tasks
 from sft_magics.engine.predictor import Predictor
 from tests.engine.house import LABELS
 
@@ -69,6 +71,7 @@ def test_neither_order_nor_company_changes_an_answer(folder: Path, texts: list[s
 def test_weights_laid_out_once_answer_as_weights_cast_at_every_call(
     folder: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lean, "quicken", lambda _: set())  # which is not the same to the bit; see test_lean
     settled = Predictor(folder, threads=1, precision="bf16")
     said = settled.scores(texts)
     linear = [m for m in settled._task.model.modules() if type(m) is nn.Linear]
@@ -93,7 +96,43 @@ def test_of_a_large_model_there_is_no_second_copy(
         layer.weight.dtype == torch.bfloat16 for layer in plain._task.model.modules() if type(layer) is nn.Linear
     )
     monkeypatch.undo()
+    monkeypatch.setattr(lean, "quicken", lambda _: set())
     assert said == Predictor(folder, threads=1, precision="bf16").scores(texts[:8])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_two_cores_answer_as_one(folder: Path, texts: list[str], precision: str) -> None:
+    one, two = (Predictor(folder, threads=n, precision=precision) for n in (1, 2))
+    said = one.scores(texts)
+    told: list[tuple[int, int]] = []
+    shared = two.scores(texts, lambda *progress: told.append(progress))
+    assert np.abs(np.array(shared) - np.array(said)).max() <= CLOSE[precision]
+    assert [total for _, total in told] == [len(texts)] * len(told)
+    assert [done for done, _ in told] == sorted({done for done, _ in told}), "each batch is told, and more each time"
+    assert told[-1][0] == len(texts)
+    assert len(told) > 1
+    for few in (texts[:1], texts[:2], [*texts[:1], "good " * 300]):
+        assert np.abs(np.array(two.scores(few)) - np.array(one.scores(few))).max() <= CLOSE[precision]
+    assert torch.get_num_threads() == 2, "as it was"
+
+
+def test_a_batch_that_fails_in_a_lane_fails_the_whole(
+    folder: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor(folder, threads=2)
+    said = predictor.scores(texts[:16])
+    collate = predictor._task.collate
+
+    def broken(rows: Any, indices: Any) -> Any:
+        if 7 in indices:
+            raise RuntimeError("broken")
+        return collate(rows, indices)
+
+    monkeypatch.setattr(predictor._task, "collate", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        predictor.scores(texts[:16])
+    monkeypatch.undo()
+    assert predictor.scores(texts[:16]) == said
 
 
 def test_layers_are_read_together_whatever_is_asked_first_and_without_a_bias() -> None:

@@ -1,5 +1,6 @@
 """The process of a version may end at any moment: no request fails for it, and none outlives the endpoint."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -18,7 +19,9 @@ from sft_magics.core.records import Endpoint
 from sft_magics.core.sampling import Sampling
 from sft_magics.notebook import panels
 from sft_magics.serving import control
+from sft_magics.serving.hosts import process
 from sft_magics.serving.hosts.hosted import HostDied, HostDown, Hosted
+from sft_magics.serving.hosts.lines import Line
 from sft_magics.serving.hosts.starting import Starter
 from sft_magics.serving.testing import DIES_ON, FAILS_ON, EchoPredictor
 from tests.serving.house import LABELS, House, ask, hosts, parent, until
@@ -121,8 +124,8 @@ def test_torch_is_there_again_without_being_imported(
     maps = Path(f"/proc/{house.job().pid()}/maps").read_text()
     assert "libtorch" not in maps, "the endpoint itself needs no torch"
     os.kill(house.job().pid() or 0, signal.SIGKILL)
-    for process in (another, forker):
-        until(lambda p=process: not parent(p))  # type: ignore[misc]
+    for each in (another, forker):
+        until(lambda p=each: not parent(p))  # type: ignore[misc]
 
 
 # One version, without an endpoint around it.
@@ -214,3 +217,37 @@ def test_versions_that_are_not_used_any_more_have_no_process(house: House) -> No
     while time.monotonic() - began < 1.5:  # it is not taken for one that was lost
         assert len(hosts(endpoint)) == 1
         time.sleep(0.1)
+
+
+def test_a_process_gives_memory_back_when_it_is_quiet_and_now_and_then_under_load(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(process.heap, "give_back", lambda: given.append(time.monotonic()))
+    monkeypatch.setattr(process, "_QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(process, "_BUSY_SECONDS", 0.2)
+    ours, theirs = socket.socketpair()
+    line, other = Line(ours.detach()), Line(theirs.detach())
+
+    def serve() -> None:
+        with contextlib.suppress(EOFError):
+            process.serve(other)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        line.send("load", str(house.version(1)), 1, "torch")
+        assert line.receive()[0] == "said"
+        until(lambda: len(given) == 1)
+        time.sleep(0.7)
+        assert len(given) == 1, "once, and then it waits"
+        begun = time.monotonic()
+        while time.monotonic() < begun + 1.0:
+            line.send("scores", ["a"])
+            assert line.receive()[0] == "said"
+            time.sleep(0.01)
+        assert 2 <= len(given) <= 6, "about every fifth of a second"
+    finally:
+        line.close()
+        thread.join(10)
+    assert not thread.is_alive()

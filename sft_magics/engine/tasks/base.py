@@ -40,6 +40,7 @@ class Task(abc.ABC):
     mixings: tuple[str, ...] = ()
     classes_known = False  # whether each row is of one class, as `classes` says
     changes = False  # whether chance changes what it learns from (`--augment`)
+    in_lanes = False  # whether batches may be read beside each other, each in a thread of its own
     thaws = True  # whether it has a head that can learn before the body does
 
     @classmethod

@@ -42,6 +42,7 @@ class TextClassification(Classifier):
     """One text, one label: cross-entropy on a fresh linear head over the encoder."""
 
     methods = ("full", "head", "lora")
+    in_lanes = True
 
     def __init__(self, loaded: pretrained.Pretrained, labels: list[str], limit: int, smoothing: float = 0.0) -> None:
         self.smoothing = smoothing

@@ -48,6 +48,10 @@ class Line:
         message: list[Any] = json.loads(text)
         return [self._whole(value, beside) for value in message] if beside else message
 
+    def waits(self, seconds: float) -> bool:
+        """Say whether there is something to receive, now or within so many seconds."""
+        return self._connection.poll(seconds)
+
     def _whole(self, value: Any, beside: list[bytes]) -> Any:
         """Return a value, or the list of its values, with the bytes that were sent beside it."""
         if isinstance(value, list):

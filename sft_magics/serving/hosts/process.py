@@ -11,15 +11,17 @@ the first), and ends when nobody is at the other end any more, however that came
 """
 
 import contextlib
+import math
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sft_magics.core import errors
+from sft_magics.core import errors, heap
 from sft_magics.core.sampling import Piece, Sampling
 from sft_magics.serving import predictor as predictors
 from sft_magics.serving.hosts.lines import Line
@@ -27,6 +29,9 @@ from sft_magics.serving.predictor import Predictor
 
 # Requests come in batches of every size, and oneDNN keeps a kernel for each of a thousand: a hundred MB, no speed.
 _FEW_KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+# When memory is given back: of batches of every size a hundred MB of holes remain.
+_BUSY_SECONDS = 5.0
+_QUIET_SECONDS = 1.0
 
 
 class Host:
@@ -78,8 +83,13 @@ class Host:
 def serve(line: Line) -> None:
     """Answer what comes over `line` until the other end is gone."""
     host = Host()
+    given = math.inf  # when memory is to be given back
     while True:
+        if time.monotonic() > given or (given < math.inf and not line.waits(_QUIET_SECONDS)):
+            heap.give_back()
+            given = math.inf
         message = line.receive()
+        given = min(given, time.monotonic() + _BUSY_SECONDS)
         try:
             said = ("said", host.answer(message))
         except Exception as error:  # noqa: BLE001  whatever it is, whoever asked is to hear it

@@ -1,0 +1,43 @@
+"""Whether little work is done with one thread or with all is what was quicker lately."""
+
+from sft_magics.engine.waking import Waking
+
+
+def _run(waking: Waking, calls: int, one: float, both: float) -> int:
+    """Make calls that take so long with one thread and with all; return how many used all."""
+    woken = 0
+    for _ in range(calls):
+        wake = waking.wake()
+        waking.took(wake, 30, both if wake else one)
+        woken += wake
+    return woken
+
+
+def test_what_is_quicker_is_done_and_the_other_tried_now_and_then() -> None:
+    waking = Waking()
+    assert _run(waking, 8, 0.009, 0.012) == 4, "in turn at first"
+    assert 0 < _run(waking, 480, 0.009, 0.012) <= 12
+
+
+def test_it_notices_that_the_machine_is_another_one() -> None:
+    waking = Waking()
+    _run(waking, 100, 0.009, 0.012)
+    _run(waking, 480, 0.0135, 0.0107)
+    assert _run(waking, 100, 0.0135, 0.0107) > 90
+
+
+def test_one_call_that_was_held_up_changes_nothing() -> None:
+    waking = Waking()
+    _run(waking, 100, 0.009, 0.012)
+    assert not waking.wake()
+    waking.took(False, 30, 3.0)
+    assert _run(waking, 30, 0.009, 0.012) <= 1
+
+
+def test_longer_texts_are_no_sign_of_a_slower_way() -> None:
+    waking = Waking()
+    _run(waking, 20, 0.009, 0.012)
+    for _ in range(20):
+        waking.wake()
+        waking.took(False, 250, 0.009 / 94 * 314)
+    assert _run(waking, 20, 0.009, 0.012) <= 1
