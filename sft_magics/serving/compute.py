@@ -1,9 +1,9 @@
 """The one thread that asks models, and the queue before it.
 
 Models lie in processes of their own (`serving.hosts`); this thread asks them, one at a time, so that they do not take
-the cores from each other. Batches are greedy: whatever waits is taken, up to `MAX_BATCH` inputs, and nobody waits for a
-timer. A request is never divided between two versions. Texts are written token by token, each in turn, so that a long
-one holds up nobody else's first word.
+the cores from each other. Batches are greedy: whatever waits is taken, up to a batch, and nobody waits for a timer. A
+request is never divided between two versions. Texts are written token by token, each in turn, so that a long one holds
+up nobody else's first word.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from sft_magics.core.records import Prediction
 from sft_magics.core.tasks import CAUSAL_LM
 from sft_magics.serving import loading
 from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.crowd import MAX_BATCH, Crowd
 from sft_magics.serving.failing import conflict, down, failed, late
 from sft_magics.serving.hosts.hosted import HostDown
 from sft_magics.serving.hosts.starting import Start
@@ -30,9 +31,7 @@ from sft_magics.serving.scribe import Scribe
 from sft_magics.serving.traffic import Routing
 from sft_magics.serving.writing import Heard, Writing
 
-MAX_BATCH = 64
 MAX_BATCH_COST = 8_000_000  # characters or bytes
-MAX_WAITING = 4096
 MAX_WRITINGS = 64
 _LOOK_SECONDS = 0.5
 SECONDS = 60.0  # that a request waits for its answer, unless it says otherwise
@@ -67,6 +66,7 @@ class Compute:
         self._tasks: deque[Callable[[], None]] = deque()
         self._writings: deque[Writing] = deque()
         self._inputs = 0
+        self._crowd = Crowd()
         self._ending = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="compute", daemon=True)
@@ -153,7 +153,7 @@ class Compute:
 
     def _check_room(self, count: int) -> None:
         # One request may always wait, however large: a queue bound must not make it unanswerable.
-        if self._inputs and self._inputs + count > MAX_WAITING:
+        if self._inputs and self._inputs + count > self._crowd.most:
             raise HttpProblem(429, f"{self._inputs:,} inputs wait already; come again in a second.", 1)
         if self._scribe.full:
             raise HttpProblem(503, "The prediction log cannot keep up; come again in a few seconds.", 5)
@@ -227,6 +227,7 @@ class Compute:
                 continue
             batch.append(first)
             count, cost = count + first.count, cost + size
+        self._crowd.taken(count, self._inputs, now)
         return batch
 
     def _serve(self, batch: list[Request]) -> None:

@@ -147,3 +147,31 @@ def test_too_much_is_refused_and_nothing_grows(house: House) -> None:
     waited = sorted(answered - began for status, _, began, answered in load.seen if status == 200)
     # A full queue is worked off in 4,096 / 64 batches of 50 ms; who is let in waits no longer than about that.
     assert waited[len(waited) * 99 // 100] < 2 * 4096 / 64 * 0.05
+
+
+def test_who_is_let_in_when_four_times_too_many_come_waits_less_than_twice_as_long(house: House) -> None:
+    endpoint = house.start(folder=house.version(1, seconds=0.1))
+    with Load(endpoint, clients=8, inputs=8) as load:  # what it can just answer: 64 inputs every tenth of a second
+        load.wait_for(120)
+    usual = _p99(load)
+    assert {status for status, *_ in load.seen} == {200}
+    with Load(endpoint, clients=64, inputs=8) as load:
+        time.sleep(3.0)  # it is patient for a second, and then answers whom it has let in
+        load.seen.clear()
+        before = resident(endpoint)
+        load.wait_for(4_000)
+        grown = resident(endpoint) - before
+    counts = Counter(status for status, *_ in load.seen)
+    assert load.broken == []
+    assert set(counts) == {200, 429}
+    assert counts.total() >= 4 * counts[200]
+    assert _p99(load) < 2 * usual
+    assert grown < 16 << 20
+    with Load(endpoint, clients=8, inputs=8) as load:
+        load.wait_for(200)
+    assert {status for status, *_ in load.seen[100:]} == {200}, "as before, once fewer come"
+
+
+def _p99(load: Load) -> float:
+    waited = sorted(answered - began for status, _, began, answered in load.seen if status == 200)
+    return waited[len(waited) * 99 // 100]
