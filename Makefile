@@ -147,9 +147,9 @@ bench-engine: $(STAMP)
 # Other servers beside our endpoints.
 bench-serving: $(STAMP)
 	@set -eu; \
-	if ! build/serving/bin/python -c 'import litserve, fastapi, sft_magics' 2>/dev/null; then \
+	if ! build/serving/bin/python -c 'import litserve, fastapi, mlflow, sft_magics' 2>/dev/null; then \
 	    $(BIN)/python -m venv --clear build/serving; \
-	    $(BIN)/python -m uv pip install --quiet --python build/serving/bin/python -e '.[onnx,openvino]' litserve fastapi; \
+	    $(BIN)/python -m uv pip install --quiet --python build/serving/bin/python -e '.[onnx,openvino]' litserve fastapi mlflow; \
 	fi; \
 	build/serving/bin/python -m tests.benchmarks serving $(BENCH_ARGS)
 

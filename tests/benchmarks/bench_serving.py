@@ -28,7 +28,8 @@ import psutil
 
 from tests.benchmarks.clients import ask
 
-_PEERS = {"litserve-bf16": "litserve", "litserve-fp32": "litserve", "fastapi": "fastapi"}
+_PEERS = {"litserve-bf16": "litserve", "litserve-fp32": "litserve", "fastapi": "fastapi", "mlflow": "mlflow"}
+_MODULES = {"fastapi": "serving_peers", "mlflow": "mlflow_peer"}
 _ENGINES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 _LEVELS = (1, 8, 32)
 
@@ -140,10 +141,11 @@ def _start(name: str, root: Path, model: Path, threads: int | None) -> Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        module = "serving_peers" if name == "fastapi" else "litserve_peer"
+        module = _MODULES.get(name, "litserve_peer")
         line = [sys.executable, "-m", f"tests.benchmarks.{module}", name, str(port), str(model)]
         process = subprocess.Popen(line, stdout=subprocess.DEVNULL, env=_environment())
-        server = Server(name, port, psutil.Process(process.pid), "/predict", "text", "", 0.0)
+        path, key = ("/invocations", "inputs") if name == "mlflow" else ("/predict", "text")
+        server = Server(name, port, psutil.Process(process.pid), path, key, "", 0.0)
     while True:
         try:
             _ask(server, ["a film"], 1, 0.0)
@@ -157,7 +159,7 @@ def _start(name: str, root: Path, model: Path, threads: int | None) -> Server:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false"}
+    return {**os.environ, "OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false", "DO_NOT_TRACK": "true"}
 
 
 def _round(server: Server, texts: list[str], seconds: float) -> None:
@@ -176,7 +178,7 @@ def _ask(server: Server, texts: list[str], clients: int, seconds: float) -> list
     token = f"Authorization: Bearer {server.token}\r\n" if server.token else ""
     requests = []
     for text in texts:
-        body = json.dumps({server.key: text}).encode()
+        body = json.dumps({server.key: [text] if server.name == "mlflow" else text}).encode()
         head = f"POST {server.path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n{token}"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         requests.append(head.encode() + body)
