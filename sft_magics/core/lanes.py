@@ -41,7 +41,9 @@ class Lanes:
         beside = [self._others.submit(lane) for _ in range(min(self.count, len(waiting)) - 1)]
         try:
             lane()
-        finally:
+            wait(beside)
+        finally:  # an interrupt comes to the caller's thread, wherever it is
+            ended.set()
             wait(beside)
         for other in beside:
             other.result()

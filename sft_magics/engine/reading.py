@@ -26,8 +26,8 @@ def settle(model: nn.Module, device: torch.device) -> None:
     taken = lean.quicken(model) if lays_out else set()
     for layer in linear:
         layer.to(torch.bfloat16)
-    _let_go(model)
     if lays_out:
+        _let_go(model)
         _lay_out(model, [m for m in linear if type(m) is nn.Linear and m not in taken])
 
 

@@ -1,10 +1,13 @@
 """Batches beside each other: each is done once, in as many threads as there are lanes, and what fails is raised."""
 
 import threading
+from collections import deque
+from concurrent import futures
 
 import pytest
 
 from sft_magics.core import batches
+from sft_magics.core import lanes as module
 from sft_magics.core.lanes import MOST, Lanes
 
 
@@ -56,6 +59,36 @@ def test_what_fails_is_raised_once_all_have_ended_and_no_more_is_begun() -> None
     done: list[int] = []
     lanes.run([[1], [2]], done.extend)
     assert sorted(done) == [1, 2], "and they can be used again"
+
+
+def test_an_interrupt_while_the_caller_waits_ends_the_other_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    interrupted = threading.Event()
+
+    def do(part: list[int]) -> None:
+        begun.append(part[0])
+        if threading.current_thread() is not threading.main_thread():
+            assert interrupted.wait(10)
+
+    waits = iter([KeyboardInterrupt])
+
+    def wait(beside: list[object]) -> None:
+        if (error := next(waits, None)) is not None:
+            parts.extend([[i] for i in range(10, 20)])  # as if there were much more to do
+            raise error
+        interrupted.set()
+        futures.wait(beside)  # type: ignore[arg-type]
+
+    parts: deque[list[int]] = deque([[0], [1], [2]])
+    monkeypatch.setattr(module, "wait", wait)
+    monkeypatch.setattr(module, "deque", lambda given: given)
+    lanes = Lanes(2)
+    with pytest.raises(KeyboardInterrupt):
+        lanes.run(parts, do)
+    interrupted.set()
+    lanes._others.shutdown()  # what an exit of Python waits for
+    assert len(begun) <= 3
+    assert len(parts) == 10, "nothing more was begun"
 
 
 @pytest.mark.parametrize("lanes", [2, 3, 8])
