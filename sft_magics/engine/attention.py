@@ -15,7 +15,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMa
 from sft_magics.engine import dropout as quick
 
 NAME = "sft_short"
-_LONG = 256
+LONG = 256
 
 
 def attend(
@@ -34,7 +34,7 @@ def attend(
     token, which sees more keys than it asks for, is torch's too.
     """
     rate = dropout if module.training else 0.0
-    if query.shape[2] > _LONG or query.shape[2] != key.shape[2] or query.device.type != "cpu":
+    if query.shape[2] > LONG or query.shape[2] != key.shape[2] or query.device.type != "cpu":
         said, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=rate, scaling=scaling, **more
         )

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from sft_magics.engine import first
+from sft_magics.engine import attention, first
 
 _SAME = 0.1  # of states that are normalized: bfloat16 keeps 8 bits, and errors of a few blocks add up
 _PROBE = 16  # tokens
@@ -71,14 +71,23 @@ class _Block:
             x = x[:, :1]
             (query,) = self._split(self.ask(short[:, :1].contiguous()), 1)
             key, value = self._split(self.read(short), 2)
-        scores = torch.bmm(query, key.transpose(1, 2))
-        if mask is not None:
-            scores = (scores.view(len(x), self.heads, *scores.shape[1:]) + mask).view(scores.shape)
-        taken = torch.bmm(scores.softmax(-1), value)
-        taken = taken.view(len(x), self.heads, -1, self.width).transpose(1, 2).flatten(2)
+        taken = self._attended(query, key, value, mask).transpose(1, 2).flatten(2)
         x = self.said_norm(x + self.say(taken))
         normed: torch.Tensor = self.norm(x + self.narrow(self.widen(x.to(torch.bfloat16))))
         return normed
+
+    def _attended(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return what tokens take from others, rows x heads x tokens x width; `query` is scaled."""
+        rows = len(query) // self.heads
+        if query.shape[1] > attention.LONG:  # without scores, which grow with the square of the length
+            query, key, value = (t.view(rows, self.heads, -1, self.width) for t in (query, key, value))
+            return nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=1.0)
+        scores = torch.bmm(query, key.transpose(1, 2))
+        if mask is not None:
+            scores = (scores.view(rows, self.heads, *scores.shape[1:]) + mask).view(scores.shape)
+        return torch.bmm(scores.softmax(-1), value).view(rows, self.heads, -1, self.width)
 
     def _split(self, joined: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
         """Return what was computed at once as rows and heads x tokens x width, each in one piece."""
@@ -99,9 +108,11 @@ def quicken(model: nn.Module) -> set[nn.Module]:
         return set()
     known = [parts for parts in blocks if parts is not None]
     probe = _probe(found)
+    if probe is None:
+        return set()
     with torch.autocast("cpu", torch.bfloat16):
         before = base(**probe).last_hidden_state[:, :1].float()
-    lean = MethodType(_forward([_Block(parts, last=parts is known[-1]) for parts in known]), base)
+    lean = MethodType(_forward([_Block(parts, last=parts is known[-1]) for parts in known], base.forward), base)
     after = lean(**probe).last_hidden_state
     apart = float(((after - before).abs().mean(-1) / before.abs().mean(-1)).max())
     if not apart <= _SAME:  # also where it is no number
@@ -110,10 +121,13 @@ def quicken(model: nn.Module) -> set[nn.Module]:
     return {layer for parts in known for layer in parts.layers}
 
 
-def _forward(blocks: Sequence[_Block]) -> Any:
+def _forward(blocks: Sequence[_Block], own: Callable[..., Any]) -> Any:
     def forward(
-        self: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any
-    ) -> BaseModelOutputWithPooling:
+        self: Any, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, **more: Any
+    ) -> Any:
+        asks_more = any(value is not None for name, value in more.items() if name != "return_dict")
+        if input_ids is None or attention_mask is None or asks_more:
+            return own(input_ids=input_ids, attention_mask=attention_mask, **more)
         with torch.autocast("cpu", enabled=False):
             x = self.embeddings(input_ids=input_ids)
             if hasattr(self, "embeddings_project"):
@@ -121,7 +135,7 @@ def _forward(blocks: Sequence[_Block]) -> Any:
             mask = None
             if not attention_mask.all():
                 lowest = torch.finfo(torch.bfloat16).min
-                mask = ((1 - attention_mask) * lowest).to(torch.bfloat16)[:, None, None]
+                mask = ((1 - attention_mask.long()) * lowest).to(torch.bfloat16)[:, None, None]
             for block in blocks:
                 x = block(x, mask)
         pooler = getattr(self, "pooler", None)
@@ -176,11 +190,14 @@ def _reader(parts: Sequence[tuple[torch.Tensor, torch.Tensor]], activation: tupl
     return read
 
 
-def _probe(model: Any) -> dict[str, torch.Tensor]:
-    """Return two rows of any tokens, the second with an end that is not to be read."""
+def _probe(model: Any) -> dict[str, torch.Tensor] | None:
+    """Return two rows of any tokens, the second with an end that is not to be read; None for a model of few."""
     pad = model.config.pad_token_id or 0
-    ids = torch.arange(2 * _PROBE).view(2, -1) % (model.config.vocab_size - 1)
+    tokens = min(_PROBE, model.config.max_position_embeddings - pad - 1)  # the first positions may be padding's
+    if tokens < 2 or model.config.vocab_size < 2:
+        return None
+    ids = torch.arange(2 * tokens).view(2, -1) % (model.config.vocab_size - 1)
     ids[ids == pad] = model.config.vocab_size - 1
     mask = torch.ones_like(ids)
-    mask[1, _PROBE // 2 :] = 0
+    mask[1, tokens // 2 :] = 0
     return {"input_ids": torch.where(mask.bool(), ids, pad), "attention_mask": mask}

@@ -40,7 +40,7 @@ class Predictor:
         self.hardware.place(self._task.model)
         self._task.model.eval()
         self.spent: dict[str, float] = {}  # milliseconds of the parts of the last answer, but for the model's
-        self._lanes = Lanes(self.hardware.threads, lambda: torch.set_num_threads(1))  # a setting of each thread
+        self._lanes = Lanes(self.hardware.threads, self._share)
         self._waking = Waking()
         self._quick = False
         self._ways = contextlib.ExitStack()  # not left before the end: these weights do not change
@@ -74,11 +74,15 @@ class Predictor:
         torch.set_num_threads(self.hardware.threads if woken else 1)
         began = time.perf_counter()
         try:
-            return scoring.score(self._task, rows, self.hardware, progress)
+            found = scoring.score(self._task, rows, self.hardware, progress)
         finally:
             torch.set_num_threads(self.hardware.threads)
-            if little:
-                self._waking.took(woken, tokens, time.perf_counter() - began)
+        if little:
+            self._waking.took(woken, tokens, time.perf_counter() - began)
+        return found
+
+    def _share(self, lanes: int) -> None:
+        torch.set_num_threads(max(1, self.hardware.threads // lanes))  # a setting of each thread
 
     def _shared_out(self, lengths: Sequence[int]) -> bool:
         """Say whether rows of these lengths are read in lanes, one beside the other."""

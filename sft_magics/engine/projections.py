@@ -4,6 +4,7 @@ The input is then converted once and not thrice, its gradient comes out as one s
 nearer to what the processor can do. Which of the three a model asks for first does not matter.
 """
 
+import threading
 from collections.abc import Iterator
 from types import MethodType
 from typing import Any
@@ -46,17 +47,17 @@ class Joint:
 
     def __init__(self, layers: tuple[nn.Linear, ...]) -> None:
         self.layers = layers
-        self._input: torch.Tensor | None = None
-        self._waiting: dict[int, torch.Tensor] = {}
+        self._here = threading.local()  # models read in several threads: the input, and what of it is to be fetched
 
     def __call__(self, which: int, x: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
         """Return what layer `which` says of x, computing the others' part as well when x is new."""
-        if self._input is not x or which not in self._waiting:
+        here = self._here
+        if getattr(here, "known", None) is not x or which not in here.waiting:
             tensors = [*(layer.weight for layer in self.layers), *(layer.bias for layer in self.layers)]
-            self._input, self._waiting = x, dict(enumerate(_Joint.apply(x, kind, *tensors)))
-        said = self._waiting.pop(which)
-        if not self._waiting:
-            self._input = None
+            here.known, here.waiting = x, dict(enumerate(_Joint.apply(x, kind, *tensors)))
+        said: torch.Tensor = here.waiting.pop(which)
+        if not here.waiting:
+            here.known = None
         return said
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from sft_magics.engine import lean, projections
 
 _MOST = 200_000_000  # weights of which a second copy is made
+_MOST_COPIED = 30_000_000  # other weights
 _Read = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -33,9 +34,13 @@ def settle(model: nn.Module, device: torch.device) -> None:
 
 @torch.no_grad()
 def _let_go(model: nn.Module) -> None:
-    """Copy what was not cast, so that the file that the weights were read from need not stay in memory for it."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.device.type == "cpu" and tensor.dtype == torch.float32:
+    """Copy what was not cast, so that the file that the weights were read from need not stay in memory for it.
+
+    Of large embeddings there is no copy: the system can take pages of a file back.
+    """
+    rest = [t for t in (*model.parameters(), *model.buffers()) if t.dtype == torch.float32]
+    if sum(tensor.numel() for tensor in rest) <= _MOST_COPIED:
+        for tensor in rest:
             tensor.data = tensor.data.clone()
 
 

@@ -56,8 +56,9 @@ def score(
     if lanes is not None:
         lanes.run(parts, read)
     else:
-        for part in parts:
-            read(part)
+        with torch.inference_mode(), hardware.autocast():  # once: weights that were cast are kept until it is left
+            for part in parts:
+                read(part)
     return found
 
 

@@ -152,8 +152,7 @@ class Compute:
         return made
 
     def _check_room(self, count: int) -> None:
-        # One request may always wait, however large: a queue bound must not make it unanswerable.
-        if self._inputs and self._inputs + count > self._crowd.most:
+        if not self._crowd.admits(count, len(self._waiting), self._inputs, time.perf_counter()):
             raise HttpProblem(429, f"{self._inputs:,} inputs wait already; come again in a second.", 1)
         if self._scribe.full:
             raise HttpProblem(503, "The prediction log cannot keep up; come again in a few seconds.", 5)
@@ -227,7 +226,7 @@ class Compute:
                 continue
             batch.append(first)
             count, cost = count + first.count, cost + size
-        self._crowd.taken(count, self._inputs, now)
+        self._crowd.taken(len(self._waiting), self._inputs, now)
         return batch
 
     def _serve(self, batch: list[Request]) -> None:

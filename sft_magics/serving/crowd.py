@@ -7,29 +7,39 @@ until fewer come, and who is let in waits for the batch that is read now and for
 
 MAX_BATCH = 64
 MAX_WAITING = 4096
-_MANY = 2 * MAX_BATCH  # inputs that are left when a batch was taken; a request of a file's rows may be as large
+_MANY = 2 * MAX_BATCH  # inputs that are left when a batch was taken
+_FEW = 8  # requests that are no crowd, whatever they bring: files that are read through an endpoint wait for each other
 _PATIENCE = 1.0  # seconds
 
 
 class Crowd:
-    """Whether more inputs come than can be answered."""
+    """Whether more requests come than can be answered; times are in seconds of any one clock."""
 
     def __init__(self) -> None:
         self._since: float | None = None  # when a batch was taken and many were left, and so ever since
+        self._refused = 0.0
         self.crowded = False
 
-    @property
-    def most(self) -> int:
-        """How many inputs may wait."""
-        return MAX_BATCH if self.crowded else MAX_WAITING
+    def admits(self, count: int, requests: int, inputs: int, now: float) -> bool:
+        """Say whether a request of `count` inputs may wait behind so many requests with so many inputs.
 
-    def taken(self, count: int, left: int, now: float) -> None:
-        """Learn that a batch of so many inputs was taken and how many were left; `now` in seconds of any clock."""
+        One may always wait, however large: a bound must not make it unanswerable.
+        """
+        if not inputs:
+            return True
+        if inputs + count <= MAX_WAITING and not (self.crowded and requests >= _FEW and inputs + count > MAX_BATCH):
+            return True
+        self._refused = now
+        return False
+
+    def taken(self, requests: int, inputs: int, now: float) -> None:
+        """Learn how many requests and inputs were left when a batch was taken."""
         if self.crowded:
-            self.crowded = left > 0 or count > MAX_BATCH // 2
+            self.crowded = now - self._refused < _PATIENCE
             self._since = None
-        elif left <= _MANY:
+        elif inputs <= _MANY or requests < _FEW:
             self._since = None
         else:
             self._since = now if self._since is None else self._since
             self.crowded = now - self._since >= _PATIENCE
+            self._refused = now

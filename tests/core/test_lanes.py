@@ -12,7 +12,7 @@ from sft_magics.core.lanes import MOST, Lanes
 
 
 def test_each_part_is_done_once_and_lanes_work_at_the_same_time() -> None:
-    prepared: list[str] = []
+    prepared: list[tuple[int, str]] = []
     done: list[tuple[int, str]] = []
     both = threading.Barrier(2, timeout=10)
 
@@ -21,19 +21,19 @@ def test_each_part_is_done_once_and_lanes_work_at_the_same_time() -> None:
             both.wait()  # one lane alone would wait for ever
         done.append((part[0], threading.current_thread().name))
 
-    lanes = Lanes(2, lambda: prepared.append(threading.current_thread().name))
+    lanes = Lanes(2, lambda used: prepared.append((used, threading.current_thread().name)))
     lanes.run([[i] for i in range(9)], do)
     assert sorted(i for i, _ in done) == list(range(9))
-    assert len(prepared) == 2
-    assert threading.current_thread().name in prepared, "the caller's thread is one of them"
+    assert [used for used, _ in prepared] == [2, 2]
+    assert threading.current_thread().name in [name for _, name in prepared], "the caller's thread is one of them"
 
 
 def test_one_part_is_done_in_the_callers_thread() -> None:
     seen: list[str] = []
-    lanes = Lanes(4, lambda: seen.append(threading.current_thread().name))
+    lanes = Lanes(4, lambda used: seen.append(f"{used} {threading.current_thread().name}"))
     lanes.run([[1]], lambda _: None)
     lanes.run([], lambda _: None)
-    assert seen == [threading.current_thread().name] * 2
+    assert seen == [f"1 {threading.current_thread().name}"] * 2
     assert Lanes(1).count == Lanes(0).count == 1
     assert Lanes(64).count == MOST
 
@@ -48,7 +48,7 @@ def test_what_fails_is_raised_once_all_have_ended_and_no_more_is_begun() -> None
         apart.wait()
         if part[0] == 0:
             raise ValueError("no")
-        threading.Event().wait(0.2)
+        threading.Event().wait(1.0)
         late.set()
 
     lanes = Lanes(2)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sft_magics.engine import first, lean, lora, reading
+from sft_magics.engine import attention, first, lean, reading
 from tests.engine.test_first import KINDS, asked, model_of
 
 CPU = torch.device("cpu")
@@ -100,8 +100,43 @@ def test_an_encoder_that_would_say_something_else_is_left_alone(monkeypatch: pyt
     assert torch.equal(_said(model, **asked()), before)
 
 
-def test_where_fp32_is_asked_for_and_in_learning_nothing_is_lean() -> None:
-    model = model_of("bert")
-    for part in (first, lora):
-        part.quicken(model)
-    assert not _is_lean(model)
+def test_a_model_of_very_few_positions_is_read_too_or_left_alone() -> None:
+    for kind, positions, lean_there in (("bert", 10, True), ("roberta", 12, True), ("bert", 2, False)):
+        model = model_of(kind, max_position_embeddings=positions)
+        inputs = {key: value[:, :2] for key, value in asked().items()}
+        before = _said(model, **inputs)
+        reading.settle(model, CPU)
+        assert _is_lean(model) == lean_there
+        assert torch.allclose(_said(model, **inputs), before, atol=0.01)
+
+
+def test_who_asks_for_more_than_the_answer_asks_its_modules() -> None:
+    model = model_of("bert", initializer_range=0.3)
+    inputs = asked()
+    types = torch.ones_like(inputs["input_ids"])
+    with torch.inference_mode():
+        truth = model(**inputs, token_type_ids=types).logits
+    reading.settle(model, CPU)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        said = model(**inputs, token_type_ids=types, output_hidden_states=True)
+        without = model(input_ids=inputs["input_ids"][:1]).logits
+    assert len(said.hidden_states) == 4
+    assert (said.logits - truth).abs().max() < 0.1
+    whole = {key: value[:1] for key, value in inputs.items()}
+    assert torch.allclose(without.float(), _said(model, **whole), atol=0.05), "no mask is a mask of ones"
+    booled = inputs | {"attention_mask": inputs["attention_mask"].bool()}
+    assert torch.equal(_said(model, **booled), _said(model, **inputs))
+
+
+def test_long_texts_are_read_without_the_scores_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("bert", initializer_range=0.3)
+    reading.settle(model, CPU)
+    plain = _said(model, **asked())
+    calls: list[int] = []
+    fused = nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(attention, "LONG", 4)
+    monkeypatch.setattr(
+        nn.functional, "scaled_dot_product_attention", lambda *a, **k: (calls.append(1), fused(*a, **k))[1]
+    )
+    assert torch.allclose(_said(model, **asked()), plain, atol=0.05)
+    assert len(calls) == 2, "the last block asks for one token"

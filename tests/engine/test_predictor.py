@@ -3,12 +3,16 @@
 import random
 import subprocess
 import sys
+import threading
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 from torch import nn
 
@@ -101,19 +105,58 @@ def test_of_a_large_model_there_is_no_second_copy(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_two_cores_answer_as_one(folder: Path, texts: list[str], precision: str) -> None:
-    one, two = (Predictor(folder, threads=n, precision=precision) for n in (1, 2))
+def test_two_cores_answer_as_one(
+    folder: Path, texts: list[str], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Predictor(folder, threads=1, precision=precision)
     said = one.scores(texts)
+    few = (texts[:1], texts[:2], [*texts[:1], "good " * 300])
+    said_of_few = [one.scores(part) for part in few]
+    two = Predictor(folder, threads=2, precision=precision)
+    readers: Counter[str] = Counter()
+    scores = two._task.scores
+
+    def noted(batch: Any) -> Any:
+        readers[threading.current_thread().name] += torch.get_num_threads()
+        time.sleep(0.01)  # or one might be done before the other begins
+        return scores(batch)
+
+    monkeypatch.setattr(two._task, "scores", noted)
     told: list[tuple[int, int]] = []
     shared = two.scores(texts, lambda *progress: told.append(progress))
     assert np.abs(np.array(shared) - np.array(said)).max() <= CLOSE[precision]
+    assert len(readers) == 2, "in two threads"
+    assert readers.total() == len(told), "each with one core"
     assert [total for _, total in told] == [len(texts)] * len(told)
     assert [done for done, _ in told] == sorted({done for done, _ in told}), "each batch is told, and more each time"
     assert told[-1][0] == len(texts)
-    assert len(told) > 1
-    for few in (texts[:1], texts[:2], [*texts[:1], "good " * 300]):
-        assert np.abs(np.array(two.scores(few)) - np.array(one.scores(few))).max() <= CLOSE[precision]
+    for part, before in zip(few, said_of_few, strict=True):
+        assert np.abs(np.array(two.scores(part)) - np.array(before)).max() <= CLOSE[precision]
     assert torch.get_num_threads() == 2, "as it was"
+
+
+def test_one_sentence_has_the_threads_that_were_quicker_lately(
+    folder: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor(folder, threads=2)
+    predictor.scores(texts[:1])
+    used: list[int] = []
+    scores = predictor._task.scores
+    monkeypatch.setattr(
+        predictor._task, "scores", lambda batch: (used.append(torch.get_num_threads()), scores(batch))[1]
+    )
+    for woken in (True, False, True):
+        monkeypatch.setattr(predictor._waking, "wake", lambda woken=woken: woken)
+        predictor.scores(texts[:1])
+    assert used == [2, 1, 2]
+    monkeypatch.setattr(predictor._waking, "wake", lambda: False)
+    predictor.scores(["good " * 400])  # cut to 64 tokens
+    assert used[3:] == [1]
+    known = dict(predictor._waking._known)
+    monkeypatch.setattr(predictor._task, "scores", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        predictor.scores(texts[:1])
+    assert predictor._waking._known == known, "what fails at once is not quick"
 
 
 def test_a_batch_that_fails_in_a_lane_fails_the_whole(
@@ -121,6 +164,9 @@ def test_a_batch_that_fails_in_a_lane_fails_the_whole(
 ) -> None:
     predictor = Predictor(folder, threads=2)
     said = predictor.scores(texts[:16])
+    ran: list[int] = []
+    run = predictor._lanes.run
+    monkeypatch.setattr(predictor._lanes, "run", lambda *given: (ran.append(1), run(*given)))
     collate = predictor._task.collate
 
     def broken(rows: Any, indices: Any) -> Any:
@@ -131,8 +177,27 @@ def test_a_batch_that_fails_in_a_lane_fails_the_whole(
     monkeypatch.setattr(predictor._task, "collate", broken)
     with pytest.raises(RuntimeError, match="broken"):
         predictor.scores(texts[:16])
+    assert ran
     monkeypatch.undo()
     assert predictor.scores(texts[:16]) == said
+
+
+def test_kinds_of_models_that_are_not_known_to_read_in_several_threads_do_not(folder: Path, tmp_path: Path) -> None:
+    predictor = Predictor(folder, threads=2)
+    assert predictor._task.in_lanes
+    small = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 64}
+    config = transformers.AutoConfig.for_model("big_bird", num_labels=2, vocab_size=30522, pad_token_id=0, **small)
+    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    task = tasks.find("text-classification").load({"kind": "folder", "path": str(tmp_path)}, LABELS, {})
+    assert not task.in_lanes
+
+
+def test_where_fp32_is_asked_for_a_model_is_read_by_its_modules(folder: Path, texts: list[str]) -> None:
+    for precision in ("fp32", "bf16"):
+        predictor = Predictor(folder, threads=1, precision=precision)
+        predictor.scores(texts[:2])
+        assert ("forward" in vars(predictor._task.model.base_model)) == (precision == "bf16")
 
 
 def test_layers_are_read_together_whatever_is_asked_first_and_without_a_bias() -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sft_magics.core import errors
-from sft_magics.engine import adapters, checkpoints, levels, pretrained, preview, replay, vocabulary
+from sft_magics.engine import adapters, checkpoints, first, levels, pretrained, preview, replay, vocabulary
 from sft_magics.engine.batching import scoring_batches
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.tasks import classification
@@ -42,7 +42,6 @@ class TextClassification(Classifier):
     """One text, one label: cross-entropy on a fresh linear head over the encoder."""
 
     methods = ("full", "head", "lora")
-    in_lanes = True
 
     def __init__(self, loaded: pretrained.Pretrained, labels: list[str], limit: int, smoothing: float = 0.0) -> None:
         self.smoothing = smoothing
@@ -53,6 +52,7 @@ class TextClassification(Classifier):
         self.limit = limit
         self._pad = int(loaded.tokenizer.pad_token_id or 0)
         self._word = next(i for i in range(self._pad + 2) if i != self._pad)  # any token that is none of padding
+        self.in_lanes = first.found(self.model) is not None  # other kinds may change themselves while they read
         self._encoder: nn.Module = self.model
         self._answer: Any = None  # one of the encoder's, for its form
 
