@@ -15,12 +15,11 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from sft_magics.engine import attention, first
+from sft_magics.engine import attention, first, products
 
 _SAME = 0.1  # of states that are normalized: bfloat16 keeps 8 bits, and errors of a few blocks add up
 _PROBE = 16  # tokens
-_Read = Callable[[torch.Tensor], torch.Tensor]
-_ACTIVATIONS: dict[tuple[str, str], _Read] = {
+_ACTIVATIONS: dict[tuple[str, str], products.Read] = {
     ("gelu", "none"): nn.functional.gelu,
     ("gelu", "tanh"): lambda x: nn.functional.gelu(x, approximate="tanh"),
     ("relu", ""): nn.functional.relu,
@@ -36,7 +35,7 @@ class _Parts:
     said: nn.Linear
     said_norm: nn.LayerNorm
     wide: nn.Linear
-    activation: _Read
+    activation: products.Read
     narrow: nn.Linear
     norm: nn.LayerNorm
 
@@ -49,7 +48,7 @@ class _Block:
     """A block that reads rows x tokens x width."""
 
     def __init__(self, parts: _Parts, *, last: bool) -> None:
-        self.heads, self.last = parts.heads, last
+        self.heads = parts.heads
         query, key, value = parts.asking
         self.width = query.out_features // self.heads
         scale = self.width**-0.5
@@ -170,24 +169,18 @@ def _of_distilbert(block: Any) -> _Parts:
     )  # fmt: skip
 
 
-def _activation(own: _Read) -> tuple[str, str] | None:
+def _activation(own: products.Read) -> tuple[str, str] | None:
     """Return how oneDNN calls an activation, or None for one that it is not asked for."""
     x = torch.linspace(-4, 4, 65)
     return next((name for name, same in _ACTIVATIONS.items() if torch.allclose(own(x), same(x), atol=1e-6)), None)
 
 
-def _reader(parts: Sequence[tuple[torch.Tensor, torch.Tensor]], activation: tuple[str, str] | None = None) -> _Read:
-    """Return what some layers say of an input in bfloat16, side by side."""
-    short = torch.cat([weight for weight, _ in parts]).to(torch.bfloat16)
-    weight = torch.ops.mkldnn._reorder_linear_weight(short, None)
-    bias = torch.cat([bias for _, bias in parts]).to(torch.bfloat16)
-    name, algorithm = activation or ("none", "")
-
-    def read(x: torch.Tensor) -> torch.Tensor:
-        said: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], algorithm)
-        return said
-
-    return read
+def _reader(
+    parts: Sequence[tuple[torch.Tensor, torch.Tensor]], activation: tuple[str, str] | None = None
+) -> products.Read:
+    """Return what some layers say of an input, side by side."""
+    weight, bias = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    return products.laid_out(weight, bias, activation or ("none", ""))
 
 
 def _probe(model: Any) -> dict[str, torch.Tensor] | None:

@@ -7,16 +7,15 @@ may look at their weights, so these stay, and of large models there is none.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from sft_magics.engine import lean, projections
+from sft_magics.engine import lean, products, projections
 
 _MOST = 200_000_000  # weights of which a second copy is made
 _MOST_COPIED = 30_000_000  # other weights
-_Read = Callable[[torch.Tensor], torch.Tensor]
 
 
 def settle(model: nn.Module, device: torch.device) -> None:
@@ -45,7 +44,7 @@ def _let_go(model: nn.Module) -> None:
 
 
 def _lay_out(model: nn.Module, layers: Sequence[nn.Linear]) -> None:
-    ways: dict[nn.Linear, _Read] = {}
+    ways: dict[nn.Linear, products.Read] = {}
     for group in projections.groups(model):
         if all(layer in layers for layer in group):
             ways.update(zip(group, _joined(group), strict=True))
@@ -58,21 +57,14 @@ def _knows() -> bool:
 
 
 @torch.no_grad()
-def _reader(layers: Sequence[nn.Linear]) -> _Read:
+def _reader(layers: Sequence[nn.Linear]) -> products.Read:
     """Return what some layers say of an input, side by side."""
-    whole = torch.cat([layer.weight.detach() for layer in layers]) if len(layers) > 1 else layers[0].weight.detach()
-    weight = torch.ops.mkldnn._reorder_linear_weight(whole.contiguous(), None)
-    biased = [layer.bias.detach() for layer in layers if "bias" in dict(layer.named_parameters())]
-    bias = torch.cat(biased) if biased else None
-
-    def read(x: torch.Tensor) -> torch.Tensor:
-        said: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x.to(torch.bfloat16), weight, bias, "none", [], "")
-        return said
-
-    return read
+    whole = torch.cat([layer.weight for layer in layers]) if len(layers) > 1 else layers[0].weight
+    biased: list[torch.Tensor] = [layer.bias for layer in layers if "bias" in dict(layer.named_parameters())]
+    return products.laid_out(whole, torch.cat(biased) if biased else None)
 
 
-def _joined(layers: tuple[nn.Linear, ...]) -> list[_Read]:
+def _joined(layers: tuple[nn.Linear, ...]) -> list[products.Read]:
     """Return a way to read for each of some layers that are given the same input; the first that is asked computes."""
     read, widths = _reader(layers), [layer.out_features for layer in layers]
     here = threading.local()  # models read in several threads: the input, and what is still to be fetched of it

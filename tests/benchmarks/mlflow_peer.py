@@ -21,21 +21,8 @@ def main() -> None:
     mlflow.transformers.save_model(pipe(str(folder), bf16=False), str(saved), pip_requirements=["mlflow"])
     # The command that a user types, in the place of this process; it looks for uvicorn on the path.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    line = [
-        "-m",
-        "mlflow",
-        "models",
-        "serve",
-        "-m",
-        str(saved),
-        "-p",
-        port,
-        "-h",
-        "127.0.0.1",
-        "--env-manager",
-        "local",
-    ]
-    os.execv(sys.executable, [sys.executable, *line])
+    line = f"-m mlflow models serve -p {port} -h 127.0.0.1 --env-manager local -m".split()
+    os.execv(sys.executable, [sys.executable, *line, str(saved)])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The line between an endpoint and a host: messages as JSON, the bytes of pictures beside them as they are."""
 
 import json
+import select
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -50,7 +51,9 @@ class Line:
 
     def waits(self, seconds: float) -> bool:
         """Say whether there is something to receive, now or within so many seconds."""
-        return self._connection.poll(seconds)
+        poll = select.poll()  # the connection's own makes a selector each time
+        poll.register(self.fileno(), select.POLLIN)
+        return bool(poll.poll(seconds * 1e3))
 
     def _whole(self, value: Any, beside: list[bytes]) -> Any:
         """Return a value, or the list of its values, with the bytes that were sent beside it."""
