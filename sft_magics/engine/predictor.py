@@ -5,6 +5,7 @@ import json
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Predictor:
         self.hardware.place(self._task.model)
         self._task.model.eval()
         self.spent: dict[str, float] = {}  # milliseconds of the parts of the last answer, but for the model's
-        self._lanes = Lanes(self.hardware.threads, self._share)
+        self._lanes = Lanes(self.hardware.threads, partial(_share, self.hardware.threads))
         self._waking = Waking()
         self._quick = False
         self._ways = contextlib.ExitStack()  # not left before the end: these weights do not change
@@ -81,9 +82,6 @@ class Predictor:
             self._waking.took(woken, tokens, time.perf_counter() - began)
         return found
 
-    def _share(self, lanes: int) -> None:
-        torch.set_num_threads(max(1, self.hardware.threads // lanes))  # a setting of each thread
-
     def _shared_out(self, lengths: Sequence[int]) -> bool:
         """Say whether rows of these lengths are read in lanes, one beside the other."""
         return self._task.in_lanes and len(lengths) > 1 and max(lengths) <= _MOST_OF_ALL * sum(lengths)
@@ -120,6 +118,10 @@ class Predictor:
     def column(self) -> str:
         """The column of a data set's file that holds what is to be answered."""
         return self._task.column
+
+
+def _share(threads: int, lanes: int) -> None:
+    torch.set_num_threads(max(1, threads // lanes))  # a setting of each thread
 
 
 def _card(folder: Path) -> tuple[str, list[str], dict[str, Any]]:

@@ -1,10 +1,12 @@
 """Answers do not depend on the order or the company of a text, nor on how the weights are stored."""
 
+import gc
 import random
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -157,6 +159,19 @@ def test_one_sentence_has_the_threads_that_were_quicker_lately(
     with pytest.raises(ZeroDivisionError):
         predictor.scores(texts[:1])
     assert predictor._waking._known == known, "what fails at once is not quick"
+
+
+def test_a_predictor_that_is_let_go_is_gone_at_once(folder: Path, texts: list[str]) -> None:
+    """What holds the quicker ways open until its end would otherwise hold the model, until garbage is looked for twice."""
+    gc.disable()
+    try:
+        predictor = Predictor(folder, threads=2)
+        predictor.scores(texts)
+        seen = weakref.ref(predictor)
+        del predictor
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_a_batch_that_fails_in_a_lane_fails_the_whole(
