@@ -162,7 +162,7 @@ def test_one_sentence_has_the_threads_that_were_quicker_lately(
 
 
 def test_a_predictor_that_is_let_go_is_gone_at_once(folder: Path, texts: list[str]) -> None:
-    """What holds the quicker ways open until its end would otherwise hold the model, until garbage is looked for twice."""
+    """What closes its quicker ways at its end knows the model: nothing else may need a look for garbage first."""
     gc.disable()
     try:
         predictor = Predictor(folder, threads=2)
