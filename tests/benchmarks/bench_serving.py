@@ -5,8 +5,8 @@
 
 A server that is not being asked is stopped by a signal, so that it costs nothing. Ratios are medians over the rounds,
 of requests answered in a second; p99 is of all rounds. `ready` is from the start of the process to its first answer. At
-the end: what a request costs beyond the model, and what the same model does offline at its best batch. The peers'
-packages are in the environment that `make bench-serving` builds.
+the end: what a request costs beyond the model, beside a bare server of the same library, and what the same model does
+offline at its best batch. The peers' packages are in the environment that `make bench-serving` builds.
 """
 
 import argparse
@@ -138,24 +138,36 @@ def _start(name: str, root: Path, model: Path, threads: int | None) -> Server:
         token = Path(found.token_file).read_text().strip()
         server = Server(name, found.port, psutil.Process(pid), "/predict", "inputs", token, 0.0)
     else:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = _free_port()
         module = _MODULES.get(name, "litserve_peer")
         line = [sys.executable, "-m", f"tests.benchmarks.{module}", name, str(port), str(model)]
         process = subprocess.Popen(line, stdout=subprocess.DEVNULL, env=_environment())
         path, key = ("/invocations", "inputs") if name == "mlflow" else ("/predict", "text")
         server = Server(name, port, psutil.Process(process.pid), path, key, "", 0.0)
+    _await(server)
+    server.ready = time.perf_counter() - began
+    return server
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def _await(server: Server) -> None:
+    """Wait for its first answer."""
+    began = time.perf_counter()
     while True:
         try:
             _ask(server, ["a film"], 1, 0.0)
-            break
         except (OSError, AssertionError):
             if time.perf_counter() - began > 180:
                 raise
             time.sleep(0.05)
-    server.ready = time.perf_counter() - began
-    return server
+        else:
+            return
 
 
 def _environment() -> dict[str, str]:
@@ -207,14 +219,42 @@ def _p99(ms: list[float]) -> float:
 
 
 def _overhead(server: Server, texts: list[str]) -> None:
-    """Print what a request costs beyond the model and its tokenizer, in milliseconds of processor."""
+    """Print what a request costs beyond the model and its tokenizer, in milliseconds of processor, and HTTP alone."""
     server.signal(signal.SIGCONT)
+    for level in (_LEVELS[0], _LEVELS[-1]):
+        parts, pause = _processor(server, texts, level)
+        shown = ", ".join(f"{name} {ms:.3f}" for name, ms in parts.items())
+        bare = _bare(texts, level, pause)
+        print(
+            f"{server.name}, c={level}: {sum(parts.values()):.3f} ms of processor a request beyond the model ({shown});"
+            f" a bare server {bare:.3f}",
+            flush=True,
+        )
+    server.signal(signal.SIGSTOP)
+
+
+def _processor(server: Server, texts: list[str], clients: int) -> tuple[dict[str, float], float]:
+    """Return the milliseconds of processor of a request's parts, and the seconds that it took."""
+    _ask(server, texts, clients, 0.5)
     before = _stats(server)["processor_s"]
-    found = _ask(server, texts, 1, 5.0)
+    found = _ask(server, texts, clients, 4.0)
     after = _stats(server)["processor_s"]
     parts = {name: (after[name] - before[name]) * 1e3 / len(found) for name in after}
-    shown = ", ".join(f"{name} {ms:.3f}" for name, ms in parts.items())
-    print(f"{server.name}: {sum(parts.values()):.3f} ms of processor a request beyond the model ({shown})")
+    return parts, statistics.median(found) / 1e3
+
+
+def _bare(texts: list[str], clients: int, pause: float) -> float:
+    """Return the milliseconds of processor that a request costs which is answered after a pause, and nothing else."""
+    port = _free_port()
+    line = [sys.executable, "-m", "tests.benchmarks.bare_peer", str(port), str(pause)]
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL) as process:
+        try:
+            server = Server("bare", port, psutil.Process(process.pid), "/predict", "inputs", "", 0.0)
+            _await(server)
+            parts, _ = _processor(server, texts, clients)
+        finally:
+            process.kill()
+    return sum(parts.values())
 
 
 def _stats(server: Server) -> dict[str, Any]:
