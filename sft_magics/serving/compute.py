@@ -112,7 +112,7 @@ class Compute:
             except Exception as error:  # noqa: BLE001  any failure belongs to whoever gave the order
                 done.set_exception(error)
             else:
-                self._do(lambda: _settle(live, order, switch, done, checked=self.live is not None))
+                self._do(lambda: _settle(live, order, switch, done, self.live))
 
         threading.Thread(target=beside, name="loader", daemon=True).start()
         return done
@@ -377,12 +377,14 @@ class Compute:
 
 
 def _settle(
-    live: Live, order: SwapOrder, switch: Callable[[Live], None], done: "Future[Live]", *, checked: bool
+    live: Live, order: SwapOrder, switch: Callable[[Live], None], done: "Future[Live]", before: Live | None
 ) -> None:
-    """Let a version answer from now on; the first one is `checked` by whoever starts the endpoint, over HTTP."""
+    """Let a version answer from now on; the first one is checked by whoever starts the endpoint, over HTTP."""
     try:
+        if before is not None:
+            loading.check_task(live, before)
         loading.warm_up(live)
-        if checked:
+        if before is not None:
             loading.prove(live, order)
         switch(live)
     except Exception as error:  # noqa: BLE001  any failure belongs to whoever gave the order; the old one stays

@@ -51,6 +51,15 @@ def load(order: SwapOrder, threads: int | None, start: Start) -> Live:
     return Live(order.version, order.ref, labels, predictor, order.engine)
 
 
+def check_task(live: Live, before: Live) -> None:
+    """Refuse to follow a version of another task, for which those who ask now have not asked; raises ModelProblem."""
+    if live.task != before.task:
+        raise errors.ModelProblem(
+            f"{live.version} is for {live.task}, and this endpoint answers {before.task}.",
+            "deploy it with --name for an endpoint of its own.",
+        )
+
+
 def prove(live: Live, order: SwapOrder) -> None:
     """Let a version answer its stored examples; raises ModelProblem unless it says what it said when it was made."""
     examples = replay.load(order.examples, live.task)

@@ -50,7 +50,7 @@ def test_swaps_under_load_lose_nothing_and_each_answer_is_its_versions_own(house
     assert logged == {row.id: version for version, row in answers}
 
 
-@pytest.mark.parametrize("broken", ["missing", "labels", "not probabilities", "damaged"])
+@pytest.mark.parametrize("broken", ["missing", "labels", "not probabilities", "damaged", "another task"])
 def test_a_version_that_does_not_fit_leaves_the_old_one(house: House, broken: str) -> None:
     house.start()
     folder, labels = house.version(2), LABELS
@@ -58,6 +58,8 @@ def test_a_version_that_does_not_fit_leaves_the_old_one(house: House, broken: st
         folder = house.root / "nowhere"
     elif broken == "labels":
         labels = LABELS[::-1]
+    elif broken == "another task":  # those who ask now, in whatever protocol, asked the one before
+        folder = house.version(2, task="image-classification")
     elif broken == "damaged":
         (folder / "echo.json").write_text("{}")
     else:
