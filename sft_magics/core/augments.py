@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sft_magics.core import errors
-from sft_magics.core.tasks import IMAGE_CLASSIFICATION
+from sft_magics.core.tasks import IMAGE_CLASSIFICATION, IMAGE_TASKS
 
 NONE, AUTO = "none", "auto"
 CROPS: Mapping[str, str] = {
@@ -72,8 +72,11 @@ def read(text: str) -> Augment:
 
 
 def check(text: str, task: str) -> None:
-    """Refuse what is not known, and what the marks of such a task's pictures cannot follow; raises UsageProblem."""
-    strange = [word for word in read(text).changes if word in WHOLE_PICTURES]
+    """Refuse words that are not known, and tasks and marks that cannot follow a change; raises UsageProblem."""
+    asked = read(text)
+    if task not in IMAGE_TASKS and text != NONE:
+        raise errors.UsageProblem(f"--augment changes pictures, and {task} learns from texts.", "leave --augment out.")
+    strange = [word for word in asked.changes if word in WHOLE_PICTURES]
     if strange and task != IMAGE_CLASSIFICATION:
         raise errors.UsageProblem(
             f"--augment {strange[0]} moves pictures in ways that boxes and masks cannot follow.",

@@ -188,6 +188,15 @@ def test_what_marks_cannot_follow_is_refused_for_them() -> None:
         augments.check("flip,trivial", "semantic-segmentation")
 
 
+@pytest.mark.parametrize("task", ["text-classification", "causal-lm"])
+def test_texts_have_no_pictures_to_change(task: str) -> None:
+    augments.check("none", task)
+    with pytest.raises(errors.UsageProblem, match="--augment changes pictures"):
+        augments.check("flip", task)
+    with pytest.raises(errors.UsageProblem, match="'flap' is not known"):
+        augments.check("flap", task)
+
+
 def test_words_are_said_as_they_are_done() -> None:
     assert str(augments.read("none")) == "as they are"
     assert str(augments.read("flip")) == "cropped by chance (flip)"

@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
+from traitlets.config import Config
 
 import sft_magics as sft
 from sft_magics.core.errors import SftError
 from sft_magics.core.workspace import Workspace
+
+QUIET = Config({"HistoryManager": {"enabled": False}})  # it would be written when its folder has gone
 
 
 @pytest.fixture
@@ -18,7 +21,7 @@ def shell(trained: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("SFT_HOME", str(trained.root))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.chdir(tmp_path)
-    made = InteractiveShell()
+    made = InteractiveShell(config=QUIET)
     made.run_line_magic("load_ext", "sft_magics")
     yield made
     made.run_line_magic("unload_ext", "sft_magics")
@@ -54,6 +57,7 @@ LINES = [
     ("%sft_finetune", "needs the model"),
     ("%sft_finetune filsm", "no model called 'filsm'. Did you mean 'films'?"),
     ("%sft_finetune films --data flims", "no dataset called 'flims'. Did you mean 'films'?"),
+    ("%sft_finetune films --augment flip", "--augment changes pictures"),
     ("%sft_finetune films --precision fp8", "it takes auto or bf16 or fp32"),
     ("%sft_finetune --resume run-0000", "no run called 'run-0000'"),
     ("%sft_finetune films --background --in-process", "exclude each other"),

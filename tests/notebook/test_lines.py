@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
+from traitlets.config import Config
 
 from sft_magics.core import audience, errors
 from sft_magics.core.signatures import FromNamespace
@@ -57,7 +58,7 @@ def fail(how: Annotated[str, "user, defect or system"]) -> None:
 @pytest.fixture
 def shell(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> InteractiveShell:
     monkeypatch.setenv("SFT_HOME", str(tmp_path / "home"))
-    made = InteractiveShell()
+    made = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
     for name, function in (("ask", ask), ("make", make), ("fail", fail)):
         verb = Verb(name, "none", "Test", "test")
         verb.__dict__["function"] = function
