@@ -40,7 +40,13 @@ def judge(folder: Path, engine: str, inputs: Sequence[Any], truths: Sequence[Any
 
     Of OpenVINO bfloat16 is tried first where the CPU has it, and taken if it agrees and is the faster one.
     """
-    tried = [_tried(folder, engine, precision, inputs, truths) for precision in _precisions(engine)]
+    predictors = [engines.load(folder, engine, precision=precision) for precision in _precisions(engine)]
+    said = [predictor.scores(inputs) for predictor in predictors]
+    times = _in_turn([predictor.scores for predictor in predictors], inputs[:_TIMED])
+    tried = [
+        _verdict(engine, precision, list(zip(truths, answers, strict=True)), ms)
+        for precision, answers, ms in zip(_precisions(engine), said, times, strict=True)
+    ]
     agreeing = [verdict for verdict in tried if verdict.agrees]
     verdict = min(agreeing or tried, key=lambda v: v.ms if v.agrees else v.largest)
     for other in (v.precision for v in tried if v is not verdict):
@@ -59,22 +65,17 @@ def _precisions(engine: str) -> tuple[str, ...]:
     return ("fp32",)
 
 
-def _tried(folder: Path, engine: str, precision: str, inputs: Sequence[Any], truths: Sequence[Any]) -> Verdict:
-    predictor = engines.load(folder, engine, precision=precision)
-    said = predictor.scores(inputs)
+def _verdict(engine: str, precision: str, pairs: Sequence[tuple[Any, Any]], ms: float) -> Verdict:
+    """Say how an engine's answers stand to torch's, by pairs of torch's and its own."""
     tolerance = TOLERANCES[precision]
-    masks = bool(truths) and isinstance(truths[0], dict)
-    compared = [
-        (_masks if masks else _rows)(truth, answer, tolerance) for truth, answer in zip(truths, said, strict=True)
-    ]
+    masks = bool(pairs) and isinstance(pairs[0][0], dict)
+    compared = [(_masks if masks else _rows)(truth, answer, tolerance) for truth, answer in pairs]
     largest = max((difference for difference, _ in compared), default=0.0)
     changes = [change for _, change in compared]
     changed = (max if masks else statistics.fmean)(changes) if changes else 0.0
     agrees = largest <= tolerance and changed <= (tolerance if masks else _CHANGED[precision])
-    return Verdict(
-        engine, agrees, largest, changed, len(inputs), tolerance, precision, _ms(predictor.scores, inputs),
-        library_of(engine),
-    )  # fmt: skip
+    name = library_of(engine)
+    return Verdict(engine, agrees, largest, changed, len(pairs), tolerance, precision, ms, name)
 
 
 def _rows(truth: Sequence[float], answer: Sequence[float], tolerance: float) -> tuple[float, float]:
@@ -97,10 +98,12 @@ def _apart(truth: Sequence[float], answer: Sequence[float]) -> NDArray[np.float6
     return np.nan_to_num(np.abs(np.subtract(truth, answer)), nan=1.0)
 
 
-def _ms(answer: Callable[[Sequence[Any]], list[Any]], inputs: Sequence[Any]) -> float:
-    times = []
-    for one in inputs[:_TIMED]:
-        began = time.perf_counter()
-        answer([one])
-        times.append((time.perf_counter() - began) * 1e3)
-    return statistics.median(times) if times else 0.0
+def _in_turn(ways: Sequence[Callable[[Sequence[Any]], list[Any]]], inputs: Sequence[Any]) -> list[float]:
+    """Return the median milliseconds of an input for each way to answer it; what disturbs one disturbs the next too."""
+    times: list[list[float]] = [[] for _ in ways]
+    for one in inputs:
+        for answer, found in zip(ways, times, strict=True):
+            began = time.perf_counter()
+            answer([one])
+            found.append((time.perf_counter() - began) * 1e3)
+    return [statistics.median(found) if found else 0.0 for found in times]
