@@ -17,6 +17,22 @@ from sft_magics.core.workspace import Workspace
 os.environ.setdefault("SFT_ENGINE", "torch")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the two parts that `make test` runs one after the other."""
+    parser.addoption("--together", action="store_true", help="only tests that may run beside others")
+    parser.addoption("--alone", action="store_true", help="only tests that may not")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests of the other part."""
+    together, alone = config.getoption("--together"), config.getoption("--alone")
+    if together == alone:
+        return
+    chosen = [item for item in items if (item.get_closest_marker("alone") is not None) == alone]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    items[:] = chosen
+
+
 @pytest.fixture(scope="session")
 def film_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """600 film sentences with the columns text and label, a real CSV file."""

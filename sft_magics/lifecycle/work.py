@@ -16,6 +16,7 @@ from sft_magics.core.workspace import Workspace, new_id
 PROCESS = "sft_magics.lifecycle.process"
 LEFTOVERS = ("checkpoints", "best")  # a run's folders that nobody needs once its version is committed
 _LONGEST_DEATH = 20.0
+_LONGEST_FORGETTING = 2.0
 
 
 def launch(job: JobFolder, *, die_with_kernel: bool = False) -> None:
@@ -66,12 +67,12 @@ def ask(ws: Workspace, title: str, spec: dict[str, Any]) -> dict[str, Any]:
         audience.follow(job, view, lambda v: lose(job, v))
     except KeyboardInterrupt:
         job.kill()
-        shutil.rmtree(job.path, ignore_errors=True)
+        forget(job)
         raise errors.RunProblem(f"{title} was stopped; nothing was changed.", "type the same line again.") from None
     if view.state != "done":
         raise problem(view)
     result = job.result()
-    shutil.rmtree(job.path, ignore_errors=True)
+    forget(job)
     if result is None:
         raise errors.RunProblem(f"{title} ended without a result.", "type %sft_doctor.")
     return result
@@ -101,6 +102,16 @@ def end_for(job: JobFolder, state: str, why: str, next_step: str) -> None:
     """Write the last line for a process that cannot do so itself because it was ended."""
     await_death(job)
     write_down(job, Ended(state, why, next_step))
+
+
+def forget(job: JobFolder) -> None:
+    """Remove the folder of a job that has ended; its process may be on its way out and write once more."""
+    deadline = time.monotonic() + _LONGEST_FORGETTING
+    while True:
+        shutil.rmtree(job.path, ignore_errors=True)
+        if not job.path.exists() or time.monotonic() > deadline:
+            return
+        time.sleep(0.05)
 
 
 def await_death(job: JobFolder) -> None:

@@ -26,7 +26,7 @@ FIRST_RUN = next(
     i for i, c in enumerate(TOUR["cells"]) if "%sft_finetune" in "".join(c["source"]) and c["cell_type"] == "code"
 )
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.alone, pytest.mark.browser, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture(scope="module")

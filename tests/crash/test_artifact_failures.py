@@ -13,7 +13,7 @@ from sft_magics.core import errors
 from sft_magics.registry import ArtifactStore
 from tests.crash.saver import network
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.alone, pytest.mark.crash]
 CALLS = (
     "fsync",
     "replace",

@@ -15,7 +15,7 @@ from sft_magics.engine import weights
 from sft_magics.registry import ArtifactStore
 from tests.crash.saver import network
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.alone, pytest.mark.crash]
 SAVER = Path(__file__).with_name("saver.py")
 ROOT = Path(__file__).resolve().parents[2]
 Count = Callable[[int, int], int]

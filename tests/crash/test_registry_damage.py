@@ -13,7 +13,7 @@ from sft_magics.registry import Registry, frames, journal
 from sft_magics.registry.journal import JournalStorage
 from sft_magics.registry.testing import a_model, a_version
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.alone, pytest.mark.crash]
 
 
 @pytest.fixture

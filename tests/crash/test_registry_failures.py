@@ -15,7 +15,7 @@ from sft_magics.registry.journal import JournalStorage
 from sft_magics.registry.testing import a_model, a_version
 from tests.registry.test_processes import check_whole
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.alone, pytest.mark.crash]
 CALLS = ("open", "pwrite", "fsync", "fdatasync", "replace", "rename", "link", "ftruncate", "unlink")
 Count = Callable[[int, int], int]
 

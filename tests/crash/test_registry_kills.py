@@ -15,7 +15,7 @@ from sft_magics.registry import Registry, journal, snapshots
 from sft_magics.registry.testing import a_model
 from tests.registry.test_processes import check_whole
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.alone, pytest.mark.crash]
 WRITER = Path(__file__).with_name("writer.py")
 ROOT = Path(__file__).resolve().parents[2]
 Count = Callable[[int, int], int]

@@ -16,7 +16,7 @@ from sft_magics.registry import journal
 from sft_magics.registry.documents import RowDatabase, database
 from sft_magics.registry.journal import JournalStorage
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.alone, pytest.mark.crash]
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
 values = st.recursive(

@@ -15,7 +15,7 @@ from sft_magics.registry.journal import JournalStorage
 from sft_magics.registry.testing import a_model, a_version
 from tests.crash.recorder import Recorder, after_power_cut
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.alone, pytest.mark.crash]
 Count = Callable[[int, int], int]
 
 

@@ -18,7 +18,7 @@ from sft_magics.engine import launchers
 from tests import shapes
 from tests.engine.house import films, order, small_base
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow]
+pytestmark = [pytest.mark.alone, pytest.mark.crash, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 20, 300  # in CI, in `make crash`; over all of the below
 CASES = [

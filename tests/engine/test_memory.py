@@ -20,6 +20,8 @@ from sft_magics.engine import choosing, memory, room, trials, worker
 from tests import shapes
 from tests.engine.house import Ear, films, order, small_base
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[2]
 # The limit is on addresses: what malloc keeps of freed memory, and what a thread's arena takes at once, count as taken,
 # and there is none left for the kernels of smaller parts, or there is, by chance.

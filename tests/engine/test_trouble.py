@@ -16,6 +16,8 @@ from sft_magics.engine.tasks import Batch
 from sft_magics.engine.tasks.text_classification import TextClassification
 from tests.engine.house import Ear, films, order, small_base
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

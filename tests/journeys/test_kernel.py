@@ -14,6 +14,8 @@ from sft_magics.core.records import Run
 from sft_magics.core.workspace import Workspace
 from tests.journeys.kernels import Kernel
 
+pytestmark = pytest.mark.alone
+
 LONG = "%sft_finetune films --epochs 40 --checkpoint-seconds 3"
 
 

@@ -24,6 +24,8 @@ from sft_magics.serving import state as states
 from sft_magics.serving.driving import Question, drive
 from tests.serving.house import until
 
+pytestmark = pytest.mark.alone
+
 QUICK: dict[str, Any] = {"seconds": 0.4, "rounds": 2, "clients": "1,4"}
 
 

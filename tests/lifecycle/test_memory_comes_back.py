@@ -18,6 +18,8 @@ from sft_magics.engine.tasks import Batch
 from sft_magics.engine.tasks.text_classification import TextClassification
 from tests.engine.house import small_base
 
+pytestmark = pytest.mark.alone
+
 _SLACK = 40_000_000  # bytes: what allocators and libraries keep for later
 
 

@@ -1,5 +1,6 @@
 """A job that ended begins again: the new process waits for the old one, and its end is not taken for the new one's."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,22 @@ def test_progress_here_is_shown_seldom_and_a_bad_audience_does_not_hurt() -> Non
     assert 2 <= bad.shown < 40
     with audience.watched_by(bad), pytest.raises(ZeroDivisionError), work.telling("loading"):
         raise ZeroDivisionError
+
+
+def test_nothing_is_left_of_a_job_whose_process_writes_while_its_folder_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = JobFolder(tmp_path / "job-1").create({})
+    real, calls = shutil.rmtree, []
+
+    def rmtree(path: Path, *, ignore_errors: bool) -> None:
+        real(path, ignore_errors=ignore_errors)
+        calls.append(path)
+        if len(calls) == 1:  # as the process does that removes and writes beside us
+            path.mkdir()
+            (path / "summary.json").write_text("{}")
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    work.forget(job)
+    assert not job.path.exists()
+    assert len(calls) == 2

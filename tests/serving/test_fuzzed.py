@@ -23,6 +23,8 @@ from sft_magics.core.records import Endpoint
 from sft_magics.serving import control
 from tests.serving.house import House, ask, token
 
+pytestmark = pytest.mark.alone
+
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 30  # of each route in each mode
 SECONDS = 10.0  # for an endpoint in each mode; what is not reached in this time is left out

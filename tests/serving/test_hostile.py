@@ -19,6 +19,8 @@ from sft_magics.core.records import Endpoint
 from sft_magics.serving import control, inputs
 from tests.serving.house import House, ask, png, resident, sentence, token
 
+pytestmark = pytest.mark.alone
+
 SECONDS = 1.0
 ROUNDS = 3
 GROWTH = 48 << 20  # bytes, after the first round; the largest body is 16 MB

@@ -17,6 +17,8 @@ from sft_magics.core.records import Endpoint
 from sft_magics.serving import control
 from tests.serving.house import LABELS, House, resident, token, until
 
+pytestmark = pytest.mark.alone
+
 REQUESTS = 1_000_000 if os.environ.get("SFT_SOAK") == "full" else 20_000
 SWAPS = 20 if os.environ.get("SFT_SOAK") == "full" else 5
 
