@@ -76,7 +76,9 @@ def test_class_weights_and_balanced_rows_find_a_rare_class_that_is_missed_withou
     found = {}
     for how in ({"class_weights": "none"}, {"class_weights": "auto"}, {"sampling": "balanced"}):
         ear, (name,) = Ear(), how.values()
-        worker.train(order(data, **how, epochs=4.0, batch=16, lr=2e-4), ear, tmp_path / name)
+        worker.train(
+            order(data, **how, epochs=4.0, batch=16, lr=2e-4, precision="auto", threads=2), ear, tmp_path / name
+        )
         found[name] = max(e.metrics["f1"] for e in ear.all(EpochDone))
         assert ear.all(RunPlanned)[0].rows == len(chosen)
     assert found["auto"] > found["none"] + 0.1
