@@ -159,10 +159,10 @@ def test_bad_input_is_a_sentence(trained_once: Path, options: dict[str, Any], sa
         sft.preview("films", workspace=trained_once, **options)
 
 
-def test_what_is_not_there_is_a_sentence(trained_once: Path) -> None:
+def test_what_is_not_there_is_a_sentence(trained: Workspace) -> None:
     with pytest.raises(errors.NotFound, match="no model called 'flims'"):
-        sft.preview("flims", workspace=trained_once)
+        sft.preview("flims", workspace=trained)
     with pytest.raises(errors.NotFound, match="no dataset called 'flims'"):
-        sft.preview("films", data="flims", workspace=trained_once)
+        sft.preview("films", data="flims", workspace=trained)
     with pytest.raises(errors.ModelProblem, match="--mixup is not there for text-classification"):
-        sft.preview("films", mixup=0.2, workspace=trained_once)
+        sft.preview("films", mixup=0.2, workspace=trained)
