@@ -135,7 +135,7 @@ crash: $(STAMP)
 	@SFT_CRASH=full $(BIN)/python -m pytest tests/crash --timeout 7200 $(PYTEST_ARGS)
 
 soak: $(STAMP)
-	@SFT_SOAK=full $(BIN)/python -m pytest tests/serving/test_under_load.py --timeout 7200 $(PYTEST_ARGS)
+	@SFT_SOAK=full $(BIN)/python -m pytest tests/serving/test_under_load.py tests/serving/test_hosts.py --timeout 7200 $(PYTEST_ARGS)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)

@@ -7,10 +7,7 @@ beside its base.) A checkpoint holds the changes alone.
 
 from typing import Any
 
-import peft
 import torch
-from peft import LoraConfig
-from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from sft_magics.core import errors
@@ -39,6 +36,9 @@ def inject(model: nn.Module, rank: int, seed: int) -> None:
             f"--method lora is for transformers, and the body of {type(model).__name__} has no linear layers.",
             "write --method full, or --method head.",
         )
+    import peft  # late: it takes a second
+    from peft import LoraConfig
+
     torch.manual_seed(seed)
     # peft itself may write a warning of architectures it does not know: the layers are named in full.
     peft.inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets), model, _NAME)
@@ -48,7 +48,7 @@ def inject(model: nn.Module, rank: int, seed: int) -> None:
 
 def merged(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return the model's tensors once each, on the CPU, with what LoRA learned added to them, under their own names."""
-    layers: dict[str, Any] = {n: m for n, m in model.named_modules() if isinstance(m, LoraLayer)}
+    layers: dict[str, Any] = dict(model.named_modules())
     found = {}
     for name, tensor in checkpoints.weights_of(model).items():
         if _ADDED in name:

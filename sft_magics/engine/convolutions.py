@@ -16,7 +16,6 @@ from types import MethodType
 from typing import Any
 
 import torch
-from timm.layers.padding import pad_same
 from torch import nn
 
 _How = tuple[tuple[int, int], tuple[int, int]]
@@ -119,6 +118,8 @@ def _depthwise(self: nn.Conv2d, rows: torch.Tensor) -> torch.Tensor:
         rows = rows.to(torch.get_autocast_dtype(rows.device.type))
     padding = (int(self.padding[0]), int(self.padding[1]))
     if type(self) is not nn.Conv2d:
+        from timm.layers.padding import pad_same  # late: a model of texts has no use for timm
+
         rows = pad_same(rows, list(self.kernel_size), list(self.stride), list(self.dilation))
         padding = (0, 0)
     with torch.autocast(rows.device.type, enabled=False):

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.layers.padding import pad_same
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -155,6 +154,8 @@ def _fold(pair: _Pair, kind: torch.dtype) -> None:
     def read(rows: torch.Tensor) -> torch.Tensor:
         rows = rows.to(kind)
         if padded:
+            from timm.layers.padding import pad_same  # late: a model of texts has no use for timm
+
             rows = pad_same(rows, list(convolution.kernel_size), list(convolution.stride), list(convolution.dilation))
         around = (0, 0) if padded else padding
         found: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(rows, weight, bias, around, *how)

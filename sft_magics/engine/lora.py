@@ -4,12 +4,15 @@ Three quarters of what a step on a small language model computes beside its larg
 same, in the number format of the frozen weights.
 """
 
+import sys
 from types import MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft.tuners.lora.layer import Linear
 from torch import nn
+
+if TYPE_CHECKING:
+    from peft.tuners.lora.layer import Linear
 
 _NAME = "default"
 
@@ -44,23 +47,26 @@ class _Changed(torch.autograd.Function):
 
 def quicken(model: nn.Module) -> None:
     """Let the changed linear layers of a model use this, those that it can stand for."""
+    layers = sys.modules.get("peft.tuners.lora.layer")
+    if layers is None:  # nobody has imported peft, so no layer is one of its own; it takes a second to import
+        return
     for module in model.modules():
-        if isinstance(module, Linear) and _fits(module):
-            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
+        if isinstance(module, layers.Linear) and _fits(module):
+            module.forward = MethodType(_forward, module)
 
 
-def _fits(module: Linear) -> bool:
+def _fits(module: "Linear") -> bool:
     base = module.get_base_layer()
     plain = type(base) is nn.Linear and not base.weight.requires_grad
     alone = list(module.lora_A) == [_NAME] and not module.lora_variant and not module.fan_in_fan_out
     return plain and alone and isinstance(module.lora_dropout[_NAME], nn.Identity) and not module.lora_bias[_NAME]
 
 
-def _forward(self: Linear, x: torch.Tensor, *more: Any, **options: Any) -> torch.Tensor:
+def _forward(self: "Linear", x: torch.Tensor, *more: Any, **options: Any) -> torch.Tensor:
     base: Any = self.get_base_layer()
     computed = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
     if self.disable_adapters or self.merged or more or options or base.weight.dtype != computed:
-        return Linear.forward(self, x, *more, **options)
+        return type(self).forward(self, x, *more, **options)
     a, b = self.lora_A[_NAME].weight, self.lora_B[_NAME].weight
     said: torch.Tensor = _Changed.apply(x, base.weight, base.bias, a, b, float(self.scaling[_NAME]))
     return said

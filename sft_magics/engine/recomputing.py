@@ -8,7 +8,6 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from peft import PeftModel
 from torch import is_grad_enabled, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -27,6 +26,8 @@ def check(options: Mapping[str, Any]) -> None:
 
 def enable(model: nn.Module, name: str = "This model") -> None:
     """Let a model's blocks be computed again while it trains; raises ModelProblem where it has none."""
+    from peft import PeftModel  # late: it takes a second
+
     if isinstance(model, PreTrainedModel | PeftModel):
         inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         if not inner.supports_gradient_checkpointing:

@@ -99,6 +99,12 @@ def test_the_engine_imports_on_a_bare_machine() -> None:
     import_all(modules_under(PACKAGE / "engine"), blocked=("IPython", "ipywidgets", "tinydb"))
 
 
+def test_a_model_of_texts_is_trained_without_what_others_need() -> None:
+    code = "import sft_magics.engine.worker, sft_magics.engine.tasks.text_classification, sys"
+    found = run_python(f"{code}; print([n for n in ('timm', 'peft', 'torchmetrics', 'pandas') if n in sys.modules])")
+    assert found.strip() == "[]"
+
+
 def test_importing_the_package_brings_in_nothing_heavy() -> None:
     loaded = json.loads(
         run_python(f"import sft_magics, json, sys; print(json.dumps([n for n in {HEAVY!r} if n in sys.modules]))")
