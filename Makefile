@@ -12,7 +12,8 @@
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.stamp-setup
-DEMO    ?= lab
+# Without a terminal nobody waits for a browser to open.
+DEMO    ?= $(shell test -t 0 && echo lab || echo headless)
 DEMO_OUT := build/demo
 SAMPLES := minilm reviews lite0 digits
 

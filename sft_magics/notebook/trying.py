@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 _WIDE = {"width": "min(560px, 100%)"}
+_CLOSE = {"description_width": "initial"}  # the label's own, so that it begins where the card does
 
 
 def offer(shell: "InteractiveShell", endpoint: Endpoint, workspace: Any) -> None:
@@ -65,7 +66,7 @@ def _text(show: Callable[[str], None], button: Any, *, long: bool) -> Any:
 
     kind = ipywidgets.Textarea if long else ipywidgets.Text
     what = "a question to try" if long else "a text to try"
-    asked = kind(placeholder=what, description="Text", continuous_update=False, layout=_WIDE)
+    asked = kind(placeholder=what, description="Text", continuous_update=False, layout=_WIDE, style=_CLOSE)
 
     def ask(*_: Any) -> None:
         if asked.value.strip():

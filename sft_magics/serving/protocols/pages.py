@@ -9,8 +9,8 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding
 h2{margin-top:2rem;font-size:1.1rem}
 details{border:1px solid #d0d7de;border-radius:6px;margin:.4rem 0;padding:.4rem .8rem}
 summary{cursor:pointer}code,pre{font:13px ui-monospace,monospace}pre{background:#f6f8fa;padding:.6rem;overflow:auto}
-b{display:inline-block;min-width:3rem;color:#0550ae}td{padding:.1rem 1rem .1rem 0;vertical-align:top}
-@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}pre{background:#161b22}b{color:#79c0ff}
+a,b{color:#0550ae}b{display:inline-block;min-width:3rem}td{padding:.1rem 1rem .1rem 0;vertical-align:top}
+@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}pre{background:#161b22}a,b{color:#79c0ff}
 details{border-color:#30363d}}
 """
 
