@@ -32,7 +32,9 @@ def offer(shell: "InteractiveShell", endpoint: Endpoint, workspace: Any) -> None
         from IPython.display import display
 
         shell.events.unregister("post_run_cell", show)
-        display(try_box(ask, endpoint.task))
+        kept = f"A box to try the endpoint {endpoint.name}: it is alive while its kernel is."
+        # Where a saved notebook is read there is no widget, and its own text would list its parts.
+        display({**try_box(ask, endpoint.task)._repr_mimebundle_(), "text/plain": kept}, raw=True)
 
     shell.events.register("post_run_cell", show)
 

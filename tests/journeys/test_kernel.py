@@ -84,6 +84,7 @@ def test_serving_and_monitoring_from_cells(kernel: Kernel, film_csv: Path) -> No
     kernel.run("%sft_alias films:1 live")
     outcome = kernel.run("%sft_deploy films@live")
     assert outcome.error is None, outcome.plain
+    assert "A box to try the endpoint films" in outcome.plain, "what a saved notebook shows of the box"
     assert "ready" in kernel.run("%sft_endpoints").plain
     assert kernel.run("%sft_predict films --endpoint --data films -o answers").error is None
     kernel.run(
