@@ -37,6 +37,7 @@ PRELOADED = (
     "sft_magics.engine.tasks.image_classification",
     "sft_magics.engine.tasks.semantic_segmentation",
     "sft_magics.engine.tasks.object_detection",
+    "peft",
 )
 
 
