@@ -32,8 +32,8 @@ SAMPLES: dict[str, tuple[str, int, str]] = {
     "planet": ("tiles of the Earth from space with masks of ocean, land and lakes", 274, _BASEMAP),
     "planet-topographic": ("the validation tiles of planet on a topographic map", 47, _BASEMAP),
     "planet-relief": ("the validation tiles of planet as shaded relief", 47, _BASEMAP),
-    "islands": ("tiles of the Earth from space with boxes around islands", 320, _BASEMAP),
-    "islands-topographic": ("the validation tiles of islands on a topographic map", 80, _BASEMAP),
+    "islands": ("tiles of the Earth from space with boxes around islands", 458, _BASEMAP),
+    "islands-topographic": ("the validation tiles of islands on a topographic map", 109, _BASEMAP),
 }
 TILES = ("planet", "planet-topographic", "planet-relief")
 ISLANDS = ("islands", "islands-topographic")
@@ -54,7 +54,8 @@ _NOTO = ("noto/NotoColorEmoji.ttf", "truetype/noto/NotoColorEmoji.ttf", "noto-em
 
 def folder_of(name: str, progress: Progress) -> Path:
     """Return the cache folder with the images of a sample; raises DataProblem, WorkspaceProblem."""
-    final = workspace.cache() / "images" / name
+    cut = f"-{planet.ISLANDS_CUT}" if name in ISLANDS else ""
+    final = workspace.cache() / "images" / f"{name}{cut}"
     if final.is_dir():
         return final
     write = _writer(name, progress)

@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import nn
 from torchvision.models import detection
-from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.fcos import FCOS, FCOSHead
 
 from sft_magics.core import errors
@@ -23,17 +23,20 @@ FINEST = 8
 _CONVOLUTIONS = 2
 _LEAST_SCORE = 0.05
 _OVERLAP = 0.5
+_SAYING = ("head", "rpn.head", "roi_heads.box_predictor")  # the modules whose outputs become boxes
 _HEADS = ("roi_heads.box_predictor", "roi_heads.mask_predictor", "head.classification_head", "head.regression_head")
 
 
 def fcos(body: Body, classes: int, size: int) -> FCOS:
     """Return FCOS (Tian et al. 2019) on a body's maps from stride 8 on, for pictures whose shorter side is `size`."""
     anchors = AnchorGenerator(tuple((s,) for s in body.strides), ((1.0,),) * len(body.strides))
-    return FCOS(
-        Pyramid(body, WIDTH), classes + 1, min_size=size, max_size=2 * size, image_mean=list(body.shown.mean),
+    model = FCOS(
+        Pyramid(body, WIDTH, still=not body.shown.fresh), classes + 1, min_size=size, max_size=2 * size, image_mean=list(body.shown.mean),
         image_std=list(body.shown.std), anchor_generator=anchors,
         head=FCOSHead(WIDTH, 1, classes + 1, _CONVOLUTIONS), score_thresh=_LEAST_SCORE, nms_thresh=_OVERLAP,
     )  # fmt: skip
+    _exact(model)
+    return model
 
 
 def names() -> list[str]:
@@ -50,6 +53,7 @@ def named(name: str, classes: int, wanted: str) -> tuple[nn.Module, Backbone, tu
     known = torchvision.models.get_model_weights(name)
     model = torchvision.models.get_model(name, weights=None, weights_backbone=None, num_classes=classes + 1)
     shown = Backbone(model, "torchvision", name, 512, 512, (0.0,) * 3, (1.0,) * 3, (), f"torchvision {name}")
+    _exact(model)
     if wanted == "none":
         return model, shown, tuple(model.state_dict())
     best = known.DEFAULT
@@ -82,7 +86,35 @@ def empty(config: dict[str, Any], classes: int) -> nn.Module:
     found: nn.Module = torchvision.models.get_model(
         str(config["architecture"]), weights=None, weights_backbone=None, num_classes=classes + 1
     )
+    _exact(found)
     return found
+
+
+def _exact(model: nn.Module) -> None:
+    """Let what a detector's layers say in bfloat16 become boxes, confidences and losses in fp32.
+
+    A corner at pixel 200 in bfloat16 is off by up to half a pixel, and one confidence in a hundred is that of another
+    box; torchvision takes for its boxes the number format that the layers computed in.
+    """
+    for name, module in model.named_modules():
+        if name in _SAYING:
+            module.register_forward_hook(lambda _module, _inputs, said: _full(said))
+        if isinstance(module, AnchorGenerator | DefaultBoxGenerator):
+            module.register_forward_pre_hook(lambda _module, inputs: (inputs[0], [_like(m) for m in inputs[1]]))
+
+
+def _full(said: Any) -> Any:
+    """Return what a head says (a tensor, or some in a row or by name) in fp32."""
+    if isinstance(said, dict):
+        return {name: _full(part) for name, part in said.items()}
+    if isinstance(said, list | tuple):
+        return type(said)(_full(part) for part in said)
+    return said.float()
+
+
+def _like(maps: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of a map's shape in fp32, of which only that is read."""
+    return maps.new_empty((), dtype=torch.float32).expand(maps.shape)
 
 
 def learning(model: nn.Module) -> None:

@@ -37,10 +37,15 @@ class Body:
 
 
 class Pyramid(nn.Module):
-    """Maps of a body made alike: `width` channels at every stride (Lin et al. 2017)."""
+    """Maps of a body made alike: `width` channels at every stride (Lin et al. 2017).
 
-    def __init__(self, body: Body, width: int) -> None:
+    With `still` the body's normalization keeps the statistics that it came with while it learns: those of few pictures
+    are worse.
+    """
+
+    def __init__(self, body: Body, width: int, *, still: bool = False) -> None:
         super().__init__()
+        self._still = still
         self.body = body.model
         self.pyramid = FeaturePyramidNetwork(list(body.widths), width)
         self.out_channels = width
@@ -51,6 +56,14 @@ class Pyramid(nn.Module):
             OrderedDict((str(i), found) for i, found in enumerate(self.body(pictures)))
         )
         return found
+
+    def train(self, mode: bool = True) -> "Pyramid":
+        """Set training or evaluation, but for what stays still."""
+        super().train(mode)
+        for module in self.body.modules() if self._still else ():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
 
 
 def body_of(start: dict[str, Any], finest: int) -> Body:

@@ -48,9 +48,9 @@ class Thaw:
 
 
 def learn(model: nn.Module) -> None:
-    """Let a model learn; where normalization is frozen it keeps the counts that it has."""
+    """Let a model learn; where normalization is frozen, or held still by the model, it keeps the counts that it has."""
     model.train()
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             own = list(module.parameters(recurse=False))
-            module.training = not own or any(p.requires_grad for p in own)
+            module.training = module.training and (not own or any(p.requires_grad for p in own))

@@ -11,7 +11,7 @@ from sft_magics.core.fetching import fetch
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import boxes, build, read_rows
 from sft_magics.datasets.boxes import Box
-from sft_magics.engine import detectors, worker
+from sft_magics.engine import detectors, thawing, worker
 from sft_magics.engine.images import Chance
 from sft_magics.engine.predictor import Predictor
 from sft_magics.engine.scenes import Scenes
@@ -92,6 +92,45 @@ def loaded(**options: Any) -> ObjectDetection:
 
 def rows_with(*found: list[Box]) -> Boxed:
     return Boxed([1] * len(found), Scenes([""] * len(found), 96, boxes=list(found)))
+
+
+def test_boxes_are_computed_in_fp32_where_layers_compute_in_bfloat16() -> None:
+    task = loaded()
+    torch.manual_seed(0)
+    batch = {"pictures": torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)}
+    sizes = torch.tensor([[96, 96]] * 2)
+    batch |= {"inner": sizes, "outer": sizes}
+    model: Any = task.model.eval()
+    model.transform.min_size, model.score_thresh = (96,), 0.0
+    kinds = []
+    for module in (model.head, model.anchor_generator):
+        module.register_forward_hook(lambda _module, _inputs, said: kinds.extend(_kinds(said)))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        said = task.scores(batch)
+    assert set(kinds) == {torch.float32}
+    sure = [box[1] for answer in said for box in answer["boxes"]]
+    rounded = torch.tensor(sure).bfloat16().float()
+    assert (rounded != torch.tensor(sure)).float().mean() > 0.9, "a confidence has more than three digits"
+
+
+def _kinds(said: Any) -> list[torch.dtype]:
+    parts = said.values() if isinstance(said, dict) else said
+    return [part.dtype for part in parts]
+
+
+def test_a_pretrained_body_s_normalization_stays_still_while_it_learns() -> None:
+    def counted(task: ObjectDetection) -> bool:
+        thawing.learn(task.model)
+        before = {n: b.clone() for n, b in task.model.named_buffers() if "running_mean" in n}
+        task.model(task._seen({"pictures": torch.randint(0, 256, (2, 3, 96, 96))}), task._targets(torch.zeros(2, 1, 5)))
+        assert before
+        return any(not torch.equal(b, before[n]) for n, b in task.model.named_buffers() if n in before)
+
+    assert not counted(loaded())
+    scratch = {"kind": "name", "path": "efficientnet_lite0", "weights": "none"}
+    fresh = find("object-detection").load(scratch, LABELS, {"seed": 0, "image_size": 96})
+    assert isinstance(fresh, ObjectDetection)
+    assert counted(fresh)
 
 
 def test_perfect_boxes_are_perfect_and_others_are_counted() -> None:
