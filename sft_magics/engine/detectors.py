@@ -31,7 +31,7 @@ def fcos(body: Body, classes: int, size: int) -> FCOS:
     """Return FCOS (Tian et al. 2019) on a body's maps from stride 8 on, for pictures whose shorter side is `size`."""
     anchors = AnchorGenerator(tuple((s,) for s in body.strides), ((1.0,),) * len(body.strides))
     model = FCOS(
-        Pyramid(body, WIDTH, still=not body.shown.fresh), classes + 1, min_size=size, max_size=2 * size,
+        Pyramid(body, WIDTH), classes + 1, min_size=size, max_size=2 * size,
         image_mean=list(body.shown.mean), image_std=list(body.shown.std), anchor_generator=anchors,
         head=FCOSHead(WIDTH, 1, classes + 1, _CONVOLUTIONS), score_thresh=_LEAST_SCORE, nms_thresh=_OVERLAP,
     )  # fmt: skip

@@ -39,13 +39,13 @@ class Body:
 class Pyramid(nn.Module):
     """Maps of a body made alike: `width` channels at every stride (Lin et al. 2017).
 
-    With `still` the body's normalization keeps the statistics that it came with while it learns: those of few pictures
+    While a pretrained body learns, its normalization keeps the statistics that it came with: those of a few pictures
     are worse.
     """
 
-    def __init__(self, body: Body, width: int, *, still: bool = False) -> None:
+    def __init__(self, body: Body, width: int) -> None:
         super().__init__()
-        self._still = still
+        self._still = not body.shown.fresh
         self.body = body.model
         self.pyramid = FeaturePyramidNetwork(list(body.widths), width)
         self.out_channels = width
