@@ -47,8 +47,9 @@ def free_bytes(device: torch.device) -> int:
 
 
 def has_batch_norm(model: nn.Module) -> bool:
-    """Say whether what a row gives depends on the rows beside it."""
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    """Say whether what a row gives depends on the rows beside it; normalization that is held still counts none."""
+    still = {m for outer in model.modules() if getattr(outer, "still", False) for m in outer.modules()}
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m not in still for m in model.modules())
 
 
 class Meter(TorchDispatchMode):

@@ -45,7 +45,7 @@ class Pyramid(nn.Module):
 
     def __init__(self, body: Body, width: int) -> None:
         super().__init__()
-        self._still = not body.shown.fresh
+        self.still = not body.shown.fresh
         self.body = body.model
         self.pyramid = FeaturePyramidNetwork(list(body.widths), width)
         self.out_channels = width
@@ -60,7 +60,7 @@ class Pyramid(nn.Module):
     def train(self, mode: bool = True) -> "Pyramid":
         """Set training or evaluation, but for what stays still."""
         super().train(mode)
-        for module in self.body.modules() if self._still else ():
+        for module in self.body.modules() if self.still else ():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
         return self

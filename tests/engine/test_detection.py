@@ -11,7 +11,7 @@ from sft_magics.core.fetching import fetch
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import boxes, build, read_rows
 from sft_magics.datasets.boxes import Box
-from sft_magics.engine import detectors, thawing, worker
+from sft_magics.engine import detectors, memory, thawing, worker
 from sft_magics.engine.images import Chance
 from sft_magics.engine.predictor import Predictor
 from sft_magics.engine.scenes import Scenes
@@ -127,10 +127,12 @@ def test_a_pretrained_body_s_normalization_stays_still_while_it_learns() -> None
         return any(not torch.equal(b, before[n]) for n, b in task.model.named_buffers() if n in before)
 
     assert not counted(loaded())
+    assert not memory.has_batch_norm(loaded().model), "so a batch in parts gives the gradients of the whole"
     scratch = {"kind": "name", "path": "efficientnet_lite0", "weights": "none"}
     fresh = find("object-detection").load(scratch, LABELS, {"seed": 0, "image_size": 96})
     assert isinstance(fresh, ObjectDetection)
     assert counted(fresh)
+    assert memory.has_batch_norm(fresh.model)
 
 
 def test_perfect_boxes_are_perfect_and_others_are_counted() -> None:
