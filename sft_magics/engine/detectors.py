@@ -93,8 +93,8 @@ def empty(config: dict[str, Any], classes: int) -> nn.Module:
 def _exact(model: nn.Module) -> None:
     """Let what a detector's layers say in bfloat16 become boxes, confidences and losses in fp32.
 
-    A corner at pixel 200 in bfloat16 is off by up to half a pixel, and one confidence in a hundred is that of another
-    box; torchvision takes for its boxes the number format that the layers computed in.
+    A corner at pixel 200 in bfloat16 is off by up to half a pixel, and confidences that differ in the third digit are
+    one; torchvision takes for its boxes the number format that the layers computed in.
     """
     for name, module in model.named_modules():
         if name in _SAYING:
