@@ -26,7 +26,8 @@ DIES_ON = "end the process"
 class EchoPredictor:
     """Gives `favorite` 0.8 of the probability whatever the text; a label that is the whole text gets it instead.
 
-    `seconds` is how long one call takes, `load_seconds` how long loading does. A text that is `FAILS_ON` makes the call
+    `seconds` is how long one call takes, `load_seconds` how long loading does; while the file `gate` exists, calls
+    wait. A text that is `FAILS_ON` makes the call
     fail, as a broken model would; one that `fails` does so after its first call, which is the warm-up. A text that is
     `DIES_ON` ends the process, as the system does where memory runs out.
 
@@ -42,6 +43,7 @@ class EchoPredictor:
         self._favorite: str = settings["favorite"]
         self._seconds: float = settings["seconds"]
         self._fails: bool = settings["fails"]
+        self._gate = Path(settings["gate"]) if settings.get("gate") else None
         self._asked = False
         self.spent: dict[str, float] = {}
 
@@ -55,6 +57,7 @@ class EchoPredictor:
         seconds: float = 0.0,
         load_seconds: float = 0.0,
         fails: bool = False,
+        gate: Path | None = None,
         task: str = TEXT_CLASSIFICATION,
     ) -> Path:
         """Write a version folder that loads as this fake, and return it; `favorite` is the first label by default."""
@@ -65,6 +68,7 @@ class EchoPredictor:
             "seconds": seconds,
             "load_seconds": load_seconds,
             "fails": fails,
+            "gate": str(gate or ""),
             "task": task,
         }
         (folder / "echo.json").write_text(json.dumps(settings))
@@ -78,6 +82,8 @@ class EchoPredictor:
             raise RuntimeError("asked to fail")
         self._asked = True
         time.sleep(self._seconds)
+        while self._gate and self._gate.exists():
+            time.sleep(0.01)
         if self.task in IMAGE_TASKS:
             return [self._seen(data) for data in inputs]
         return [self._row(text if text in self.labels else self._favorite) for text in inputs]
