@@ -26,10 +26,9 @@ DIES_ON = "end the process"
 class EchoPredictor:
     """Gives `favorite` 0.8 of the probability whatever the text; a label that is the whole text gets it instead.
 
-    `seconds` is how long one call takes, `load_seconds` how long loading does; while the file `gate` exists, calls
-    wait. A text that is `FAILS_ON` makes the call
-    fail, as a broken model would; one that `fails` does so after its first call, which is the warm-up. A text that is
-    `DIES_ON` ends the process, as the system does where memory runs out.
+    `seconds` is how long one call takes, `load_seconds` how long loading does; calls wait while the file `gate` exists.
+    A text that is `FAILS_ON` makes the call fail, as a broken model would; one that `fails` does so after its first
+    call, which is the warm-up. A text that is `DIES_ON` ends the process, as the system does where memory runs out.
 
     Of other tasks it finds one box in each picture, covers the left half of it with `favorite`, or writes a prompt's
     words again, one a token.
