@@ -25,20 +25,60 @@ _SMALL = 33  # and up to this size of map, the gradient's own convolution is the
 
 
 class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution without bias; `how` is its stride and its padding."""
+    """A depthwise convolution; `how` is its stride and its padding."""
 
     @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor, weight: torch.Tensor, how: _How) -> torch.Tensor:
+    def forward(
+        ctx: Any, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, how: _How
+    ) -> torch.Tensor:
         ctx.save_for_backward(rows, weight)
         ctx.how = how
-        return nn.functional.conv2d(rows, weight.to(rows.dtype), None, *how, 1, weight.shape[0])
+        added = None if bias is None else bias.to(rows.dtype)
+        return nn.functional.conv2d(rows, weight.to(rows.dtype), added, *how, 1, weight.shape[0])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
         of_rows = _of_rows(gradients[0], rows, weight, ctx.how) if ctx.needs_input_grad[0] else None
         of_weight = _of_weight(gradients[0], rows, weight, ctx.how) if ctx.needs_input_grad[1] else None
-        return of_rows, of_weight, None
+        of_bias = _flat(gradients[0]).sum(0).float() if ctx.needs_input_grad[2] else None
+        return of_rows, of_weight, of_bias, None
+
+
+class _Pointwise(torch.autograd.Function):
+    """A 1 x 1 convolution of rows whose channels come last in memory; what it says is no view of another tensor.
+
+    Of a view autograd remembers what it is a view of, and an activation in place behind it then copies everything.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        kept = weight.flatten(1).to(rows.dtype)
+        ctx.save_for_backward(rows, kept)
+        ctx.shape, ctx.kind = weight.shape, weight.dtype
+        count, _, high, wide = rows.shape
+        said = torch.empty((count, len(kept), high, wide), dtype=rows.dtype, memory_format=torch.channels_last)
+        flat, read = _flat(said), _flat(rows)
+        if bias is None:
+            torch.mm(read, kept.t(), out=flat)
+        else:
+            torch.addmm(bias.to(rows.dtype), read, kept.t(), out=flat)
+        return said
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows, weight = ctx.saved_tensors
+        flat = _flat(gradients[0])
+        lying = (rows.shape[0], *rows.shape[2:], rows.shape[1])
+        of_rows = (flat @ weight).view(lying).permute(0, 3, 1, 2) if ctx.needs_input_grad[0] else None
+        of_weight = (flat.t() @ _flat(rows)).to(ctx.kind).view(ctx.shape) if ctx.needs_input_grad[1] else None
+        of_bias = flat.sum(0).float() if ctx.needs_input_grad[2] else None
+        return of_rows, of_weight, of_bias
+
+
+def _flat(rows: torch.Tensor) -> torch.Tensor:
+    """Return a row for each place of a map, a view where channels come last in memory."""
+    return rows.permute(0, 2, 3, 1).reshape(-1, rows.shape[1])
 
 
 def _of_rows(gradient: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor, how: _How) -> torch.Tensor:
@@ -76,51 +116,82 @@ def _plain(gradient: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor, how
 def quicken(model: nn.Module) -> None:
     """Let the convolutions of a model on the CPU use these, those that they can stand for."""
     for module in model.modules():
-        if not isinstance(module, nn.Conv2d) or module.padding_mode != "zeros" or isinstance(module.padding, str):
-            continue
-        if _is_pointwise(module):
-            module.forward = MethodType(_pointwise, module)  # type: ignore[method-assign]
-        elif _is_depthwise(module):
-            module.forward = MethodType(_depthwise, module)  # type: ignore[method-assign]
+        if isinstance(module, nn.Conv2d) and (_is_pointwise(module) or _is_depthwise(module)):
+            module.forward = MethodType(_own, module)  # type: ignore[method-assign]
+
+
+def knows(module: nn.Module) -> bool:
+    """Say whether `computed` can stand for a module: a convolution whose picture is filled up with zeros, if at all."""
+    known = type(module) is nn.Conv2d or type(module).__name__ == "Conv2dSame"  # timm's, which pads as it reads
+    return known and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+
+
+def kind_of(module: nn.Conv2d, rows: torch.Tensor) -> torch.dtype:
+    """Return the number format in which `computed` wants the weight of a module that reads these rows."""
+    short = torch.is_autocast_enabled(rows.device.type) and not _is_depthwise(module)
+    return torch.get_autocast_dtype(rows.device.type) if short else module.weight.dtype
+
+
+def computed(module: nn.Conv2d, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Return what a convolution that is known says of rows, with this weight and bias in its own ones' place."""
+    if _is_pointwise(module):
+        return _pointwise(module, rows, weight, bias)
+    rows, padding = _padded(module, rows)
+    if _is_depthwise(module):
+        return _depthwise(rows, weight, bias, (module.stride, padding))  # type: ignore[arg-type]
+    return nn.functional.conv2d(rows, weight, bias, module.stride, padding, module.dilation, module.groups)
+
+
+def _own(self: nn.Conv2d, rows: torch.Tensor) -> torch.Tensor:
+    return computed(self, rows, self.weight, self.bias)
 
 
 def _is_pointwise(module: nn.Conv2d) -> bool:
     alone = module.kernel_size == module.stride == (1, 1) and module.groups == 1
-    return type(module) is nn.Conv2d and alone and module.padding == (0, 0)
+    return type(module) is nn.Conv2d and knows(module) and alone and module.padding == (0, 0)
 
 
 def _is_depthwise(module: nn.Conv2d) -> bool:
-    known = type(module) is nn.Conv2d or type(module).__name__ == "Conv2dSame"  # timm's, which pads as it reads
     apart = module.groups == module.in_channels == module.out_channels > 1
-    return known and apart and module.bias is None and module.dilation == (1, 1)
+    return knows(module) and apart and module.bias is None and module.dilation == (1, 1)
 
 
-def _pointwise(self: nn.Conv2d, rows: torch.Tensor) -> torch.Tensor:
+def _padded(module: nn.Conv2d, rows: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Return the rows as the module reads them, and what is still to be added around."""
+    if type(module) is nn.Conv2d:
+        return rows, (int(module.padding[0]), int(module.padding[1]))
+    from timm.layers.padding import pad_same  # late: a model of texts has no use for timm
+
+    if torch.is_autocast_enabled(rows.device.type):
+        rows = rows.to(torch.get_autocast_dtype(rows.device.type))
+    return pad_same(rows, list(module.kernel_size), list(module.stride), list(module.dilation)), (0, 0)
+
+
+def _pointwise(module: nn.Conv2d, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """A 1 x 1 convolution as the product it is, where channels come last in memory."""
     lying = rows.permute(0, 2, 3, 1)
     said: torch.Tensor
     if not lying.is_contiguous():
-        said = self._conv_forward(rows, self.weight, self.bias)
+        said = module._conv_forward(rows, weight, bias)
     elif torch.is_autocast_enabled(rows.device.type) or rows.dtype != torch.float32:
-        said = nn.functional.linear(lying, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        said = _cast(_Pointwise, rows, weight, bias)
     elif len(rows) >= _ROWS or torch.get_num_threads() > 1:
-        said = self._conv_forward(rows, self.weight, self.bias)
+        said = module._conv_forward(rows, weight, bias)
     else:
         count, high, wide, channels = lying.shape
         lines = lying.reshape(count * high, 1, wide, channels).permute(0, 3, 1, 2)
-        told = self._conv_forward(lines, self.weight, self.bias).permute(0, 2, 3, 1)
+        told = module._conv_forward(lines, weight, bias).permute(0, 2, 3, 1)
         said = told.reshape(count, high, wide, -1).permute(0, 3, 1, 2)
     return said
 
 
-def _depthwise(self: nn.Conv2d, rows: torch.Tensor) -> torch.Tensor:
+def _depthwise(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, how: _How) -> torch.Tensor:
+    return _cast(_Depthwise, rows, weight, bias, how)
+
+
+def _cast(kind: type[torch.autograd.Function], rows: torch.Tensor, *more: object) -> torch.Tensor:
+    """Apply a function to rows in the number format of the run."""
     if torch.is_autocast_enabled(rows.device.type):
         rows = rows.to(torch.get_autocast_dtype(rows.device.type))
-    padding = (int(self.padding[0]), int(self.padding[1]))
-    if type(self) is not nn.Conv2d:
-        from timm.layers.padding import pad_same  # late: a model of texts has no use for timm
-
-        rows = pad_same(rows, list(self.kernel_size), list(self.stride), list(self.dilation))
-        padding = (0, 0)
     with torch.autocast(rows.device.type, enabled=False):
-        return _Depthwise.apply(rows, self.weight, (self.stride, padding))  # type: ignore[no-any-return]
+        return kind.apply(rows, *more)  # type: ignore[no-any-return]

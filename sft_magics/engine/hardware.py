@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sft_magics.core import cores, errors
-from sft_magics.engine import attention, convolutions, dropout, first, lora, projections
+from sft_magics.engine import attention, convolutions, dropout, first, lora, normalization, projections
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Hardware:
             return
         model.to(memory_format=torch.channels_last)
         if self.device.type == "cpu":
-            for part in (convolutions, dropout, attention, first, lora, projections):
+            for part in (convolutions, normalization, dropout, attention, first, lora, projections):
                 part.quicken(model)
 
     def memory_mb(self) -> float:
