@@ -23,7 +23,7 @@ from sft_magics.core import errors, exports
 from sft_magics.core.exports import Card
 from sft_magics.core.tasks import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION
 from sft_magics.core.workspace import sync_folder
-from sft_magics.engine import first, tasks
+from sft_magics.engine import first, graphs, tasks
 from sft_magics.engine.tasks.text_classification import TextClassification
 
 _ROWS, _TOKENS = 2, 16  # of the example that the graph is traced with
@@ -42,7 +42,8 @@ def export(folder: Path, target: Path) -> Card:
         {"kind": "folder", "path": str(folder)}, list(stored["labels"]), stored["preprocessing"]
     )
     task.model.eval()
-    first.quicken(task.model)
+    if not graphs.simplify(task.model):
+        first.quicken(task.model)
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:

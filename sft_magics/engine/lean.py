@@ -27,7 +27,7 @@ _ACTIVATIONS: dict[tuple[str, str], products.Read] = {
 
 
 @dataclass(frozen=True)
-class _Parts:
+class Parts:
     """The modules of a block, whatever its model calls them."""
 
     asking: tuple[nn.Linear, nn.Linear, nn.Linear]
@@ -47,7 +47,7 @@ class _Parts:
 class _Block:
     """A block that reads rows x tokens x width."""
 
-    def __init__(self, parts: _Parts, *, last: bool) -> None:
+    def __init__(self, parts: Parts, *, last: bool) -> None:
         self.heads = parts.heads
         query, key, value = parts.asking
         self.width = query.out_features // self.heads
@@ -102,11 +102,11 @@ def quicken(model: nn.Module) -> set[nn.Module]:
     if found is None:
         return set()
     base: Any = found.base_model
-    blocks = [_parts(block) for block in first.blocks(found)]
+    blocks = [parts_of(block) for block in first.blocks(found)]
     if any(parts is None for parts in blocks):
         return set()
     known = [parts for parts in blocks if parts is not None]
-    probe = _probe(found)
+    probe = probe_of(found)
     if probe is None:
         return set()
     with torch.autocast("cpu", torch.bfloat16):
@@ -143,7 +143,7 @@ def _forward(blocks: Sequence[_Block], own: Callable[..., Any]) -> Any:
     return forward
 
 
-def _parts(block: Any) -> _Parts | None:
+def parts_of(block: Any) -> Parts | None:
     """Return the modules of a block, or None for one that is of another make."""
     try:
         parts = _of_distilbert(block) if hasattr(block, "sa_layer_norm") else _of_bert(block)
@@ -153,17 +153,17 @@ def _parts(block: Any) -> _Parts | None:
     return parts if plain and _activation(parts.activation) else None
 
 
-def _of_bert(block: Any) -> _Parts:
+def _of_bert(block: Any) -> Parts:
     asking, out, wide = block.attention.self, block.attention.output, block.intermediate
-    return _Parts(
+    return Parts(
         (asking.query, asking.key, asking.value), asking.num_attention_heads, out.dense, out.LayerNorm,
         wide.dense, wide.intermediate_act_fn, block.output.dense, block.output.LayerNorm,
     )  # fmt: skip
 
 
-def _of_distilbert(block: Any) -> _Parts:
+def _of_distilbert(block: Any) -> Parts:
     asking, wide = block.attention, block.ffn
-    return _Parts(
+    return Parts(
         (asking.q_lin, asking.k_lin, asking.v_lin), asking.n_heads, asking.out_lin, block.sa_layer_norm,
         wide.lin1, wide.activation, wide.lin2, block.output_layer_norm,
     )  # fmt: skip
@@ -183,7 +183,7 @@ def _reader(
     return products.laid_out(weight, bias, activation or ("none", ""))
 
 
-def _probe(model: Any) -> dict[str, torch.Tensor] | None:
+def probe_of(model: Any) -> dict[str, torch.Tensor] | None:
     """Return two rows of any tokens, the second with an end that is not to be read; None for a model of few."""
     pad = model.config.pad_token_id or 0
     tokens = min(_PROBE, model.config.max_position_embeddings - pad - 1)  # the first positions may be padding's

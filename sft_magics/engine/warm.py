@@ -23,7 +23,7 @@ _ANSWER_SECONDS = 5.0
 _OTHERS = 3  # jobs in a row with other variables, after which a server for these is worth its start
 # What libraries read while they are imported: with another value of these a server that runs is of no use.
 _READ_EARLY = (
-    "HF_", "HUGGINGFACE", "TRANSFORMERS_", "PYTORCH_", "OMP_", "MKL_", "OPENBLAS_", "KMP_", "CUDA_", "PYTHON",
+    "HF_", "HUGGINGFACE", "TRANSFORMERS_", "PYTORCH_", "OMP_", "GOMP_", "MKL_", "OPENBLAS_", "KMP_", "CUDA_", "PYTHON",
     "MALLOC_", "LD_", "NVIDIA_",
 )  # fmt: skip
 _LAZY = "PYTORCH_NVML_BASED_CUDA_CHECK"  # so that asking whether there is a GPU does not touch it

@@ -15,20 +15,31 @@ def _run(waking: Waking, calls: int, one: float, both: float) -> int:
 
 def test_what_is_quicker_is_done_and_the_other_tried_now_and_then() -> None:
     waking = Waking()
-    assert _run(waking, 8, 0.009, 0.012) == 4, "in turn at first"
-    assert 0 < _run(waking, 480, 0.009, 0.012) <= 12
+    assert _run(waking, 8, 0.009, 0.012) == 4, "one way after the other at first"
+    assert 0 < _run(waking, 480, 0.009, 0.012) <= 20
+
+
+def test_threads_that_were_asleep_are_no_sign_of_a_slower_way() -> None:
+    waking, before, woken = Waking(), False, 0
+    for _ in range(400):
+        wake = waking.wake()
+        waking.took(wake, 30, (0.006 if before else 0.015) if wake else 0.009)
+        before = wake
+        woken += wake
+    assert woken > 360
 
 
 def test_it_notices_that_the_machine_is_another_one() -> None:
     waking = Waking()
     _run(waking, 100, 0.009, 0.012)
-    _run(waking, 480, 0.0135, 0.0107)
+    _run(waking, 960, 0.0135, 0.0107)
     assert _run(waking, 100, 0.0135, 0.0107) > 90
 
 
 def test_one_call_that_was_held_up_changes_nothing() -> None:
     waking = Waking()
     _run(waking, 100, 0.009, 0.012)
+    _run(waking, 8, 0.009, 0.012)
     assert not waking.wake()
     waking.took(False, 30, 3.0)
     assert _run(waking, 30, 0.009, 0.012) <= 1
