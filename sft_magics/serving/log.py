@@ -143,11 +143,11 @@ class PredictionLog:
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute(f"PRAGMA journal_size_limit = {_MOST_JOURNAL}")
 
-    def append(self, rows: Sequence[LogRow]) -> list[str]:
+    def append(self, rows: Sequence[LogRow]) -> list[int]:
         """Write `rows` in one transaction; they survive the process on return.
 
-        Returns the ids that were refused because another text or version was logged under them before. The same id
-        with the same text and version is a client's second try and keeps the first row.
+        Returns the places of rows that were refused because another text or version was logged under their id before.
+        The same id with the same text and version is a client's second try and keeps the first row.
         """
         values = [
             (r.id, r.at, r.version, r.text, r.label, r.confidence, json.dumps(r.scores), r.latency_ms) for r in rows
@@ -159,7 +159,7 @@ class PredictionLog:
             if db.total_changes - before == len(values):
                 return []
             known = "SELECT 1 FROM predictions WHERE id = ? AND text = ? AND version = ?"
-            return [r.id for r in rows if db.execute(known, (r.id, r.text, r.version)).fetchone() is None]
+            return [i for i, r in enumerate(rows) if db.execute(known, (r.id, r.text, r.version)).fetchone() is None]
 
     def add_feedback(self, pairs: Iterable[tuple[str, str]]) -> FeedbackResult:
         """Store true labels of logged answers from (id, label) pairs in one transaction; the newest label counts."""

@@ -106,7 +106,8 @@ class Scribe:
     def _write(self, taken: list[_Entry]) -> list[_Entry]:
         """Write entries in one transaction; return those that are to be tried again."""
         try:
-            refused = set(self.log.append([row for entry in taken for row in entry.rows]))
+            rows = [row for entry in taken for row in entry.rows]
+            refused = set(self.log.append(rows))
         except errors.SftError as error:
             _log.exception("the log refused")
             self.trouble = error
@@ -115,7 +116,10 @@ class Scribe:
                     entry.written(error)
             return [entry for entry in taken if not entry.written]
         self.trouble = None
+        start = 0
         for entry in taken:
             if entry.written:
-                entry.written({row.id for row in entry.rows} & refused if refused else set())
+                places = refused.intersection(range(start, start + len(entry.rows))) if refused else ()
+                entry.written({rows[i].id for i in places})
+            start += len(entry.rows)
         return []

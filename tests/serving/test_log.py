@@ -146,9 +146,20 @@ def test_an_empty_log_is_empty(log: PredictionLog) -> None:
 def test_an_id_means_one_text_and_version(log: PredictionLog) -> None:
     log.append([row("a")])
     assert log.append([row("a"), row("b")]) == []  # a second try of the same question
-    assert log.append([row("a", text="another film"), row("b", version="m:2"), row("c")]) == ["a", "b"]
+    assert log.append([row("a", text="another film"), row("b", version="m:2"), row("c")]) == [0, 1]
     assert log.window()["id"] == ["a", "b", "c"]
     assert log.window()["version"] == ["m:1"] * 3
+
+
+def test_of_two_that_want_one_id_at_once_the_first_has_it(log: PredictionLog) -> None:
+    heard: dict[str, object] = {}
+    writer = scribe.Scribe(log)
+    for name, rows in {"first": [row("a"), row("b")], "late": [row("c"), row("a", text="another film")]}.items():
+        writer.add(rows, lambda found, name=name: heard.update({name: found}))
+    writer.start()
+    writer.end()
+    assert heard == {"first": set(), "late": {"a"}}
+    assert log.window()["id"] == ["a", "b", "c"]
 
 
 def test_the_file_is_private_and_can_be_opened_again(tmp_path: Path) -> None:
