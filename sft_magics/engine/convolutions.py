@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 _How = tuple[tuple[int, int], tuple[int, int]]
 _LARGE = 5  # from this size of kernel on
@@ -37,11 +38,12 @@ class _Depthwise(torch.autograd.Function):
         return nn.functional.conv2d(rows, weight.to(rows.dtype), added, *how, 1, weight.shape[0])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
         of_rows = _of_rows(gradients[0], rows, weight, ctx.how) if ctx.needs_input_grad[0] else None
         of_weight = _of_weight(gradients[0], rows, weight, ctx.how) if ctx.needs_input_grad[1] else None
-        of_bias = _flat(gradients[0]).sum(0).float() if ctx.needs_input_grad[2] else None
+        of_bias = _flat(gradients[0]).sum(0).to(weight.dtype) if ctx.needs_input_grad[2] else None
         return of_rows, of_weight, of_bias, None
 
 
@@ -55,7 +57,7 @@ class _Pointwise(torch.autograd.Function):
     def forward(ctx: Any, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         kept = weight.flatten(1).to(rows.dtype)
         ctx.save_for_backward(rows, kept)
-        ctx.shape, ctx.kind = weight.shape, weight.dtype
+        ctx.shape, ctx.kind, ctx.bias_kind = weight.shape, weight.dtype, None if bias is None else bias.dtype
         count, _, high, wide = rows.shape
         said = torch.empty((count, len(kept), high, wide), dtype=rows.dtype, memory_format=torch.channels_last)
         flat, read = _flat(said), _flat(rows)
@@ -66,13 +68,14 @@ class _Pointwise(torch.autograd.Function):
         return said
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
         flat = _flat(gradients[0])
         lying = (rows.shape[0], *rows.shape[2:], rows.shape[1])
         of_rows = (flat @ weight).view(lying).permute(0, 3, 1, 2) if ctx.needs_input_grad[0] else None
         of_weight = (flat.t() @ _flat(rows)).to(ctx.kind).view(ctx.shape) if ctx.needs_input_grad[1] else None
-        of_bias = flat.sum(0).float() if ctx.needs_input_grad[2] else None
+        of_bias = flat.sum(0).to(ctx.bias_kind) if ctx.needs_input_grad[2] else None
         return of_rows, of_weight, of_bias
 
 
@@ -114,10 +117,11 @@ def _plain(gradient: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor, how
 
 
 def quicken(model: nn.Module) -> None:
-    """Let the convolutions of a model on the CPU use these, those that they can stand for."""
+    """Let the convolutions of a model on the CPU use these, those that they can stand for and nothing else does."""
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and (_is_pointwise(module) or _is_depthwise(module)):
-            module.forward = MethodType(_own, module)  # type: ignore[method-assign]
+        known = isinstance(module, nn.Conv2d) and (_is_pointwise(module) or _is_depthwise(module))
+        if known and "forward" not in vars(module):
+            module.forward = MethodType(_own, module)
 
 
 def knows(module: nn.Module) -> bool:

@@ -74,12 +74,15 @@ def simplify(model: nn.Module) -> bool:
     own = vars(base).get("forward")
     blocks = nn.ModuleList([_Block(p, last=p is known[-1]) for p in known])
     base.forward = MethodType(_forward(blocks), base)
-    if torch.allclose(found(**probe).logits, before, atol=_CLOSE, rtol=_CLOSE):
-        return True
-    del base.forward
-    if own is not None:
-        base.forward = own
-    return False
+    same = False
+    try:
+        same = torch.allclose(found(**probe).logits, before, atol=_CLOSE, rtol=_CLOSE)
+    finally:
+        if not same:
+            del base.forward
+            if own is not None:
+                base.forward = own
+    return same
 
 
 def _forward(blocks: nn.ModuleList) -> Any:

@@ -4,7 +4,7 @@ One that is held still (`still` says so of a part of a model) is a factor and an
 into the weight and the bias of the convolution before it, and the gradients out of them again, so that nothing reads or
 writes the maps for it: of a step of FCOS on EfficientNet-Lite0 that was a fourteenth.
 
-Groups are normalized in float32: in bfloat16 torch's kernels take twice the time, and half of the digits.
+Groups are normalized in float32: given bfloat16 torch's kernels take twice the time.
 """
 
 import functools
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from sft_magics.engine import convolutions, pairing
 
@@ -37,6 +38,7 @@ class _Folded(torch.autograd.Function):
         return (weight * factor.view(-1, 1, 1, 1)).to(kind), torch.addcmul(offset, mean, factor, value=-1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         weight, factor, mean, spread = ctx.saved_tensors
         of_weight, of_bias = gradients
@@ -51,11 +53,22 @@ def quicken(model: nn.Module) -> None:
         if type(module) is nn.GroupNorm:
             module.forward = MethodType(_in_full, module)  # type: ignore[method-assign]
     for part in _still(model):
-        learning = [m for m in part.modules() if m.training]
-        part.eval()
-        seen = torch.randn(_SEEN, generator=torch.Generator().manual_seed(0))
-        for pair in pairing.foldable(part, functools.partial(part, seen), _fold):
+        for pair in _foldable(part):
             _fold(pair)
+
+
+def _foldable(part: nn.Module) -> list[pairing.Pair]:
+    """Return what can be folded in a part that is held still, nothing where it cannot read a small picture."""
+    if not any(pairing.normalizes(module) for module in part.modules()):
+        return []
+    learning = [m for m in part.modules() if m.training]
+    seen = torch.randn(_SEEN, generator=torch.Generator().manual_seed(0))
+    part.eval()
+    try:
+        return pairing.foldable(part, functools.partial(part, seen), _fold)
+    except Exception:  # noqa: BLE001  a body may want pictures of a certain size, and says so in any way
+        return []
+    finally:
         for module in learning:  # each as it was: what is held still is not all that a part has
             module.training = True
 

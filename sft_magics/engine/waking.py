@@ -22,8 +22,8 @@ class Waking:
     def wake(self) -> bool:
         """Say whether the next call is to use all threads."""
         self._calls += 1
-        if self._calls <= _FIRST or len(self._known) < 2:
-            return self._calls > _FIRST // 2
+        if len(self._known) < 2 or self._calls <= _FIRST:
+            return (self._calls - 1) % _FIRST >= _FIRST // 2
         better = self._known[True] < self._known[False]
         return better != (self._calls % _AGAIN < _TRIES)
 

@@ -19,7 +19,7 @@ CASES = [  # channels, side, kernel, stride, padding
 def _gradients(model: nn.Module, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
     rows = rows.clone().requires_grad_(True)
     said = model(rows)
-    said.float().square().sum().backward()
+    (said if said.dtype == torch.float64 else said.float()).square().sum().backward()
     assert rows.grad is not None
     return (said.detach(), rows.grad, *[p.grad for p in model.parameters() if p.grad is not None])
 
@@ -51,6 +51,23 @@ def test_pointwise_gives_the_same_values_and_gradients(bias: bool) -> None:
     assert ours[0].is_contiguous(memory_format=torch.channels_last)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_pointwise_as_a_product_has_the_gradients_too(bias: bool) -> None:
+    torch.manual_seed(0)
+    quick = nn.Sequential(nn.Conv2d(8, 12, 1, bias=bias), nn.ReLU6(inplace=True)).to(memory_format=torch.channels_last)
+    plain = copy.deepcopy(quick).double()
+    convolutions.quicken(quick)
+    rows = torch.randn(3, 8, 5, 5).contiguous(memory_format=torch.channels_last)
+    exact = _gradients(plain, rows.double())
+    with torch.autocast("cpu", torch.bfloat16):
+        short = _gradients(quick, rows)
+    for one, other in zip(short, exact, strict=True):
+        assert (one - other).norm() < 0.02 * other.norm()
+    quick.zero_grad()
+    for one, other in zip(_gradients(quick.double(), rows.double()), exact, strict=True):
+        torch.testing.assert_close(one, other.to(one.dtype), rtol=1e-6, atol=1e-8)
 
 
 def test_what_it_cannot_stand_for_stays_as_it_is() -> None:

@@ -213,6 +213,22 @@ def test_the_loss_on_kept_maps_is_that_on_the_pictures(scenes: dict[str, Path], 
 
 
 @BOTH
+@pytest.mark.parametrize("method", ["head", "full"])
+def test_a_body_that_is_prepared_says_what_the_file_says(
+    scenes: dict[str, Path], task: str, method: str, tmp_path: Path
+) -> None:
+    spec = scene_order(scenes, task, method=method, precision="auto")
+    loop, _ = worker.prepare(spec, Ear(), tmp_path)
+    fresh = tasks.find(task).load(spec["start"], spec["labels"], spec["options"]).model.eval()
+    pictures = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    prepared = loop.task.model.eval()
+    bodies = [(m.backbone if "object" in task else m.pyramid).body for m in (prepared, fresh)]
+    with torch.no_grad():
+        for ours, theirs in zip(*(body(pictures) for body in bodies), strict=True):
+            assert (ours - theirs).abs().max() < 1e-3 * theirs.abs().max()
+
+
+@BOTH
 def test_the_body_stays_to_the_bit_and_what_is_above_learns(scenes: dict[str, Path], task: str, tmp_path: Path) -> None:
     ear = Ear()
     spec = scene_order(scenes, task)

@@ -86,15 +86,18 @@ def _off(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
 
 
 class Operations(TorchDispatchMode):
-    """Counts the operations by name."""
+    """Counts the operations by name, and knows of which number format they were."""
 
     def __init__(self) -> None:
         super().__init__()
         self.counts: dict[str, int] = {}
+        self.kinds: dict[str, set[torch.dtype]] = {}  # of what each was given first
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
         self.counts[name] = self.counts.get(name, 0) + 1
+        if args and isinstance(args[0], torch.Tensor):
+            self.kinds.setdefault(name, set()).add(args[0].dtype)
         return func(*args, **(kwargs or {}))
 
 
@@ -150,6 +153,42 @@ def test_normalization_that_counts_stays_as_it_is() -> None:
     before = _normalized(model)
     normalization.quicken(model)
     assert _normalized(model) == before
+
+
+def test_a_model_may_be_placed_again() -> None:
+    model = _held(_maps("tf_efficientnet_lite0"))
+    said = model.eval()(_pictures())
+    for _ in range(3):
+        BF16.place(model)
+        torch.testing.assert_close(model(_pictures()), said, rtol=1e-3, atol=1e-4)
+    model.train()
+    assert _normalized(model) == 0
+
+
+class OfOneSize(nn.Module):
+    """A body that reads pictures of a certain size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = _maps("resnet10t")
+
+    def forward(self, pictures: torch.Tensor) -> list[torch.Tensor]:
+        if pictures.shape[-1] != 96:
+            raise AssertionError("96 pixels, please")
+        found: list[torch.Tensor] = self.body(pictures)
+        return found
+
+
+def test_a_body_that_cannot_read_a_small_picture_stays_as_it_is() -> None:
+    model = Held(OfOneSize())
+    pictures = torch.randn(2, 3, 96, 96)
+    model(pictures)
+    model.train()
+    training = [m.training for m in model.modules()]
+    said = model(pictures)
+    normalization.quicken(model)
+    assert torch.equal(model(pictures), said)
+    assert [m.training for m in model.modules()] == training
 
 
 class Twice(nn.Module):
@@ -222,11 +261,9 @@ def test_groups_are_normalized_in_full() -> None:
     torch.manual_seed(0)
     norm = nn.GroupNorm(4, 16)
     rows = (3 + torch.randn(2, 16, 9, 9)).contiguous(memory_format=torch.channels_last)
-    exact = norm(rows)
-    own = norm(rows.bfloat16())
+    exact, own = norm(rows), norm(rows.bfloat16())
     normalization.quicken(norm)
-    assert torch.equal(norm(rows), exact)
-    said = norm(rows.bfloat16())
-    assert said.dtype == torch.bfloat16
-    truth = nn.functional.group_norm(rows.bfloat16().float(), 4, norm.weight, norm.bias, norm.eps)
-    assert (said.float() - truth).abs().max() <= (own.float() - truth).abs().max()
+    with Operations() as seen:
+        assert torch.equal(norm(rows), exact)
+        assert torch.equal(norm(rows.bfloat16()), own)
+    assert seen.kinds["native_group_norm"] == {torch.float32}

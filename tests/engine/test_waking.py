@@ -52,3 +52,10 @@ def test_longer_texts_are_no_sign_of_a_slower_way() -> None:
         waking.wake()
         waking.took(False, 250, 0.009 / 94 * 314)
     assert _run(waking, 20, 0.009, 0.012) <= 1
+
+
+def test_a_way_of_which_nothing_is_known_is_tried_again() -> None:
+    waking = Waking()
+    for _ in range(4):
+        waking.wake()  # and what was asked could not be answered
+    assert _run(waking, 200, 0.001, 0.020) < 30
