@@ -29,13 +29,18 @@ class OpenvinoNetwork:
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "ENABLE_CPU_PINNING": False,  # endpoints beside each other would share one core
         }
-        self._request = core.compile_model(str(model), "CPU", settings).create_infer_request()
+        network = core.compile_model(str(model), "CPU", settings)
+        self._names = [found.any_name for found in network.inputs]
+        self._request = network.create_infer_request()
+        self._tensor = openvino.Tensor
 
     def run(self, batch: Arrays) -> Logits:
         """See `Network.run`."""
-        found = self._request.infer(dict(batch), share_inputs=True, share_outputs=False)
-        logits: Logits = np.asarray(found[0], dtype=np.float32)
-        return logits
+        for place, name in enumerate(self._names):  # given as a dictionary they take a tenth of a millisecond more
+            rows = np.ascontiguousarray(batch[name])
+            self._request.set_input_tensor(place, self._tensor(rows, shared_memory=True))
+        self._request.infer(share_outputs=True)
+        return np.array(self._request.get_output_tensor(0).data, dtype=np.float32)
 
 
 def has_bf16() -> bool:
