@@ -25,7 +25,7 @@ class _Block(nn.Module):
     def __init__(self, parts: Parts, *, last: bool) -> None:
         super().__init__()
         query, *others = parts.asking
-        self.heads, self.width, self.last = parts.heads, query.out_features // parts.heads, last
+        self.heads, self.width = parts.heads, query.out_features // parts.heads
         scale = self.width**-0.5
         ask = (query.weight * scale, query.bias * scale)
         self.ask = _layer([ask]) if last else None
