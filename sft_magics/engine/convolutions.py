@@ -140,7 +140,7 @@ def computed(module: nn.Conv2d, rows: torch.Tensor, weight: torch.Tensor, bias: 
     """Return what a convolution that is known says of rows, with this weight and bias in its own ones' place."""
     if _is_pointwise(module):
         return _pointwise(module, rows, weight, bias)
-    rows, padding = _padded(module, rows)
+    rows, padding = padded(module, rows)
     if _is_depthwise(module):
         return _depthwise(rows, weight, bias, (module.stride, padding))  # type: ignore[arg-type]
     return nn.functional.conv2d(rows, weight, bias, module.stride, padding, module.dilation, module.groups)
@@ -160,7 +160,7 @@ def _is_depthwise(module: nn.Conv2d) -> bool:
     return knows(module) and apart and module.bias is None and module.dilation == (1, 1)
 
 
-def _padded(module: nn.Conv2d, rows: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
+def padded(module: nn.Conv2d, rows: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
     """Return the rows as the module reads them, and what is still to be added around."""
     if type(module) is nn.Conv2d:
         return rows, (int(module.padding[0]), int(module.padding[1]))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from sft_magics.engine import pairing
+from sft_magics.engine import convolutions, pairing
 from sft_magics.engine.hardware import Hardware
 
 _KNOWN: dict[type[nn.Module], tuple[str, list[float]]] = {
@@ -65,16 +65,10 @@ def _fold(pair: pairing.Pair, kind: torch.dtype) -> None:
         bias = (offset + (own - mean) * factor).to(kind)
     activation = getattr(norm, "act", None) or nn.Identity()
     name, numbers = _KNOWN.get(type(activation), ("", []))
-    padding, padded = convolution.padding, type(convolution) is not nn.Conv2d
     how = (convolution.stride, convolution.dilation, convolution.groups, name or "none", numbers, "")
 
     def read(rows: torch.Tensor) -> torch.Tensor:
-        rows = rows.to(kind)
-        if padded:
-            from timm.layers.padding import pad_same  # late: a model of texts has no use for timm
-
-            rows = pad_same(rows, list(convolution.kernel_size), list(convolution.stride), list(convolution.dilation))
-        around = (0, 0) if padded else padding
+        rows, around = convolutions.padded(convolution, rows.to(kind))
         found: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(rows, weight, bias, around, *how)
         return found
 

@@ -1,7 +1,6 @@
 """Normalization that is held still, folded into convolutions that learn: the same gradients, in less time."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,17 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sft_magics.engine import convolutions, folding, normalization
-from sft_magics.engine.hardware import Hardware
-
-BF16 = Hardware(torch.device("cpu"), "bf16", 1, "", free=True)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from tests.engine.test_folding import BF16, _lived, _one_thread  # noqa: F401  the last is for every test
 
 
 class Held(nn.Module):
@@ -48,13 +37,7 @@ class Held(nn.Module):
 
 def _held(body: nn.Module, **how: Any) -> Held:
     """A model that has seen something and learns."""
-    torch.manual_seed(0)
-    for module in body.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
-            module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.1)
+    _lived(body)
     model = Held(body, **how)
     model(_pictures())
     return model.train().to(memory_format=torch.channels_last)
