@@ -1,9 +1,14 @@
 """Which rows are read together: rows of like size, so that little is spent on padding, in batches of few sizes."""
 
+import itertools
 from collections.abc import Sequence
 
 SIZES = (64, 32, 16, 8, 4, 2, 1)
 MOST = 4096  # units of size that are read at once: of texts tokens
+_CUTS = (64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)  # rows of a batch without padding
+_PLACES = (
+    0.002  # what it costs that one token takes from another, in what a token costs besides; measured with OpenVINO
+)
 START = 110  # what a batch costs an exported network besides its rows, in units; measured of texts, in tokens
 
 
@@ -28,6 +33,41 @@ def plan(sizes: Sequence[int], start: int = START) -> list[list[int]]:
         batches.append(order[end - taken[end] : end])
         end -= taken[end]
     return batches
+
+
+def unpadded(lengths: Sequence[int], start: int = START) -> list[list[int]]:
+    """Return the rows of each batch where nothing is padded but what tokens take from others of their row.
+
+    Many rows are then read at once; a long one is kept from many short ones, whose places would grow with its own.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    until = list(itertools.accumulate((lengths[i] for i in order), initial=0))
+    least: list[float] = [0.0]
+    taken = [0]
+    for end in range(1, len(order) + 1):
+        places = _PLACES * lengths[order[end - 1]] ** 2
+        costs = []
+        for n in {min(n, end) for n in _CUTS}:
+            tokens = until[end] - until[end - n]
+            if n == 1 or tokens <= MOST:
+                costs.append((least[end - n] + start + tokens + n * places, -n))
+        cost, size = min(costs)
+        least.append(cost)
+        taken.append(-size)
+    batches, end = [], len(order)
+    while end:
+        batches.append(order[end - taken[end] : end])
+        end -= taken[end]
+    return batches
+
+
+def stepped(count: int, finest: int = 1) -> int:
+    """Return a count rounded up to one of few, at most a sixteenth more but for small ones: to multiples of `finest`.
+
+    Engines prepare their kernels anew for each shape.
+    """
+    step = max(finest, 1 << max(0, count.bit_length() - 5))
+    return -(-count // step) * step
 
 
 def filled(rows: int) -> int:

@@ -7,6 +7,10 @@ tokenizer.json   of texts
 ENGINE.json      how far the answers of an engine were from torch's (see `Verdict`)
 refused.json     in the place of all others: why the version could not be exported
 compiled/        by precision, what OpenVINO made of the network, so that a second start is quick
+
+A network of texts that is `UNPADDED` reads the tokens of all rows one behind the other: `input_ids` and `positions` (in
+their rows) of each, `token_at` (rows x length of the longest: which token is there, -1 for none), and `place_of` (of
+each token its place in `token_at`, counted through). Any other reads `input_ids` and `attention_mask`, rows x length.
 """
 
 import json
@@ -21,8 +25,9 @@ from sft_magics.core.tasks import TEXT_CLASSIFICATION as TEXTS
 from sft_magics.core.workspace import Workspace, write_durably
 
 CARD, MODEL, INT8_MODEL, TOKENIZER, COMPILED = "export.json", "model.onnx", "int8.onnx", "tokenizer.json", "compiled"
+UNPADDED = "unpadded"  # in the preprocessing of a card
 _REFUSED = "refused.json"
-EXPORTER = 1  # raise it when what is exported changes: old exports are then made anew
+EXPORTER = 2  # raise it when what is exported changes: old exports are then made anew
 
 TORCH, ONNX, INT8, OPENVINO = "torch", "onnx", "onnx-int8", "openvino"
 ENGINES = (TORCH, ONNX, INT8, OPENVINO)
@@ -44,7 +49,7 @@ class Card:
 
     task: str
     labels: tuple[str, ...]
-    preprocessing: dict[str, Any]  # the version's own; of texts also pad_id and truncation ("right" or "left")
+    preprocessing: dict[str, Any]  # the version's own; of texts also pad_id, truncation, and whether unpadded
 
 
 @dataclass(frozen=True)

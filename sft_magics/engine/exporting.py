@@ -42,15 +42,13 @@ def export(folder: Path, target: Path) -> Card:
         {"kind": "folder", "path": str(folder)}, list(stored["labels"]), stored["preprocessing"]
     )
     task.model.eval()
-    if not graphs.simplify(task.model):
-        first.quicken(task.model)
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         preprocessing = dict(stored["preprocessing"])
         if isinstance(task, TextClassification):
             preprocessing |= _tokenizer(task, folder, staging)
-        _write(task, preprocessing, staging / exports.MODEL)
+        preprocessing |= _write(task, preprocessing, staging / exports.MODEL)
         card = Card(stored["task"], tuple(stored["labels"]), preprocessing)
         exports.write_card(staging, card)
         shutil.rmtree(target, ignore_errors=True)  # whatever is there is not whole
@@ -103,7 +101,8 @@ class _Pictures(nn.Module):
         return logits
 
 
-def _write(task: tasks.Task, preprocessing: dict[str, Any], path: Path) -> None:
+def _write(task: tasks.Task, preprocessing: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Write the network; return what of the preprocessing is the network's own affair."""
     graph, example, shapes = _traced(task, preprocessing)
     with _quiet(), torch.no_grad():
         try:
@@ -118,6 +117,7 @@ def _write(task: tasks.Task, preprocessing: dict[str, Any], path: Path) -> None:
             raise errors.ModelProblem(f"torch cannot export this network ({first}).", _TORCH) from error
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+    return {exports.UNPADDED: isinstance(graph, graphs.Unpadded)} if task.name == TEXT_CLASSIFICATION else {}
 
 
 def _traced(
@@ -126,15 +126,26 @@ def _traced(
     """Return the graph, an example by the names of the inputs, and which of their sides are open."""
     rows = Dim("rows")
     if task.name == TEXT_CLASSIFICATION:
-        ids = torch.full((_ROWS, _TOKENS), int(preprocessing["pad_id"]) + 1)
-        example = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        return _Texts(task.model), example, {name: {0: rows, 1: Dim("length")} for name in example}
+        return _texts(task.model, torch.full((_ROWS, _TOKENS), int(preprocessing["pad_id"]) + 1))
     side = int(preprocessing["image_size"])
     graph = _Pictures(task.model, preprocessing)
     if task.name == IMAGE_CLASSIFICATION:
         return graph, _pictures(side, side), {"pictures": {0: rows}}
     _pad_ahead(task.model)
     return graph, _pictures(64, 96), {"pictures": {0: rows, 1: 32 * Dim("down"), 2: 32 * Dim("across")}}
+
+
+def _texts(model: nn.Module, ids: torch.Tensor) -> tuple[nn.Module, dict[str, torch.Tensor], dict[str, dict[int, Any]]]:
+    rows, tokens, length = Dim("rows"), Dim("tokens"), Dim("length")
+    if (quick := graphs.unpadded(model)) is not None:
+        mask = torch.ones_like(ids)
+        mask[-1, -1] = 0  # else as many tokens as there are places look like a rule
+        example = graphs.laid_out(ids, mask)
+        sides = {name: {0: tokens} if found.ndim == 1 else {0: rows, 1: length} for name, found in example.items()}
+        return quick, example, sides
+    first.quicken(model)
+    example = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    return _Texts(model), example, {name: {0: rows, 1: length} for name in example}
 
 
 def _pictures(high: int, wide: int) -> dict[str, torch.Tensor]:

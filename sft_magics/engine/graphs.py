@@ -1,10 +1,15 @@
-"""Encoders of text classifiers as a graph of few operations, for engines that compute an exported network.
+"""Encoders of text classifiers as a graph of few operations without padding, for engines of exported networks.
 
 An engine prepares and starts every operation of a graph, and for one sentence that is a good part of the work. Here
 queries, keys and values are one product, what is scaled is so in the weights, and the mask is made once: of six blocks
-of BERT 166 operations are left of 284. OpenVINO took 3.5 ms for 32 tokens on two cores, and 4.1 for the others.
+of BERT 178 operations are left of 284.
+
+The tokens of all rows lie one behind the other, so that nothing is computed for padding; only where tokens take from
+others of their row, every row has a place for each token of the longest. Sixteen sentences were answered 1.3 times as
+fast as side by side with padding, one as fast as before (OpenVINO, two cores).
 """
 
+from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
@@ -19,8 +24,18 @@ _CLOSE = 1e-4
 _FAR = -30_000.0  # what is added to the score of a token that is none; 16-bit formats know it too
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Where tokens are: `token_at` (rows x length) says which one is at a place, `place_of` the place of each."""
+
+    positions: torch.Tensor  # of tokens in their rows
+    token_at: torch.Tensor  # any where there is none
+    mask: torch.Tensor  # rows x 1 x 1 x length, added to the scores
+    place_of: torch.Tensor  # in the rows one behind the other
+
+
 class _Block(nn.Module):
-    """A block that reads rows x tokens x width; the last one answers for the first token alone."""
+    """A block that reads tokens x width; the last one answers for the first token of each row alone."""
 
     def __init__(self, parts: Parts, *, last: bool) -> None:
         super().__init__()
@@ -33,17 +48,20 @@ class _Block(nn.Module):
         self.said, self.said_norm = parts.said, parts.said_norm
         self.wide, self.activation, self.narrow, self.norm = parts.wide, parts.activation, parts.narrow, parts.norm
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return what the block makes of x; `mask` is added to the scores."""
-        joined = self._heads(self.read(x))
+    def forward(self, x: torch.Tensor, layout: _Layout) -> torch.Tensor:
+        """Return what the block makes of x."""
+        joined = self._heads(self.read(x)[layout.token_at])
         if self.ask is None:
             query, key, value = joined.split(self.heads, 1)
         else:
-            x = x[:, :1]
-            query = self._heads(self.ask(x))
+            x = x[layout.token_at[:, 0]]
+            query = self._heads(self.ask(x)[:, None])
             key, value = joined.split(self.heads, 1)
-        taken = (query @ key.transpose(-1, -2) + mask).softmax(-1) @ value
-        x = self.said_norm(x + self.said(taken.transpose(1, 2).flatten(2)))
+        scores = query @ key.transpose(-1, -2) + layout.mask
+        taken = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2).flatten(0, 1)
+        if self.ask is None:
+            taken = taken[layout.place_of]
+        x = self.said_norm(x + self.said(taken))
         said: torch.Tensor = self.norm(x + self.narrow(self.activation(self.wide(x))))
         return said
 
@@ -53,50 +71,90 @@ class _Block(nn.Module):
         return split
 
 
+class Unpadded(nn.Module):
+    """A classifier that reads the tokens of all rows one behind the other (see `core.exports` for its inputs)."""
+
+    def __init__(self, classifier: Any, parts: list[Parts]) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.blocks = nn.ModuleList([_Block(p, last=p is parts[-1]) for p in parts])
+
+    def forward(
+        self, input_ids: torch.Tensor, positions: torch.Tensor, token_at: torch.Tensor, place_of: torch.Tensor
+    ) -> torch.Tensor:
+        """Return logits, rows x labels."""
+        mask = ((token_at < 0).float() * _FAR)[:, None, None]
+        layout = _Layout(positions, token_at.clamp(min=0), mask, place_of)
+        base = self.classifier.base_model
+        own = vars(base).get("forward")
+        base.forward = MethodType(_forward(self.blocks, layout), base)  # the classifier's own head follows it
+        try:
+            logits: torch.Tensor = self.classifier(input_ids=input_ids[None]).logits
+        finally:
+            del base.forward
+            if own is not None:
+                base.forward = own
+        return logits
+
+
 @torch.no_grad()
-def simplify(model: nn.Module) -> bool:
-    """Let the encoder of a classifier be traced this way; say whether it is one that this can stand for.
+def unpadded(model: nn.Module) -> Unpadded | None:
+    """Return a classifier of this kind with a model's weights; None for a model that this cannot stand for.
 
     Its head has to read the first token, and what the classifier says of a probe has to stay the same.
     """
     found = first.found(model)
     if found is None:
-        return False
+        return None
     parts = [lean.parts_of(block) for block in first.blocks(found)]
     known = [p for p in parts if p is not None]
     if not known or len(known) < len(parts):
-        return False
+        return None
     probe = lean.probe_of(found)
     if probe is None:
-        return False
-    before = found(**probe).logits
-    base: Any = found.base_model
-    own = vars(base).get("forward")
-    blocks = nn.ModuleList([_Block(p, last=p is known[-1]) for p in known])
-    base.forward = MethodType(_forward(blocks), base)
-    same = False
-    try:
-        same = torch.allclose(found(**probe).logits, before, atol=_CLOSE, rtol=_CLOSE)
-    finally:
-        if not same:
-            del base.forward
-            if own is not None:
-                base.forward = own
-    return same
+        return None
+    made = Unpadded(found, known)
+    ids, mask = probe["input_ids"], probe["attention_mask"]
+    before = found(input_ids=ids, attention_mask=mask).logits
+    return made if torch.allclose(made(**laid_out(ids, mask)), before, atol=_CLOSE, rtol=_CLOSE) else None
 
 
-def _forward(blocks: nn.ModuleList) -> Any:
-    def forward(self: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> Any:
-        x = self.embeddings(input_ids=input_ids)
+def laid_out(ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return padded rows as the inputs of such a classifier."""
+    there = mask.bool()
+    place_of = there.flatten().nonzero().flatten()
+    numbers = (there.flatten().cumsum(0) - 1).view(there.shape)
+    return {
+        "input_ids": ids[there],
+        "positions": place_of % ids.shape[1],
+        "token_at": numbers.masked_fill(~there, -1),
+        "place_of": place_of,
+    }
+
+
+def _forward(blocks: nn.ModuleList, layout: _Layout) -> Any:
+    def forward(self: Any, input_ids: torch.Tensor, **_: Any) -> Any:
+        x = self.embeddings(input_ids=input_ids, **_where(self.embeddings, layout.positions))
         if hasattr(self, "embeddings_project"):
             x = self.embeddings_project(x)
-        mask = ((1 - attention_mask.float()) * _FAR)[:, None, None]
+        x = x[0]
         for block in blocks:
-            x = block(x, mask)
+            x = block(x, layout)
+        x = x[:, None]
         pooler = getattr(self, "pooler", None)
         return BaseModelOutputWithPooling(last_hidden_state=x, pooler_output=None if pooler is None else pooler(x))
 
     return forward
+
+
+def _where(embeddings: Any, positions: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return what embeddings want to know of tokens besides their ids."""
+    table = embeddings.position_embeddings
+    before = 0 if table.padding_idx is None else table.padding_idx + 1  # positions that are padding's, as in RoBERTa
+    found = {"position_ids": positions[None] + before}
+    if hasattr(embeddings, "token_type_embeddings"):
+        found["token_type_ids"] = torch.zeros_like(positions)[None]
+    return found
 
 
 def _layer(parts: list[tuple[torch.Tensor, torch.Tensor]]) -> nn.Linear:

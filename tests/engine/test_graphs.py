@@ -1,12 +1,13 @@
 """Encoders that are exported as few operations say what their own modules say, or are left alone."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 import torch
-from torch.export import Dim
+from torch import nn
 
 from sft_magics.engine import exporting, graphs
 from tests.engine.test_first import KINDS, asked, model_of
@@ -19,30 +20,51 @@ def _said(model: Any, **inputs: torch.Tensor) -> torch.Tensor:
     return logits
 
 
+def _reads(model: Any, **inputs: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        logits: torch.Tensor = model(**graphs.laid_out(inputs["input_ids"], inputs["attention_mask"]))
+    return logits
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_says_what_its_modules_say(kind: str) -> None:
     model = model_of(kind, initializer_range=0.3)  # so that attention is far from even, and a mask matters
     truth, names = _said(model, **asked()), list(model.state_dict())
     assert truth.std() > 0.1
-    assert graphs.simplify(model)
-    assert torch.allclose(_said(model, **asked()), truth, atol=1e-4)
+    quick = graphs.unpadded(model)
+    assert quick is not None
+    assert torch.allclose(_reads(quick, **asked()), truth, atol=1e-4)
+    assert torch.equal(_said(model, **asked()), truth), "the model itself is as it was"
     assert list(model.state_dict()) == names
 
 
-def _operations(model: Any, file: Path) -> int:
-    ids = torch.full((2, 16), 5)
-    sides = {name: {0: Dim("rows"), 1: Dim("length")} for name in ("input_ids", "attention_mask")}
-    graph, example = exporting._Texts(model).eval(), (ids, torch.ones_like(ids))
+def test_tokens_and_rows_that_only_fill_up_change_nothing() -> None:
+    quick = graphs.unpadded(model_of("roberta", initializer_range=0.3))
+    assert quick is not None
+    inputs = graphs.laid_out(asked()["input_ids"], asked()["attention_mask"])
+    more = {
+        **{name: nn.functional.pad(inputs[name], (0, 5)) for name in ("input_ids", "positions", "place_of")},
+        "token_at": nn.functional.pad(inputs["token_at"], (0, 3, 0, 2), value=-1),
+    }
+    rows, length = inputs["token_at"].shape
+    place_of = more["place_of"]
+    more["place_of"] = place_of // length * (length + 3) + place_of % length
+    with torch.inference_mode():
+        assert torch.allclose(quick(**more)[:rows], quick(**inputs), atol=1e-5)
+
+
+def _operations(model: Any, file: Path, *, quick: bool) -> int:
+    graph, example, sides = exporting._texts(model, torch.full((2, 16), 5))
+    assert isinstance(graph, graphs.Unpadded) == quick
     with torch.no_grad(), exporting._quiet():
-        torch.onnx.export(graph, example, file, dynamo=True, dynamic_shapes=sides, verbose=False)
+        torch.onnx.export(graph.eval(), tuple(example.values()), file, dynamo=True, dynamic_shapes=sides, verbose=False)
     return len(onnx.load(file).graph.node)
 
 
-def test_there_are_few_operations(tmp_path: Path) -> None:
-    model = model_of("bert")
-    before = _operations(model, tmp_path / "before.onnx")
-    assert graphs.simplify(model)
-    after = _operations(model, tmp_path / "after.onnx")
+def test_there_are_few_operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    after = _operations(model_of("bert"), tmp_path / "after.onnx", quick=True)
+    monkeypatch.setattr(graphs, "unpadded", lambda _: None)
+    before = _operations(model_of("bert"), tmp_path / "before.onnx", quick=False)
     assert after < 0.7 * before, (after, before)
 
 
@@ -50,7 +72,7 @@ def test_there_are_few_operations(tmp_path: Path) -> None:
 def test_what_it_does_not_know_is_left_alone(made: Any) -> None:
     model = made()
     before = _said(model, **asked())
-    assert not graphs.simplify(model)
+    assert graphs.unpadded(model) is None
     assert torch.equal(_said(model, **asked()), before)
 
 
@@ -58,6 +80,10 @@ def test_an_encoder_that_would_say_something_else_is_left_alone(monkeypatch: pyt
     model = model_of("bert", initializer_range=0.3)
     before = _said(model, **asked())
     own = graphs._Block.forward
-    monkeypatch.setattr(graphs._Block, "forward", lambda self, x, mask: own(self, x, 0 * mask))  # forgets the mask
-    assert not graphs.simplify(model)
+
+    def forgets_the_mask(self: Any, x: torch.Tensor, layout: Any) -> torch.Tensor:
+        return own(self, x, replace(layout, mask=0 * layout.mask))
+
+    monkeypatch.setattr(graphs._Block, "forward", forgets_the_mask)
+    assert graphs.unpadded(model) is None
     assert torch.equal(_said(model, **asked()), before)

@@ -16,10 +16,11 @@ import sft_magics as sft
 from sft_magics.core import batches, errors, exports
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import rows
-from sft_magics.engine import exporting, worker
+from sft_magics.engine import exporting, graphs, worker
 from sft_magics.registry import ArtifactStore, Registry
 from sft_magics.serving import engines, predictor
 from sft_magics.serving.engines.pictures import resized
+from sft_magics.serving.engines.texts import Texts, UnpaddedTexts
 from tests import shapes
 
 ODD = ["a moving, funny film", "dull", "", "<b>bold</b> \N{SNOWMAN} \0", "never a boring moment " * 300]
@@ -79,6 +80,22 @@ each_engine = pytest.mark.parametrize(("engine", "precision"), [("onnx", ""), ("
 def test_texts_get_torchs_answers(films: Served, engine: str, precision: str) -> None:
     answers = engines.load(films.target, engine, 1, precision).scores([*films.inputs, *ODD])
     assert largest(answers, films.torch([*films.inputs, *ODD])) <= 1e-4
+
+
+def test_a_text_without_a_token_is_answered_too(films: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = engines.load(films.target, "onnx", 1)
+    monkeypatch.setattr(Texts, "prepare", lambda self, inputs: [[] for _ in inputs])
+    assert all(sum(scores) == pytest.approx(1) for scores in loaded.scores(["", ""]))
+
+
+@each_engine
+def test_texts_for_a_network_that_pads_get_torchs_answers_too(
+    films: Served, engine: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "unpadded", lambda _: None)
+    assert not exporting.export(films.folder, tmp_path / "padded").preprocessing[exports.UNPADDED]
+    answers = engines.load(tmp_path / "padded", engine, 1, precision).scores([*films.inputs[:40], *ODD])
+    assert largest(answers, films.torch([*films.inputs[:40], *ODD])) <= 1e-4
 
 
 def test_in_bfloat16_texts_get_nearly_the_same(films: Served) -> None:
@@ -174,6 +191,34 @@ def test_batches_hold_every_row_once_and_few_sizes() -> None:
     assert len(batches.plan([8] * 64)) == 1
     assert len(batches.plan([8] * 32 + [512] * 2)) == 2, "short rows are not filled up to long ones"
     assert [batches.filled(n) for n in (1, 3, 33, 64, 100)] == [1, 4, 64, 64, 100]
+
+
+def test_batches_without_padding_hold_every_row_once_and_keep_long_ones_apart() -> None:
+    lengths = [3 + i * i % 250 for i in range(77)]
+    parts = batches.unpadded(lengths)
+    assert sorted(i for part in parts for i in part) == list(range(77))
+    assert all(sum(lengths[i] for i in part) <= batches.MOST for part in parts)
+    assert batches.unpadded([]) == []
+    assert batches.unpadded([100_000]) == [[0]], "what is longer than a batch is one of its own"
+    assert len(batches.unpadded([8 + i % 30 for i in range(32)])) == 1, "other lengths need no batch of their own"
+    assert len(batches.unpadded([8] * 32 + [512] * 2)) == 2, "a long one would make places for all"
+
+
+def test_engines_see_few_shapes() -> None:
+    for finest in (1, 8):
+        found = [batches.stepped(n, finest) for n in range(1, 4097)]
+        assert all(n <= m < n + max(finest, n / 14) for n, m in enumerate(found, 1))
+        assert len(set(found)) < 150
+    texts = UnpaddedTexts.__new__(UnpaddedTexts)
+    texts._pad, texts._limit = 7, 30
+    batch = texts.batch([[1, 2, 3], [4] * 29], few_shapes=True)
+    assert {name: found.shape for name, found in batch.items()} == {
+        "input_ids": (32,), "positions": (32,), "token_at": (2, 30), "place_of": (32,),
+    }  # fmt: skip
+    assert batch["input_ids"][batch["token_at"][0, :3]].tolist() == [1, 2, 3]
+    assert batch["place_of"][:4].tolist() == [0, 1, 2, 30]
+    assert batch["positions"][:4].tolist() == [0, 1, 2, 0]
+    assert (batch["token_at"][0, 3:] == -1).all()
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino", "onnx-int8"])

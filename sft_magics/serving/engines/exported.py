@@ -5,15 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sft_magics.core import batches, errors, exports
+from sft_magics.core import errors, exports
 from sft_magics.core.exports import Card
 from sft_magics.core.tasks import IMAGE_CLASSIFICATION, SEMANTIC_SEGMENTATION, TEXT_CLASSIFICATION
-from sft_magics.serving.engines.networks import Logits, Network
+from sft_magics.serving.engines import texts
+from sft_magics.serving.engines.networks import Arrays, Logits, Network
 from sft_magics.serving.engines.pictures import Masks, Squares
-from sft_magics.serving.engines.texts import Texts
 
 
 class Prepared(Protocol):
@@ -22,21 +19,18 @@ class Prepared(Protocol):
     def prepare(self, inputs: Sequence[Any]) -> list[Any]:
         """Return a row for each input."""
 
-    def groups(self, rows: Sequence[Any]) -> list[list[int]]:
-        """Return which rows may share a batch."""
+    def parts(self, rows: Sequence[Any]) -> list[list[int]]:
+        """Return the rows of each batch."""
 
-    def size(self, row: Any) -> int:
-        """Return what a row counts for in `batches.plan`."""
-
-    def batch(self, rows: Sequence[Any]) -> dict[str, NDArray[Any]]:
-        """Return rows as the network's inputs by name."""
+    def batch(self, rows: Sequence[Any], *, few_shapes: bool) -> Arrays:
+        """Return rows as the network's inputs by name; with `few_shapes` filled up to sizes that are seen again."""
 
     def answers(self, logits: Logits, rows: Sequence[Any]) -> list[Any]:
         """Return the answer to each row."""
 
 
 _PREPARED: dict[str, Callable[[Path, Card], Prepared]] = {
-    TEXT_CLASSIFICATION: Texts,
+    TEXT_CLASSIFICATION: texts.of,
     IMAGE_CLASSIFICATION: Squares,
     SEMANTIC_SEGMENTATION: Masks,
 }
@@ -64,27 +58,16 @@ class Exported:
         rows = self._task.prepare(inputs)
         prepared, after = time.perf_counter() - began, 0.0
         found: list[Any] = [None] * len(rows)
-        for group in self._task.groups(rows):
-            for places in batches.plan([self._task.size(rows[i]) for i in group]):
-                indices = [group[p] for p in places]
-                chosen = [rows[i] for i in indices]
-                logits = self._network.run(_filled(self._task.batch(chosen), padded=self._network.padded))
-                began = time.perf_counter()
-                for i, answer in zip(indices, self._task.answers(logits[: len(chosen)], chosen), strict=True):
-                    found[i] = answer
-                after += time.perf_counter() - began
+        for places in self._task.parts(rows):
+            chosen = [rows[i] for i in places]
+            logits = self._network.run(self._task.batch(chosen, few_shapes=self._network.few_shapes))
+            began = time.perf_counter()
+            for i, answer in zip(places, self._task.answers(logits[: len(chosen)], chosen), strict=True):
+                found[i] = answer
+            after += time.perf_counter() - began
         self.spent = {"preprocess": prepared * 1e3, "postprocess": after * 1e3}
         return found
 
     def stream(self, text: str, how: object) -> Iterator[Any]:  # noqa: ARG002
         """Refuse: what writes text stays with torch."""
         raise errors.ModelProblem(f"A model for {self.task} writes no text.", "%sft_predict asks it.")
-
-
-def _filled(batch: dict[str, NDArray[Any]], *, padded: bool) -> dict[str, NDArray[Any]]:
-    """Return a batch with its last row again and again, up to a number of rows that engines have seen before."""
-    rows = len(next(iter(batch.values())))
-    more = batches.filled(rows) - rows if padded else 0
-    if not more:
-        return batch
-    return {name: np.concatenate([part, np.repeat(part[-1:], more, axis=0)]) for name, part in batch.items()}

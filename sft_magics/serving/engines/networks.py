@@ -13,7 +13,7 @@ Logits = NDArray[np.float32]
 class Network(Protocol):
     """A loaded network; it is used in one thread, and has threads of its own beneath."""
 
-    padded: bool  # whether it likes few shapes: batches are then filled up to sizes of a grid
+    few_shapes: bool  # whether batches are to be filled up to sizes of a grid
 
     def run(self, batch: Arrays) -> Logits:
         """Return the logits of a batch, a row a row."""

@@ -12,7 +12,7 @@ _CPU = "CPUExecutionProvider"
 class OnnxNetwork:
     """A session of ONNX Runtime with so many threads."""
 
-    padded = False
+    few_shapes = False
 
     def __init__(self, model: Path, threads: int) -> None:
         import onnxruntime

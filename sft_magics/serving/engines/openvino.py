@@ -14,7 +14,7 @@ class OpenvinoNetwork:
     What was compiled is kept in the folder `compiled`, and read from there the next time.
     """
 
-    padded = True  # each new shape makes it prepare its kernels anew
+    few_shapes = True  # each new shape makes it prepare its kernels anew
 
     def __init__(self, model: Path, threads: int, compiled: Path, *, bf16: bool) -> None:
         import openvino

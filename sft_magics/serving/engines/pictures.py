@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from sft_magics.core import errors
+from sft_magics.core import batches, errors
 from sft_magics.core.exports import Card
 from sft_magics.engine import pixels
 from sft_magics.engine.pixels import Source
-from sft_magics.serving.engines.networks import Logits
-from sft_magics.serving.engines.texts import Texts, softmax
+from sft_magics.serving.engines.networks import Arrays, Logits
+from sft_magics.serving.engines.texts import Texts, filled, softmax
 
 _NAMED = 5
 _SQUARE, _SCENE = 64, 128  # what a picture counts for, so that 64 and 32 are read at a time
@@ -33,17 +32,15 @@ class Squares:
         """Return each picture, size x size x 3; raises DataProblem that names those that cannot be read."""
         return _each(inputs, lambda source: np.asarray(pixels.center(pixels.opened(source, self._resize), self._size)))
 
-    groups = staticmethod(Texts.groups)
+    @staticmethod
+    def parts(rows: Sequence[pixels.Pixels]) -> list[list[int]]:
+        """Return the rows of each batch."""
+        return batches.plan([_SQUARE] * len(rows))
 
     @staticmethod
-    def size(row: pixels.Pixels) -> int:  # noqa: ARG004
-        """Return what a picture counts for."""
-        return _SQUARE
-
-    @staticmethod
-    def batch(rows: Sequence[pixels.Pixels]) -> dict[str, NDArray[Any]]:
+    def batch(rows: Sequence[pixels.Pixels], *, few_shapes: bool) -> Arrays:
         """Return pictures as one array."""
-        return {"pictures": np.stack(rows)}
+        return filled({"pictures": np.stack(rows)}, few_shapes=few_shapes)
 
     answers = staticmethod(Texts.answers)
 
@@ -73,22 +70,19 @@ class Masks:
         return Scene(pixels.canvas([seen])[0], seen.size, picture.info["size"])
 
     @staticmethod
-    def groups(rows: Sequence[Scene]) -> list[list[int]]:
-        """Return which rows may share a batch: those whose canvas is as large, so that no answer depends on others."""
-        found: dict[tuple[int, ...], list[int]] = {}
+    def parts(rows: Sequence[Scene]) -> list[list[int]]:
+        """Return the rows of each batch: those whose canvas is as large, so that no answer depends on others."""
+        alike: dict[tuple[int, ...], list[int]] = {}
         for i, row in enumerate(rows):
-            found.setdefault(row.canvas.shape, []).append(i)
-        return list(found.values())
+            alike.setdefault(row.canvas.shape, []).append(i)
+        return [
+            [group[p] for p in places] for group in alike.values() for places in batches.plan([_SCENE] * len(group))
+        ]
 
     @staticmethod
-    def size(row: Scene) -> int:  # noqa: ARG004
-        """Return what a picture counts for."""
-        return _SCENE
-
-    @staticmethod
-    def batch(rows: Sequence[Scene]) -> dict[str, NDArray[Any]]:
+    def batch(rows: Sequence[Scene], *, few_shapes: bool) -> Arrays:
         """Return pictures as one array."""
-        return {"pictures": np.stack([row.canvas for row in rows])}
+        return filled({"pictures": np.stack([row.canvas for row in rows])}, few_shapes=few_shapes)
 
     def answers(self, logits: Logits, rows: Sequence[Scene]) -> list[dict[str, Any]]:
         """Return for each row its mask (a PNG in base 64), shares and confidence."""

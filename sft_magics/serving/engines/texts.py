@@ -1,5 +1,6 @@
 """Texts for an exported network: token ids by the library `tokenizers` alone."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sft_magics.core import errors, exports
+from sft_magics.core import batches, errors, exports
 from sft_magics.core.exports import Card
-from sft_magics.serving.engines.networks import Logits
+from sft_magics.serving.engines.networks import Arrays, Logits
 
 _ROUND = 8  # as in training: few shapes, and kernels that like them
 
@@ -35,30 +36,72 @@ class Texts:
         """Return the token ids of each text."""
         return [found.ids for found in self._tokenizer.encode_batch_fast(list(inputs))]
 
-    @staticmethod
-    def groups(rows: Sequence[list[int]]) -> list[list[int]]:
-        """Return which rows may share a batch: all."""
-        return [list(range(len(rows)))]
+    def parts(self, rows: Sequence[list[int]]) -> list[list[int]]:
+        """Return the rows of each batch, of like lengths."""
+        return batches.plan([self._places(row) for row in rows])
 
-    def size(self, row: list[int]) -> int:
-        """Return what a row counts for: its tokens, as they are padded at least."""
-        return max(len(row), min(-(-len(row) // _ROUND) * _ROUND, self._limit))
-
-    def batch(self, rows: Sequence[list[int]]) -> dict[str, NDArray[Any]]:
+    def batch(self, rows: Sequence[list[int]], *, few_shapes: bool) -> Arrays:
         """Return ids and mask, padded to the longest row, rounded up."""
-        width = max(1, *(self.size(row) for row in rows))
+        width = max(1, *(self._places(row) for row in rows))
         ids = np.full((len(rows), width), self._pad, dtype=np.int64)
         mask = np.zeros((len(rows), width), dtype=np.int64)
         for place, row in enumerate(rows):
             ids[place, : len(row)] = row
             mask[place, : len(row)] = 1
-        return {"input_ids": ids, "attention_mask": mask}
+        return filled({"input_ids": ids, "attention_mask": mask}, few_shapes=few_shapes)
+
+    def _places(self, row: list[int]) -> int:
+        return max(len(row), min(-(-len(row) // _ROUND) * _ROUND, self._limit))
 
     @staticmethod
     def answers(logits: Logits, rows: Sequence[list[int]]) -> list[list[float]]:  # noqa: ARG004
         """Return the probabilities of each row."""
         found: list[list[float]] = softmax(logits, 1).tolist()
         return found
+
+
+class UnpaddedTexts(Texts):
+    """Token ids of texts for a network that reads them one behind the other (see `core.exports`)."""
+
+    def prepare(self, inputs: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text, at least one."""
+        return [row or [self._pad] for row in super().prepare(inputs)]
+
+    def parts(self, rows: Sequence[list[int]]) -> list[list[int]]:
+        """Return the rows of each batch."""
+        return batches.unpadded([len(row) for row in rows])
+
+    def batch(self, rows: Sequence[list[int]], *, few_shapes: bool) -> Arrays:
+        """Return the tokens and where they are; what fills them up is in nobody's row."""
+        lengths = np.array([len(row) for row in rows])
+        count, tokens, length = len(rows), int(lengths.sum()), int(lengths.max())
+        if few_shapes:
+            count, tokens, length = batches.stepped(count), batches.stepped(tokens, _ROUND), self._stepped(length)
+        there = np.arange(length) < lengths[:, None]
+        ids, place_of = np.full(tokens, self._pad, dtype=np.int64), np.zeros(tokens, dtype=np.int64)
+        places = there.ravel().nonzero()[0]
+        ids[: len(places)] = np.fromiter(itertools.chain.from_iterable(rows), np.int64, len(places))
+        place_of[: len(places)] = places
+        token_at = np.full((count, length), -1, dtype=np.int64)
+        token_at.ravel()[places] = np.arange(len(places))
+        return {"input_ids": ids, "positions": place_of % length, "token_at": token_at, "place_of": place_of}
+
+    def _stepped(self, length: int) -> int:
+        return max(length, min(batches.stepped(length, _ROUND), self._limit))
+
+
+def of(folder: Path, card: Card) -> Texts:
+    """Return what prepares texts for the network of an export."""
+    return (UnpaddedTexts if card.preprocessing.get(exports.UNPADDED) else Texts)(folder, card)
+
+
+def filled(batch: dict[str, NDArray[Any]], *, few_shapes: bool) -> dict[str, NDArray[Any]]:
+    """Return a batch with its last row again and again, up to a number of rows that engines have seen before."""
+    rows = len(next(iter(batch.values())))
+    more = batches.filled(rows) - rows if few_shapes else 0
+    if not more:
+        return batch
+    return {name: np.concatenate([part, np.repeat(part[-1:], more, axis=0)]) for name, part in batch.items()}
 
 
 def softmax(logits: Logits, axis: int) -> Logits:
