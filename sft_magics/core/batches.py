@@ -1,7 +1,7 @@
 """Which rows are read together: rows of like size, so that little is spent on padding, in batches of few sizes."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 SIZES = (64, 32, 16, 8, 4, 2, 1)
 MOST = 4096  # units of size that are read at once: of texts tokens
@@ -19,20 +19,12 @@ def plan(sizes: Sequence[int], start: int = START) -> list[list[int]]:
     is in `SIZES`, but for one that takes fewer because no more are left.
     """
     order = sorted(range(len(sizes)), key=lambda i: sizes[i])
-    least: list[float] = [0.0]
-    taken = [0]
-    for end in range(1, len(order) + 1):
+
+    def ways(end: int) -> Iterator[tuple[int, float]]:
         widest = sizes[order[end - 1]]
-        ways = [n for n in SIZES if n == 1 or n * widest <= MOST]
-        costs = [(least[max(0, end - n)] + start + n * widest, -n) for n in ways]
-        cost, size = min(costs)
-        least.append(cost)
-        taken.append(min(end, -size))
-    batches, end = [], len(order)
-    while end:
-        batches.append(order[end - taken[end] : end])
-        end -= taken[end]
-    return batches
+        return ((n, start + n * widest) for n in SIZES if n == 1 or n * widest <= MOST)
+
+    return _cut(order, ways)
 
 
 def unpadded(lengths: Sequence[int], start: int = START) -> list[list[int]]:
@@ -42,21 +34,28 @@ def unpadded(lengths: Sequence[int], start: int = START) -> list[list[int]]:
     """
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
     until = list(itertools.accumulate((lengths[i] for i in order), initial=0))
+
+    def ways(end: int) -> Iterator[tuple[int, float]]:
+        places = _PLACES * lengths[order[end - 1]] ** 2
+        for n in _CUTS:
+            tokens = until[end] - until[max(0, end - n)]
+            if n == 1 or (n <= end and tokens <= MOST):
+                yield n, start + tokens + n * places
+
+    return _cut(order, ways)
+
+
+def _cut(order: Sequence[int], ways: Callable[[int], Iterable[tuple[int, float]]]) -> list[list[int]]:
+    """Cut rows where it costs least; `ways(end)` says how many rows may be cut before `end`, and at what cost."""
     least: list[float] = [0.0]
     taken = [0]
     for end in range(1, len(order) + 1):
-        places = _PLACES * lengths[order[end - 1]] ** 2
-        costs = []
-        for n in {min(n, end) for n in _CUTS}:
-            tokens = until[end] - until[end - n]
-            if n == 1 or tokens <= MOST:
-                costs.append((least[end - n] + start + tokens + n * places, -n))
-        cost, size = min(costs)
+        cost, size = min((least[max(0, end - n)] + cost, -n) for n, cost in ways(end))
         least.append(cost)
-        taken.append(-size)
+        taken.append(min(end, -size))
     batches, end = [], len(order)
     while end:
-        batches.append(order[end - taken[end] : end])
+        batches.append(list(order[end - taken[end] : end]))
         end -= taken[end]
     return batches
 
@@ -75,28 +74,33 @@ def filled(rows: int) -> int:
     return min((size for size in SIZES if size >= rows), default=rows)
 
 
-def dealt(sizes: Sequence[int], lanes: int, start: int = START) -> list[list[int]]:
+def dealt(
+    sizes: Sequence[int], lanes: int, start: int = START, *, cut: Callable[[Sequence[int], int], list[list[int]]] = plan
+) -> list[list[int]]:
     """Return the rows of each batch, the costliest first, so that `lanes` that each take the next one end soonest.
 
-    Three ways to cut are compared: as `plan` does, as it does where a batch costs little, and a part of every size for
+    Three ways to cut are compared: as `cut` does, as it does where a batch costs little, and a part of every size for
     each lane.
     """
     order = sorted(range(len(sizes)), key=lambda i: sizes[i])
-    ways = [plan(sizes, start), plan(sizes, start // 4), []]
+    ways = [cut(sizes, start), cut(sizes, start // 4), []]
     for lane in range(lanes):
         part = order[lane::lanes]
-        ways[-1] += [[part[i] for i in rows] for rows in plan([sizes[i] for i in part], start)]
+        ways[-1] += [[part[i] for i in rows] for rows in cut([sizes[i] for i in part], start)]
 
-    def cost(rows: Sequence[int]) -> int:
-        return start + len(rows) * max(sizes[i] for i in rows)
+    def cost(rows: Sequence[int]) -> float:
+        longest = max(sizes[i] for i in rows)
+        if cut is plan:
+            return start + len(rows) * longest
+        return start + sum(sizes[i] for i in rows) + _PLACES * len(rows) * longest**2
 
     sorted_ways = [sorted(way, key=cost, reverse=True) for way in ways]
     return min(sorted_ways, key=lambda way: ends([cost(rows) for rows in way], lanes))
 
 
-def ends(costs: Sequence[int], lanes: int) -> int:
+def ends(costs: Sequence[float], lanes: int) -> float:
     """Return the cost at which the last of some lanes ends that each take the next batch when they are free."""
-    taken = [0] * lanes
+    taken = [0.0] * lanes
     for cost in costs:
         taken[taken.index(min(taken))] += cost
     return max(taken)

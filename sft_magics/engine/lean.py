@@ -4,6 +4,9 @@ Of the six milliseconds that a sentence took, a third was the way to the process
 masks of ones, copies of queries, keys and values. Here a block is four products, laid out once as the processor's
 kernel has them (see `reading`), with the activation in the second last, and what must be between them. What is scaled
 or joined is so before it is cast. An encoder whose answer to a probe is not that of its own modules is left alone.
+
+Tokens of several rows lie one behind the other, so that nothing is computed for padding; only where tokens take from
+others of their row, every row has a place for each token of the longest.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,10 +18,14 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from sft_magics.core import batches
 from sft_magics.engine import attention, first, products
 
 _SAME = 0.1  # of states that are normalized: bfloat16 keeps 8 bits, and errors of a few blocks add up
 _PROBE = 16  # tokens
+_ALONE = 1  # rows
+_ROUND = 8  # few shapes: oneDNN makes a kernel for each
+_MARK = "reads_unpadded"
 _ACTIVATIONS: dict[tuple[str, str], products.Read] = {
     ("gelu", "none"): nn.functional.gelu,
     ("gelu", "tanh"): lambda x: nn.functional.gelu(x, approximate="tanh"),
@@ -44,8 +51,40 @@ class Parts:
         return (*self.asking, self.said, self.wide, self.narrow)
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Where the tokens of rows x length are; without `place_of` every place has one."""
+
+    rows: int
+    length: int
+    mask: torch.Tensor | None = None  # rows x 1 x 1 x length, added to the scores
+    place_of: torch.Tensor | None = None  # of each token, in the rows one behind the other
+    token_at: torch.Tensor | None = None  # of each place, any where there is none
+
+    @property
+    def kind(self) -> torch.dtype:
+        """The number format in which tokens take from others: oneDNN takes long to begin a small product."""
+        return torch.float32 if self.rows <= _ALONE and self.length <= attention.LONG else torch.bfloat16
+
+    def placed(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return tokens x width as rows x length x width."""
+        found = tokens if self.token_at is None else tokens.index_select(0, self.token_at)
+        return found.view(self.rows, self.length, -1)
+
+    def tokens(self, placed: torch.Tensor) -> torch.Tensor:
+        """Return rows x length x width as tokens x width."""
+        found = placed.flatten(0, 1)
+        return found if self.place_of is None else found.index_select(0, self.place_of)
+
+    def firsts(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the first token of each row, rows x width."""
+        if self.token_at is None:
+            return tokens[:: self.length]
+        return tokens.index_select(0, self.token_at[:: self.length])
+
+
 class _Block:
-    """A block that reads rows x tokens x width."""
+    """A block that reads tokens x width."""
 
     def __init__(self, parts: Parts, *, last: bool) -> None:
         self.heads = parts.heads
@@ -61,37 +100,39 @@ class _Block:
         self.narrow = _reader([(parts.narrow.weight, parts.narrow.bias)])
         self.said_norm, self.norm = parts.said_norm, parts.norm
 
-    def __call__(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Return what the block makes of x, float32; the last one of the first token alone."""
+    def __call__(self, x: torch.Tensor, layout: _Layout) -> torch.Tensor:
+        """Return what the block makes of x, float32; the last one of the first token of each row alone."""
         short = x.to(torch.bfloat16)
+        joined = layout.placed(self.read(short))
         if self.ask is None:
-            query, key, value = self._split(self.read(short), 3)
+            taken = layout.tokens(self._attended(self._split(joined, 3, layout.kind), layout.mask))
         else:
-            x = x[:, :1]
-            (query,) = self._split(self.ask(short[:, :1].contiguous()), 1)
-            key, value = self._split(self.read(short), 2)
-        taken = self._attended(query, key, value, mask).transpose(1, 2).flatten(2)
-        x = self.said_norm(x + self.say(taken))
-        normed: torch.Tensor = self.norm(x + self.narrow(self.widen(x.to(torch.bfloat16))))
-        return normed
+            x = layout.firsts(x)
+            asked = self.ask(layout.firsts(short).contiguous())[:, None]
+            parts = (*self._split(asked, 1, layout.kind), *self._split(joined, 2, layout.kind))
+            taken = self._attended(parts, layout.mask).flatten(0, 1)
+        x = _normed(self.said_norm, x + self.say(taken))
+        return _normed(self.norm, x + self.narrow(self.widen(x.to(torch.bfloat16))))
 
-    def _attended(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Return what tokens take from others, rows x heads x tokens x width; `query` is scaled."""
+    def _attended(self, parts: Sequence[torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
+        """Return what tokens take from others, rows x tokens x width, by queries, which are scaled, keys and values."""
+        query, key, value = parts
         rows = len(query) // self.heads
         if query.shape[1] > attention.LONG:  # without scores, which grow with the square of the length
-            query, key, value = (t.view(rows, self.heads, -1, self.width) for t in (query, key, value))
-            return nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=1.0)
+            query, key, value = (t.view(rows, self.heads, -1, self.width) for t in parts)
+            said = nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=1.0)
+            return said.transpose(1, 2).flatten(2)
         scores = torch.bmm(query, key.transpose(1, 2))
         if mask is not None:
             scores = (scores.view(rows, self.heads, *scores.shape[1:]) + mask).view(scores.shape)
-        return torch.bmm(scores.softmax(-1), value).view(rows, self.heads, -1, self.width)
+        taken = torch.bmm(scores.softmax(-1), value).to(torch.bfloat16)
+        return taken.view(rows, self.heads, -1, self.width).transpose(1, 2).flatten(2)
 
-    def _split(self, joined: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
+    def _split(self, joined: torch.Tensor, count: int, kind: torch.dtype) -> tuple[torch.Tensor, ...]:
         """Return what was computed at once as rows and heads x tokens x width, each in one piece."""
         rows, tokens, _ = joined.shape
-        parts = joined.view(rows, tokens, count, self.heads, self.width).permute(2, 0, 3, 1, 4).contiguous()
+        parts = joined.new_empty((count, rows, self.heads, tokens, self.width), dtype=kind)
+        parts.copy_(joined.view(rows, tokens, count, self.heads, self.width).permute(2, 0, 3, 1, 4))
         return tuple(part.flatten(0, 1) for part in parts.unbind())
 
 
@@ -117,6 +158,7 @@ def quicken(model: nn.Module) -> set[nn.Module]:
     if not apart <= _SAME:  # also where it is no number
         return set()
     base.forward = lean
+    setattr(model, _MARK, True)
     return {layer for parts in known for layer in parts.layers}
 
 
@@ -131,16 +173,41 @@ def _forward(blocks: Sequence[_Block], own: Callable[..., Any]) -> Any:
             x = self.embeddings(input_ids=input_ids)
             if hasattr(self, "embeddings_project"):
                 x = self.embeddings_project(x.to(self.embeddings_project.weight.dtype)).float()
-            mask = None
-            if not attention_mask.all():
-                lowest = torch.finfo(torch.bfloat16).min
-                mask = ((1 - attention_mask.long()) * lowest).to(torch.bfloat16)[:, None, None]
+            layout = _laid_out(attention_mask)
+            x = layout.tokens(x)
             for block in blocks:
-                x = block(x, mask)
+                x = block(x, layout)
+            x = x[:, None]
         pooler = getattr(self, "pooler", None)
         return BaseModelOutputWithPooling(last_hidden_state=x, pooler_output=None if pooler is None else pooler(x))
 
     return forward
+
+
+def _normed(norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
+    """Normalize; the module's own way may have been shortened (see `first`)."""
+    return nn.functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
+def _laid_out(mask: torch.Tensor) -> _Layout:
+    """Return where tokens are by the mask of padded rows."""
+    rows, length = mask.shape
+    there = mask.bool()
+    if there.all():
+        return _Layout(rows, length)
+    lowest = torch.finfo(torch.bfloat16).min
+    added = torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill(~there, lowest)[:, None, None]
+    places = there.flatten().nonzero().flatten()
+    count = batches.stepped(len(places), _ROUND)
+    if rows == 1 or count >= there.numel():
+        return _Layout(rows, length, added)
+    token_at = (there.flatten().cumsum(0) - 1).clamp_(min=0)
+    return _Layout(rows, length, added, nn.functional.pad(places, (0, count - len(places))), token_at)
+
+
+def unpads(model: nn.Module) -> bool:
+    """Say whether a model reads the tokens of all rows one behind the other."""
+    return getattr(model, _MARK, False)
 
 
 def parts_of(block: Any) -> Parts | None:
