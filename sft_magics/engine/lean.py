@@ -131,9 +131,29 @@ class _Block:
     def _split(self, joined: torch.Tensor, count: int, kind: torch.dtype) -> tuple[torch.Tensor, ...]:
         """Return what was computed at once as rows and heads x tokens x width, each in one piece."""
         rows, tokens, _ = joined.shape
-        parts = joined.new_empty((count, rows, self.heads, tokens, self.width), dtype=kind)
-        parts.copy_(joined.view(rows, tokens, count, self.heads, self.width).permute(2, 0, 3, 1, 4))
+        parts = joined.view(rows, tokens, count, self.heads, self.width).permute(2, 0, 3, 1, 4).contiguous().to(kind)
         return tuple(part.flatten(0, 1) for part in parts.unbind())
+
+
+class _Words:
+    """The embeddings of BERT's kind, where a token's position is its place in the row: one table, one sum."""
+
+    def __init__(self, embeddings: Any) -> None:
+        self.table = embeddings.word_embeddings.weight
+        types = getattr(embeddings, "token_type_embeddings", None)
+        self.places = embeddings.position_embeddings.weight + (0 if types is None else types.weight[0])
+        self.norm = embeddings.LayerNorm
+
+    @classmethod
+    def of(cls, embeddings: Any) -> "_Words | None":
+        """Return the same for a model's embeddings, None for others, such as RoBERTa's."""
+        plain = getattr(embeddings, "position_embedding_type", "absolute") == "absolute"
+        known = plain and embeddings.position_embeddings.padding_idx is None and hasattr(embeddings, "LayerNorm")
+        return cls(embeddings) if known else None
+
+    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return rows x tokens x width."""
+        return _normed(self.norm, nn.functional.embedding(ids, self.table) + self.places[: ids.shape[1]])
 
 
 @torch.no_grad()
@@ -152,7 +172,8 @@ def quicken(model: nn.Module) -> set[nn.Module]:
         return set()
     with torch.autocast("cpu", torch.bfloat16):
         before = base(**probe).last_hidden_state[:, :1].float()
-    lean = MethodType(_forward([_Block(parts, last=parts is known[-1]) for parts in known], base.forward), base)
+    quick = [_Block(parts, last=parts is known[-1]) for parts in known]
+    lean = MethodType(_forward(quick, _Words.of(base.embeddings), base.forward), base)
     after = lean(**probe).last_hidden_state
     apart = float(((after - before).abs().mean(-1) / before.abs().mean(-1)).max())
     if not apart <= _SAME:  # also where it is no number
@@ -162,7 +183,7 @@ def quicken(model: nn.Module) -> set[nn.Module]:
     return {layer for parts in known for layer in parts.layers}
 
 
-def _forward(blocks: Sequence[_Block], own: Callable[..., Any]) -> Any:
+def _forward(blocks: Sequence[_Block], words: _Words | None, own: Callable[..., Any]) -> Any:
     def forward(
         self: Any, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, **more: Any
     ) -> Any:
@@ -170,7 +191,7 @@ def _forward(blocks: Sequence[_Block], own: Callable[..., Any]) -> Any:
         if input_ids is None or attention_mask is None or asks_more:
             return own(input_ids=input_ids, attention_mask=attention_mask, **more)
         with torch.autocast("cpu", enabled=False):
-            x = self.embeddings(input_ids=input_ids)
+            x = self.embeddings(input_ids=input_ids) if words is None else words(input_ids)
             if hasattr(self, "embeddings_project"):
                 x = self.embeddings_project(x.to(self.embeddings_project.weight.dtype)).float()
             layout = _laid_out(attention_mask)
@@ -197,9 +218,11 @@ def _laid_out(mask: torch.Tensor) -> _Layout:
         return _Layout(rows, length)
     lowest = torch.finfo(torch.bfloat16).min
     added = torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill(~there, lowest)[:, None, None]
+    if rows == 1:
+        return _Layout(rows, length, added)
     places = there.flatten().nonzero().flatten()
     count = batches.stepped(len(places), _ROUND)
-    if rows == 1 or count >= there.numel():
+    if count >= there.numel():
         return _Layout(rows, length, added)
     token_at = (there.flatten().cumsum(0) - 1).clamp_(min=0)
     return _Layout(rows, length, added, nn.functional.pad(places, (0, count - len(places))), token_at)
