@@ -64,7 +64,7 @@ $(BIN)/python:
 $(STAMP): pyproject.toml | $(BIN)/python
 	@set -eu; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade uv || echo "uv could not be installed; pip goes on alone."; \
-	$(BIN)/python -m uv pip install --python $(BIN)/python -e '.[dev,lab]' || { \
+	$(BIN)/python -m uv pip install --compile-bytecode --python $(BIN)/python -e '.[dev,lab]' || { \
 	    echo "uv did not manage; trying pip."; \
 	    $(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,lab]'; \
 	}; \
@@ -146,7 +146,7 @@ bench-engine: $(STAMP)
 	@set -eu; \
 	if ! build/peers/bin/python -c 'import fastai, trl, sft_magics' 2>/dev/null; then \
 	    $(BIN)/python -m venv --clear build/peers; \
-	    $(BIN)/python -m uv pip install --quiet --python build/peers/bin/python -e . accelerate fastai trl; \
+	    $(BIN)/python -m uv pip install --quiet --compile-bytecode --python build/peers/bin/python -e . accelerate fastai trl; \
 	fi; \
 	build/peers/bin/python -m tests.benchmarks engine --seeds 3 --threads 1 $(BENCH_ARGS); \
 	build/peers/bin/python -m tests.benchmarks tasks
@@ -156,7 +156,7 @@ bench-serving: $(STAMP)
 	@set -eu; \
 	if ! build/serving/bin/python -c 'import litserve, fastapi, mlflow, sft_magics' 2>/dev/null; then \
 	    $(BIN)/python -m venv --clear build/serving; \
-	    $(BIN)/python -m uv pip install --quiet --python build/serving/bin/python -e '.[onnx,openvino]' litserve fastapi mlflow; \
+	    $(BIN)/python -m uv pip install --quiet --compile-bytecode --python build/serving/bin/python -e '.[onnx,openvino]' litserve fastapi mlflow; \
 	fi; \
 	build/serving/bin/python -m tests.benchmarks serving $(BENCH_ARGS)
 
@@ -165,7 +165,7 @@ bench-registry: $(STAMP)
 	@set -eu; \
 	if ! build/mlflow/bin/python -c 'import mlflow' 2>/dev/null; then \
 	    $(BIN)/python -m venv --clear build/mlflow; \
-	    $(BIN)/python -m uv pip install --quiet --python build/mlflow/bin/python mlflow; \
+	    $(BIN)/python -m uv pip install --quiet --compile-bytecode --python build/mlflow/bin/python mlflow; \
 	fi; \
 	$(BIN)/python -m tests.benchmarks registry --peer $(CURDIR)/build/mlflow/bin/python $(BENCH_ARGS); \
 	$(BIN)/python -m tests.benchmarks artifacts

@@ -1,6 +1,7 @@
 """The board and the doctor: what there is, what is wrong, and what to type next."""
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import sys
@@ -15,6 +16,7 @@ from sft_magics.lifecycle import runs, serve
 from sft_magics.lifecycle.data import WorkspaceOption
 
 _PACKAGES = ("torch", "torchvision", "transformers", "tinydb", "ipywidgets", "IPython", "pandas")
+_SLOWEST = "transformers"
 _LOW_DISK = 2e9
 
 
@@ -71,6 +73,7 @@ def doctor(*, workspace: WorkspaceOption = None) -> Table:
     checks = [
         Check("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         *(_package(name) for name in _PACKAGES),
+        *_slow_start(),
         *_hardware(),
         Check("front end", audience.current().face),
     ]
@@ -86,6 +89,21 @@ def _package(name: str) -> Check:
         return Check(name, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
         return Check(name, "not installed", "problem", f"{Path(sys.executable).name} -m pip install {name}")
+
+
+def _slow_start() -> list[Check]:
+    """Say where every process compiles its libraries anew, because nothing compiled is there and none may be kept."""
+    found = importlib.util.find_spec(_SLOWEST)
+    if not sys.dont_write_bytecode or found is None or found.origin is None:
+        return []
+    if Path(importlib.util.cache_from_source(found.origin)).exists():
+        return []
+    what = "Python compiles its libraries anew in every process (PYTHONDONTWRITEBYTECODE): jobs start seconds later"
+    return [
+        Check(
+            "imports", what, "warning", f"{Path(sys.executable).name} -m compileall -q {Path(found.origin).parents[1]}"
+        )
+    ]
 
 
 def _hardware() -> list[Check]:
