@@ -63,10 +63,10 @@ class Predictor:
     def _read(self, rows: Encoded, progress: Callable[[int, int], None] | None) -> list[Any]:
         """Read rows as quickly as the cores can: in lanes, with one thread, or with all."""
         if not self._many_threads:
-            return scoring.score(self._task, rows, self.hardware, progress)
+            return scoring.score(self._task, rows, self.hardware, progress, reads_only=True)
         if self._shared_out(rows.lengths):
             try:
-                return scoring.score(self._task, rows, self.hardware, progress, lanes=self._lanes)
+                return scoring.score(self._task, rows, self.hardware, progress, lanes=self._lanes, reads_only=True)
             finally:
                 torch.set_num_threads(self.hardware.threads)
         tokens = sum(rows.lengths)
@@ -75,7 +75,7 @@ class Predictor:
         torch.set_num_threads(self.hardware.threads if woken else 1)
         began = time.perf_counter()
         try:
-            found = scoring.score(self._task, rows, self.hardware, progress)
+            found = scoring.score(self._task, rows, self.hardware, progress, reads_only=True)
         finally:
             torch.set_num_threads(self.hardware.threads)
         if little:
@@ -104,7 +104,7 @@ class Predictor:
         """Measure the answers to labeled texts; `targets` are the cells of the data set's column `column`."""
         rows = self._task.encode(texts, targets)
         self._quicken(rows)
-        return self._task.report(rows, scoring.score(self._task, rows, self.hardware, progress))
+        return self._task.report(rows, scoring.score(self._task, rows, self.hardware, progress, reads_only=True))
 
     def _quicken(self, rows: Encoded) -> None:
         """Prepare the model for reading alone, once, with the first row that it is to read."""
@@ -113,6 +113,7 @@ class Predictor:
             self._ways.enter_context(scoring.quickened(self._task, rows, self.hardware))
             if self.hardware.bf16:  # not before: what may be folded away is looked for in fp32
                 reading.settle(self._task.model, self.hardware.device)
+            self._task.model.eval()  # what was put into it learns by default
 
     @property
     def column(self) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
-from sft_magics.engine import attention, checkpoints, dropout, optimizers, projections, vocabulary
+from sft_magics.engine import attention, checkpoints, dropout, hardware, optimizers, projections, scoring, vocabulary
 
 
 def _bert(**more: Any) -> BertForSequenceClassification:
@@ -143,6 +144,20 @@ def test_whole_embeddings_are_taken_back_where_they_are_split(tmp_path: Path) ->
     again = vocabulary.whole_of(other, checkpoints.weights_of(other))
     assert again.keys() == stored.keys()
     assert all(torch.equal(again[n], stored[n]) for n in stored)
+
+
+def test_words_of_no_training_text_are_read_before_anything_was_learned() -> None:
+    model = _bert().eval()
+    ids = torch.tensor([[40, 41, 42]])
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+    vocabulary.reduce(model, [[5, 6, 7]])
+    task: Any = SimpleNamespace(
+        model=model, collate=lambda *_: {"input_ids": ids}, scores=lambda batch: model(**batch).logits
+    )
+    rows: Any = SimpleNamespace(lengths=[3])
+    (said,) = scoring.score(task, rows, hardware.choose("cpu", "fp32", 1))
+    assert torch.allclose(said, before[0], atol=1e-6)
 
 
 def test_embeddings_stay_whole_where_nothing_is_gained_or_a_head_shares_them() -> None:
