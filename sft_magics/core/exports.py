@@ -8,9 +8,11 @@ ENGINE.json      how far the answers of an engine were from torch's (see `Verdic
 refused.json     in the place of all others: why the version could not be exported
 compiled/        by precision, what OpenVINO made of the network, so that a second start is quick
 
-A network of texts that is `UNPADDED` reads the tokens of all rows one behind the other: `input_ids` and `positions` (in
-their rows) of each, `token_at` (rows x length of the longest: which token is there, -1 for none), and `place_of` (of
-each token its place in `token_at`, counted through). Any other reads `input_ids` and `attention_mask`, rows x length.
+A network of texts that is `UNPADDED` reads the tokens of all rows one behind the other: `input_ids` and `positions` of
+each, `token_at` (rows x length of the longest: which token is there, -1 for none), and `place_of` (of each token its
+place in `token_at`, counted through). Positions count from 0 in each row; where an id is `UNCOUNTED`, as RoBERTa's
+padding is, they begin after it, and such tokens have that one. Any other network reads `input_ids` and
+`attention_mask`, rows x length.
 """
 
 import json
@@ -25,7 +27,7 @@ from sft_magics.core.tasks import TEXT_CLASSIFICATION as TEXTS
 from sft_magics.core.workspace import Workspace, write_durably
 
 CARD, MODEL, INT8_MODEL, TOKENIZER, COMPILED = "export.json", "model.onnx", "int8.onnx", "tokenizer.json", "compiled"
-UNPADDED = "unpadded"  # in the preprocessing of a card
+UNPADDED, UNCOUNTED = "unpadded", "uncounted"  # in the preprocessing of a card
 _REFUSED = "refused.json"
 EXPORTER = 2  # raise it when what is exported changes: old exports are then made anew
 

@@ -117,7 +117,9 @@ def _write(task: tasks.Task, preprocessing: dict[str, Any], path: Path) -> dict[
             raise errors.ModelProblem(f"torch cannot export this network ({first}).", _TORCH) from error
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-    return {exports.UNPADDED: isinstance(graph, graphs.Unpadded)} if task.name == TEXT_CLASSIFICATION else {}
+    if isinstance(graph, graphs.Unpadded):
+        return {exports.UNPADDED: True, exports.UNCOUNTED: graph.uncounted}
+    return {}
 
 
 def _traced(
@@ -140,7 +142,7 @@ def _texts(model: nn.Module, ids: torch.Tensor) -> tuple[nn.Module, dict[str, to
     if (quick := graphs.unpadded(model)) is not None:
         mask = torch.ones_like(ids)
         mask[-1, -1] = 0  # else as many tokens as there are places look like a rule
-        example = graphs.laid_out(ids, mask)
+        example = graphs.laid_out(ids, mask, quick.uncounted)
         sides = {name: {0: tokens} if found.ndim == 1 else {0: rows, 1: length} for name, found in example.items()}
         return quick, example, sides
     first.quicken(model)

@@ -5,7 +5,7 @@ masks of ones, copies of queries, keys and values. Here a block is four products
 kernel has them (see `reading`), with the activation in the second last, and what must be between them. What is scaled
 or joined is so before it is cast. An encoder whose answer to a probe is not that of its own modules is left alone.
 
-Tokens of several rows lie one behind the other, so that nothing is computed for padding; only where tokens take from
+Tokens of several rows lie one behind the other, so that blocks compute nothing for padding; only where tokens take from
 others of their row, every row has a place for each token of the longest.
 """
 
@@ -23,7 +23,10 @@ from sft_magics.engine import attention, first, products
 
 _SAME = 0.1  # of states that are normalized: bfloat16 keeps 8 bits, and errors of a few blocks add up
 _PROBE = 16  # tokens
-_ALONE = 1  # rows
+_ALONE, _SHORT = (
+    1,
+    64,
+)  # rows, and tokens, up to which fp32 is quicker between tokens; of 256 it takes half as long again
 _ROUND = 8  # few shapes: oneDNN makes a kernel for each
 _MARK = "reads_unpadded"
 _ACTIVATIONS: dict[tuple[str, str], products.Read] = {
@@ -53,7 +56,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the tokens of rows x length are; without `place_of` every place has one."""
+    """Where the tokens of rows x length are; without `place_of` every place is computed."""
 
     rows: int
     length: int
@@ -64,7 +67,7 @@ class _Layout:
     @property
     def kind(self) -> torch.dtype:
         """The number format in which tokens take from others: oneDNN takes long to begin a small product."""
-        return torch.float32 if self.rows <= _ALONE and self.length <= attention.LONG else torch.bfloat16
+        return torch.float32 if self.rows <= _ALONE and self.length <= _SHORT else torch.bfloat16
 
     def placed(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return tokens x width as rows x length x width."""
@@ -218,7 +221,7 @@ def _laid_out(mask: torch.Tensor) -> _Layout:
         return _Layout(rows, length)
     lowest = torch.finfo(torch.bfloat16).min
     added = torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill(~there, lowest)[:, None, None]
-    if rows == 1:
+    if rows == 1 or not there[:, 0].all():  # where a row has no first token, nobody else's may answer for it
         return _Layout(rows, length, added)
     places = there.flatten().nonzero().flatten()
     count = batches.stepped(len(places), _ROUND)

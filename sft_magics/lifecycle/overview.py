@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shlex
 import sys
 from pathlib import Path
 
@@ -92,18 +93,16 @@ def _package(name: str) -> Check:
 
 
 def _slow_start() -> list[Check]:
-    """Say where every process compiles its libraries anew, because nothing compiled is there and none may be kept."""
+    """Say where every process compiles its libraries anew, because a variable forbids to keep what it compiled."""
     found = importlib.util.find_spec(_SLOWEST)
     if not sys.dont_write_bytecode or found is None or found.origin is None:
         return []
     if Path(importlib.util.cache_from_source(found.origin)).exists():
         return []
+    folder = Path(found.origin).parents[1]
     what = "Python compiles its libraries anew in every process (PYTHONDONTWRITEBYTECODE): jobs start seconds later"
-    return [
-        Check(
-            "imports", what, "warning", f"{Path(sys.executable).name} -m compileall -q {Path(found.origin).parents[1]}"
-        )
-    ]
+    compiling = f"{Path(sys.executable).name} -m compileall -q {shlex.quote(str(folder))}"
+    return [Check("imports", what, "warning", compiling)]
 
 
 def _hardware() -> list[Check]:

@@ -22,7 +22,8 @@ def _said(model: Any, **inputs: torch.Tensor) -> torch.Tensor:
 
 def _reads(model: Any, **inputs: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
-        logits: torch.Tensor = model(**graphs.laid_out(inputs["input_ids"], inputs["attention_mask"]))
+        laid_out = graphs.laid_out(inputs["input_ids"], inputs["attention_mask"], model.uncounted)
+        logits: torch.Tensor = model(**laid_out)
     return logits
 
 
@@ -38,10 +39,28 @@ def test_it_says_what_its_modules_say(kind: str) -> None:
     assert list(model.state_dict()) == names
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_paddings_id_within_a_text_is_read_as_its_modules_read_it(kind: str) -> None:
+    model = model_of(kind, initializer_range=0.3)
+    inputs = asked()
+    inputs["input_ids"][0, 3] = inputs["input_ids"][1, 0] = 1
+    quick = graphs.unpadded(model)
+    assert quick is not None
+    assert torch.allclose(_reads(quick, **inputs), _said(model, **inputs), atol=1e-4)
+
+
+def test_a_make_whose_parts_are_called_otherwise_is_left_alone() -> None:
+    model = model_of("bert")
+    del model.bert.embeddings.position_embeddings
+    model.bert.embeddings.register_buffer("position_ids", None)
+    model.bert.embeddings.forward = lambda input_ids, **_: model.bert.embeddings.word_embeddings(input_ids)
+    assert graphs.unpadded(model) is None
+
+
 def test_tokens_and_rows_that_only_fill_up_change_nothing() -> None:
     quick = graphs.unpadded(model_of("roberta", initializer_range=0.3))
     assert quick is not None
-    inputs = graphs.laid_out(asked()["input_ids"], asked()["attention_mask"])
+    inputs = graphs.laid_out(asked()["input_ids"], asked()["attention_mask"], quick.uncounted)
     more = {
         **{name: nn.functional.pad(inputs[name], (0, 5)) for name in ("input_ids", "positions", "place_of")},
         "token_at": nn.functional.pad(inputs["token_at"], (0, 3, 0, 2), value=-1),

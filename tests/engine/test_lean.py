@@ -54,7 +54,20 @@ def test_it_says_what_its_modules_say_and_as_exactly(kind: str, shortened: bool)
         assert (said - truth).abs().max() <= max(0.02, 2 * float((own - truth).abs().max()))
 
 
-def test_nothing_is_computed_for_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_without_a_token_is_not_answered_with_anothers() -> None:
+    model = model_of("roberta", initializer_range=0.3)
+    reading.settle(model, CPU)
+    found = []
+    for neighbor in (7, 60):
+        ids = torch.full((3, 9), 1)
+        ids[0], ids[2, :4] = neighbor, neighbor
+        found.append(_said(model, input_ids=ids, attention_mask=(ids != 1).long())[1])
+    assert torch.equal(*found)
+    nothing = torch.zeros((2, 8), dtype=torch.long)
+    assert _said(model, input_ids=nothing + 1, attention_mask=nothing).isfinite().all()
+
+
+def test_blocks_compute_nothing_for_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of("bert")
     seen: list[int] = []
     laid_out = products.laid_out

@@ -11,17 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedTokenizerFast
 
 import sft_magics as sft
 from sft_magics.core import batches, errors, exports
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import rows
-from sft_magics.engine import exporting, graphs, worker
+from sft_magics.engine import exporting, graphs, tasks, worker
 from sft_magics.registry import ArtifactStore, Registry
 from sft_magics.serving import engines, predictor
 from sft_magics.serving.engines.pictures import resized
-from sft_magics.serving.engines.texts import Texts, UnpaddedTexts
+from sft_magics.serving.engines.texts import UnpaddedTexts
 from tests import shapes
+from tests.engine.test_first import model_of
 
 ODD = ["a moving, funny film", "dull", "", "<b>bold</b> \N{SNOWMAN} \0", "never a boring moment " * 300]
 
@@ -82,10 +87,32 @@ def test_texts_get_torchs_answers(films: Served, engine: str, precision: str) ->
     assert largest(answers, films.torch([*films.inputs, *ODD])) <= 1e-4
 
 
-def test_a_text_without_a_token_is_answered_too(films: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = engines.load(films.target, "onnx", 1)
-    monkeypatch.setattr(Texts, "prepare", lambda self, inputs: [[] for _ in inputs])
-    assert all(sum(scores) == pytest.approx(1) for scores in loaded.scores(["", ""]))
+def _roberta(folder: Path) -> Path:
+    """A small RoBERTa whose tokenizer adds nothing, so that a text may have no token, and reads what is padding's."""
+    words = ["<unk>", "<pad>", *(f"w{i}" for i in range(40))]
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, "<unk>"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>").save_pretrained(folder)
+    model_of("roberta", initializer_range=0.3).save_pretrained(folder)
+    task = tasks.find("text-classification").load(
+        {"kind": "folder", "path": str(folder)}, ["a", "b", "c"], {"max_length": 30}
+    )
+    task.save(folder / "version")
+    return folder / "version"
+
+
+@each_engine
+def test_what_a_text_may_be_for_a_roberta(engine: str, precision: str, tmp_path: Path) -> None:
+    folder = _roberta(tmp_path)
+    card = exporting.export(folder, tmp_path / "export")
+    assert (card.preprocessing[exports.UNPADDED], card.preprocessing[exports.UNCOUNTED]) == (True, 1)
+    texts = ["w5 <pad> w6 w7", "", "<pad> w9", "w1 " * 50, "w3", "w8 w9 w10 w11 w12", "", "w2 w4"]
+    loaded = engines.load(tmp_path / "export", engine, 1, precision)
+    answers = loaded.scores(texts)
+    assert largest(answers, worker.reference(folder, texts)) <= 1e-4
+    alone = [loaded.scores([text])[0] for text in texts]
+    assert largest(alone, answers) <= 1e-5, "nobody is answered with a neighbor's"
+    assert largest(loaded.scores(["", ""]), [alone[1]] * 2) <= 1e-5
 
 
 @each_engine
@@ -93,7 +120,8 @@ def test_texts_for_a_network_that_pads_get_torchs_answers_too(
     films: Served, engine: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(graphs, "unpadded", lambda _: None)
-    assert not exporting.export(films.folder, tmp_path / "padded").preprocessing[exports.UNPADDED]
+    assert exports.read_card(films.target).preprocessing[exports.UNPADDED], "those of other tests do not"
+    assert exports.UNPADDED not in exporting.export(films.folder, tmp_path / "padded").preprocessing
     answers = engines.load(tmp_path / "padded", engine, 1, precision).scores([*films.inputs[:40], *ODD])
     assert largest(answers, films.torch([*films.inputs[:40], *ODD])) <= 1e-4
 
@@ -210,7 +238,7 @@ def test_engines_see_few_shapes() -> None:
         assert all(n <= m < n + max(finest, n / 14) for n, m in enumerate(found, 1))
         assert len(set(found)) < 150
     texts = UnpaddedTexts.__new__(UnpaddedTexts)
-    texts._pad, texts._limit = 7, 30
+    texts._pad, texts._limit, texts._uncounted = 7, 30, None
     batch = texts.batch([[1, 2, 3], [4] * 29], few_shapes=True)
     assert {name: found.shape for name, found in batch.items()} == {
         "input_ids": (32,), "positions": (32,), "token_at": (2, 30), "place_of": (32,),
@@ -219,6 +247,17 @@ def test_engines_see_few_shapes() -> None:
     assert batch["place_of"][:4].tolist() == [0, 1, 2, 30]
     assert batch["positions"][:4].tolist() == [0, 1, 2, 0]
     assert (batch["token_at"][0, 3:] == -1).all()
+    draw = np.random.default_rng(0)
+    texts._limit = 256
+    requests = [
+        [[1] * int(n) for n in draw.geometric(1 / 27, count).clip(3, 256)] for count in draw.integers(1, 33, 2000)
+    ]
+    asked = [[rows[i] for i in part] for rows in requests for part in texts.parts(rows)]
+    exact, few = (
+        {tuple(sorted((n, a.shape) for n, a in texts.batch(rows, few_shapes=kept).items())) for rows in asked}
+        for kept in (False, True)
+    )
+    assert len(few) < 0.5 * len(exact)
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino", "onnx-int8"])

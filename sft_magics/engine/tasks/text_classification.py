@@ -78,7 +78,7 @@ class TextClassification(Classifier):
             found = self.loaded.tokenizer(
                 block, truncation=True, max_length=self.limit, return_attention_mask=False, return_token_type_ids=False
             )
-            ids += found["input_ids"]
+            ids += [row or [self._pad] for row in found["input_ids"]]  # a tokenizer may find nothing in a text
         known = None if targets is None else classification.targets(targets, self.labels)
         lengths = [len(row) for row in ids]
         return Texts(lengths, known, ids, {} if targets is None else self._over(inputs, lengths))
