@@ -247,8 +247,10 @@ def test_engines_see_few_shapes() -> None:
     assert batch["place_of"][:4].tolist() == [0, 1, 2, 30]
     assert batch["positions"][:4].tolist() == [0, 1, 2, 0]
     assert (batch["token_at"][0, 3:] == -1).all()
-    draw = np.random.default_rng(0)
     texts._limit = 256
+    lone = {name: found.shape for name, found in texts.batch([[5] * 26], few_shapes=True).items()}
+    assert lone == {"input_ids": (28,), "positions": (28,), "token_at": (1, 28), "place_of": (28,)}
+    draw = np.random.default_rng(0)
     requests = [
         [[1] * int(n) for n in draw.geometric(1 / 27, count).clip(3, 256)] for count in draw.integers(1, 33, 2000)
     ]

@@ -13,6 +13,7 @@ from sft_magics.core.exports import Card
 from sft_magics.serving.engines.networks import Arrays, Logits
 
 _SHORT = 64  # tokens of a row
+_LONE_ROUND = 4  # a lone sentence is read 1.1 times as fast as rounded up to 8
 _ROUND = 8  # as in training: few shapes, and kernels that like them
 
 
@@ -80,7 +81,8 @@ class UnpaddedTexts(Texts):
         lengths = np.array([len(row) for row in rows])
         count, tokens, length = len(rows), int(lengths.sum()), int(lengths.max())
         if few_shapes:
-            count, tokens, length = batches.stepped(count), batches.stepped(tokens, _ROUND), self._stepped(length)
+            finest = _ROUND if count > 1 else _LONE_ROUND
+            count, tokens, length = batches.stepped(count), batches.stepped(tokens, finest), self._step(length, finest)
         there = np.arange(length) < lengths[:, None]
         ids, place_of = np.full(tokens, self._pad, dtype=np.int64), np.zeros(tokens, dtype=np.int64)
         places = there.ravel().nonzero()[0]
@@ -101,9 +103,8 @@ class UnpaddedTexts(Texts):
         found: NDArray[np.int64] = (counts.cumsum(1) * counts + self._uncounted).ravel()
         return found
 
-    def _stepped(self, length: int) -> int:
-        finest = _ROUND if length <= _SHORT else 2 * _ROUND
-        return max(length, min(batches.stepped(length, finest), self._limit))
+    def _step(self, length: int, finest: int) -> int:
+        return max(length, min(batches.stepped(length, finest if length <= _SHORT else 2 * _ROUND), self._limit))
 
 
 def of(folder: Path, card: Card) -> Texts:
