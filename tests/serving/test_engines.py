@@ -5,6 +5,8 @@ import io
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from sft_magics.datasets import rows
 from sft_magics.engine import exporting, graphs, tasks, worker
 from sft_magics.registry import ArtifactStore, Registry
 from sft_magics.serving import engines, predictor
+from sft_magics.serving.engines import agreement
 from sft_magics.serving.engines.pictures import resized
 from sft_magics.serving.engines.texts import UnpaddedTexts
 from tests import shapes
@@ -230,6 +233,23 @@ def test_batches_without_padding_hold_every_row_once_and_keep_long_ones_apart() 
     assert batches.unpadded([100_000]) == [[0]], "what is longer than a batch is one of its own"
     assert len(batches.unpadded([8 + i % 30 for i in range(32)])) == 1, "other lengths need no batch of their own"
     assert len(batches.unpadded([8] * 32 + [512] * 2)) == 2, "a long one would make places for all"
+
+
+def test_what_an_engine_prepares_once_for_a_length_does_not_decide_on_its_precision() -> None:
+    seen: set[str] = set()
+
+    def prepares(inputs: Sequence[str]) -> list[Any]:
+        if not seen.issuperset(inputs):
+            seen.update(inputs)
+            time.sleep(0.05)
+        return []
+
+    def takes_longer(_: Sequence[str]) -> list[Any]:
+        time.sleep(0.01)
+        return []
+
+    one, other = agreement._in_turn([prepares, takes_longer], ["a", "b", "c"])
+    assert one < other
 
 
 def test_engines_see_few_shapes() -> None:
