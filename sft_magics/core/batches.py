@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 SIZES = (64, 32, 16, 8, 4, 2, 1)
 MOST = 4096  # units of size that are read at once: of texts tokens
 _CUTS = (64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)  # rows of a batch without padding
-_PLACES = (
-    0.002  # what it costs that one token takes from another, in what a token costs besides; measured with OpenVINO
-)
+_PLACES = 0.002  # tokens' worth of time that it costs when one token takes from another; measured with OpenVINO
 START = 110  # what a batch costs an exported network besides its rows, in units; measured of texts, in tokens
 
 

@@ -23,10 +23,7 @@ from sft_magics.engine import attention, first, products
 
 _SAME = 0.1  # of states that are normalized: bfloat16 keeps 8 bits, and errors of a few blocks add up
 _PROBE = 16  # tokens
-_ALONE, _SHORT = (
-    1,
-    64,
-)  # rows, and tokens, up to which fp32 is quicker between tokens; of 256 it takes half as long again
+_ALONE, _SHORT = 1, 64  # rows and tokens up to which fp32 is quicker between tokens; with 256 it is half as quick
 _ROUND = 8  # few shapes: oneDNN makes a kernel for each
 _MARK = "reads_unpadded"
 _ACTIVATIONS: dict[tuple[str, str], products.Read] = {
