@@ -3,9 +3,9 @@
 from typing import Any
 
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS, TEXT_CLASSIFICATION
-from sft_magics.datasets import columns, dialogues, image_sources, packaged, samples
+from sft_magics.datasets import cells, columns, dialogues, image_sources, packaged, samples
 from sft_magics.datasets.files import Columns
-from sft_magics.datasets.sources import image_column, is_missing, labels_of, read_columns, silent, string_of
+from sft_magics.datasets.sources import image_column, read_columns, silent
 
 
 def texts_of(
@@ -28,10 +28,10 @@ def texts_of(
     name = text or (image_column(table, label) if task in IMAGE_TASKS else None)
     name = name or columns.find_text(table, {label} if label else set(), label)
     named = label or ("label" if "label" in table.values and name != "label" else None)
-    texts = ["" if is_missing(v) else string_of(v, table.where) for v in table.values[name]]
+    texts = cells.texts_of(table, name)
     if task in IMAGE_TASKS:
         texts = _placed(texts, table, source)
-    return texts, labels_of(table, named) if named else [None] * len(texts)
+    return texts, cells.labels_of(table, named) if named else [None] * len(texts)
 
 
 def _placed(paths: list[str], table: Columns, source: Any) -> list[str]:

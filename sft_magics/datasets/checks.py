@@ -1,7 +1,7 @@
 """What is wrong, or worth knowing, about labeled texts: findings, and an error only for what cannot be learned."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sft_magics.core import errors
@@ -12,6 +12,7 @@ FEW_IN_VALIDATION = 10
 FEW_TO_TRAIN = 200
 LONG_WORDS = 350
 _LOPSIDED = 5.0
+_MOST_NUMBERS = 12
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,34 @@ def check_classes(where: str, labels: Sequence[str]) -> None:
             f"The labels of {where} take {len(counts):,} values in {len(labels):,} rows: they are not classes.",
             "name the column that holds the classes with --label.",
         )
+    if len(counts) > _MOST_NUMBERS and _are_measures(counts):
+        raise errors.DataProblem(
+            f"The labels of {where} are {len(counts):,} numbers with fractions, such as {next(iter(counts))}: they are "
+            "measures, and a classifier learns classes.",
+            "make classes of them: frame['label'] = pandas.qcut(frame['label'], 3, labels=['low', 'middle', 'high']).",
+        )
+
+
+def _are_measures(labels: Iterable[str]) -> bool:
+    """Say whether labels are numbers, and at least one of them has a fraction."""
+    try:
+        numbers = [float(label) for label in labels]
+    except ValueError:
+        return False
+    return any(not number.is_integer() for number in numbers)
+
+
+def _numbers(rows: Checked) -> list[Finding]:
+    """Say that numbers are taken as names of classes, where there are many of them or they have fractions."""
+    known = sorted(set(rows.labels))
+    try:
+        many = len({float(label) for label in known}) > _MOST_NUMBERS
+    except ValueError:
+        return []
+    if not (many or _are_measures(known)):
+        return []
+    message = f"The labels are {len(known):,} numbers, and each is a class of its own: their order says nothing."
+    return [Finding("info", "numeric_labels", message)]
 
 
 def check_trained(where: str, rows: Checked) -> None:
@@ -68,7 +97,7 @@ def findings(rows: Checked) -> tuple[Finding, ...]:
         return tuple(sorted(found, key=lambda f: ("error", "warning", "info").index(f.level)))
     found = [
         *_conflicts(rows), *_leaks(rows), *_empty_classes(rows), *_spellings(rows), *_rare(rows), *_imbalance(rows),
-        *_tiny(rows), *_duplicates(rows), *_long(rows),
+        *_tiny(rows), *_duplicates(rows), *_long(rows), *_numbers(rows),
     ]  # fmt: skip
     return tuple(sorted(found, key=lambda f: ("error", "warning", "info").index(f.level)))
 

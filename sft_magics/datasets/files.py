@@ -1,4 +1,4 @@
-"""Files to columns: CSV, TSV, JSON lines and Parquet, read whole, with every fault named by its line or byte.
+"""Files to columns: CSV, TSV, JSON and Parquet, read whole, with every fault named by its line or byte.
 
 Text cells of CSV are taken verbatim; nothing but an empty cell means "missing" (the words NA, None and null are text).
 """
@@ -43,13 +43,14 @@ def read_file(path: Path, shown: str) -> Columns:
     reader = _READERS.get(path.suffix.lower())
     if path.is_dir():
         raise errors.DataProblem(
-            f"{shown} is a folder, not a file.", "name one file in it that ends in .csv, .tsv, .jsonl or .parquet."
+            f"{shown} is a folder, not a file.",
+            "name one file in it that ends in .csv, .tsv, .json, .jsonl or .parquet.",
         )
     if not path.exists():
         raise _missing(path, shown)
     if reader is None:
         raise errors.DataProblem(
-            f"{shown} is not of a kind that can be read: .csv, .tsv, .jsonl and .parquet are.",
+            f"{shown} is not of a kind that can be read: .csv, .tsv, .json, .jsonl and .parquet are.",
             "save it as one of these (a spreadsheet: as CSV UTF-8), or read it with pandas and give the DataFrame.",
         )
     try:
@@ -175,11 +176,68 @@ def _fitted(row: list[str], header: list[str], delimiter: str, line: int, shown:
 
 
 _OBJECT = 'one JSON object a line, such as {"text": "...", "label": "..."}'
+_SCENES = ("images", "annotations", "categories")
 
 
-def _read_jsonl(path: Path, shown: str) -> Columns:
+def is_table(source: Any) -> bool:
+    """Say whether `source` is a .json file with rows of a table: anything but the three lists of a COCO file."""
+    if not isinstance(source, str | Path) or Path(source).suffix.lower() != ".json":
+        return False
+    path = Path(source).expanduser()
+    if not path.is_file():
+        return False
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        found = _first_line(path)
+    if isinstance(found, list):
+        return bool(found) and isinstance(found[0], dict)
+    return isinstance(found, dict) and bool(found) and not any(name in found for name in _SCENES)
+
+
+def _first_line(path: Path) -> Any:
+    """Return the JSON value of a file's first line, None where it is none."""
+    try:
+        with path.open("rb") as file:
+            return json.loads(next((line for line in file if line.strip()), b""))
+    except ValueError:
+        return None
+
+
+def _read_json(path: Path, shown: str) -> Columns:
+    """Read rows of JSON: a line each, one array of objects, an object of columns, or one that wraps such an array."""
+    text = _text(path, shown)
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return _of_records(_lines(text, shown), shown)
+    records = _wrapped(found) if isinstance(found, dict) else found
+    if records is None and path.suffix.lower() == ".json":
+        raise errors.DataProblem(
+            f"{shown} is JSON, and no table: an object with {', '.join(list(found)[:5]) or 'nothing in it'}.",
+            'write an array of rows: [{"text": "...", "label": "..."}, ...], or a row on each line.',
+        )
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        records = _lines(text, shown)
+    return _of_records(records, shown)
+
+
+def _wrapped(found: dict[str, Any]) -> list[Any] | None:
+    """Return the rows of an object that holds columns (lists, or dicts by row), or one list of rows; else None."""
+    values = list(found.values())
+    rows = [v for v in values if isinstance(v, list) and v and isinstance(v[0], dict)]
+    if len(rows) == 1 and len(rows) == sum(isinstance(v, list) for v in values):
+        return rows[0]
+    if values and all(isinstance(v, list) for v in values) and len({len(v) for v in values}) == 1:
+        return [dict(zip(found, row, strict=True)) for row in zip(*values, strict=True)]
+    if values and all(isinstance(v, dict) for v in values) and len({tuple(v) for v in values}) == 1:
+        return [{name: v[row] for name, v in found.items()} for row in values[0]]
+    return None
+
+
+def _lines(text: str, shown: str) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = []
-    for number, line in enumerate(_text(path, shown).split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -195,6 +253,10 @@ def _read_jsonl(path: Path, shown: str) -> Columns:
                 f"write {_OBJECT}.",
             )
         records.append(record)
+    return records
+
+
+def _of_records(records: list[dict[str, Any]], shown: str) -> Columns:
     if not records:
         raise errors.DataProblem(f"{shown} has no rows.", f"write {_OBJECT}.")
     names = list(dict.fromkeys(name for record in records for name in record))
@@ -222,7 +284,8 @@ def _read_parquet(path: Path, shown: str) -> Columns:
 _READERS: dict[str, Callable[[Path, str], Columns]] = {
     ".csv": _read_csv,
     ".tsv": _read_csv,
-    ".jsonl": _read_jsonl,
-    ".ndjson": _read_jsonl,
+    ".json": _read_json,
+    ".jsonl": _read_json,
+    ".ndjson": _read_json,
     ".parquet": _read_parquet,
 }

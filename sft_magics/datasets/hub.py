@@ -4,7 +4,7 @@ The library is an extra, and only a name on the hub needs it: an object brings i
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,20 +60,33 @@ def _joined(tables: dict[str, "pa.Table"], where: str) -> tuple[Columns, tuple[F
     known = {name: part for name in tables if (part := columns.SPLITS.get(name.lower())) is not None}
     chosen = known or dict.fromkeys(tables)
     left = [f"{name} ({tables[name].num_rows:,} rows)" for name in tables if name not in chosen]
+    parts = [tables[name] for name in chosen]
     try:
-        joined = pa.concat_tables([tables[name] for name in chosen], promote_options="default")
+        pa.unify_schemas([part.schema for part in parts], promote_options="default")
     except pa.ArrowException as error:
         raise errors.DataProblem(
             f"The splits of {where} do not have the same columns: {str(error).splitlines()[0][:160]}",
             "give one of them: data['train'].",
         ) from error
-    if not joined.num_rows:
+    found = _below_one_another([arrow.columns_of(part, where) for part in parts], where)
+    if not len(found):
         raise errors.DataProblem(f"{where} has no rows.", "give one that has rows.")
-    found = arrow.columns_of(joined, where)
     if known:
         found.values[SPLIT] = [part for name, part in known.items() for _ in range(tables[name].num_rows)]
     said = f"Splits that are neither for training nor for measuring were left out: {', '.join(left)}."
     return found, (Finding("info", "other_splits", said),) if left else ()
+
+
+def _below_one_another(parts: Sequence[Columns], where: str) -> Columns:
+    """Join the rows of splits, each read by its own schema: two may number the same classes differently."""
+    names = list(dict.fromkeys(name for part in parts for name in part.values))
+    values = {n: [v for part in parts for v in part.values.get(n, [None] * len(part))] for n in names}
+    declared = {
+        n: list(dict.fromkeys(v for part in parts for v in part.declared.get(n, ())))
+        for n in names
+        if any(n in part.declared for part in parts)
+    }
+    return Columns(where, values, declared)
 
 
 def _downloaded(name: str) -> Any:

@@ -185,7 +185,7 @@ def _corners(table: Columns, chosen: Chosen) -> "Loaded":
             marked = rows.setdefault(cell, _Marked(cell, []))
             marked.split = marked.split or splits[i]
             _add(marked, kind, [table.values[name][i] for name in sides], i)
-    used = {"text": picture, "label": label, **named}
+    used = {"text": picture, "label": label, "box": " + ".join(sides), **named}
     return _boxed(table, chosen, list(rows.values()), used, corners=True)
 
 

@@ -1,7 +1,5 @@
 """From a source to clean rows: a sample, a file or a DataFrame becomes texts and labels, and says what it left out."""
 
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,9 +9,11 @@ from sft_magics.core import errors
 from sft_magics.core.records import Finding
 from sft_magics.core.tasks import CAUSAL_LM
 from sft_magics.datasets import (
+    cells,
     columns,
     dialogues,
     embedded,
+    files,
     hub,
     image_sources,
     marked_tables,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Progress = Callable[[str, int, int], None]
-_WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def load(
     if isinstance(source, str) and source.startswith(samples.PREFIX):
         _no_columns("A sample", source, text, label, split)
         return packaged.load(source, say)
-    marked = scene_sources.reader(source, task)
+    marked = None if files.is_table(source) else scene_sources.reader(source, task)
     if marked is not None:
         _no_columns("A source of marked images", source, text, label, split)
         return marked(str(source), broken, say)
@@ -101,7 +100,17 @@ def load(
     table, left = hub.read(source) if hub.reads(source) else (read_columns(source), ())
     table = embedded.unpacked(table, keep, say)
     found = _of_table(table, marked_tables.Chosen(source, text, label, split, broken, say), task)
-    return replace(found, findings=(*left, *found.findings))
+    return replace(found, findings=(*left, *found.findings, *_unread(table, found)))
+
+
+def _unread(table: Columns, found: Loaded) -> tuple[Finding, ...]:
+    """Name the columns that nothing is learned from."""
+    used = {part for name in found.columns.values() for part in (name, *name.split(" + "))}
+    left = [name for name in table.values if name not in used and any(v is not None for v in table.values[name])]
+    if not left:
+        return ()
+    shown = ", ".join(left[:8]) + (f" and {len(left) - 8} more" if len(left) > 8 else "")
+    return (Finding("info", "unread_columns", f"Columns not read: {shown}."),)
 
 
 def _of_table(table: Columns, chosen: marked_tables.Chosen, task: str | None) -> Loaded:
@@ -150,7 +159,7 @@ def read_table(source: Any) -> "DataFrame":
     """Read a file or a frame as a DataFrame with every column, cells as they are; raises DataProblem and NotFound."""
     import pandas as pd
 
-    return pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in read_columns(source).values.items()})
+    return pd.DataFrame({name: pd.Series(c, dtype=object) for name, c in read_columns(source).values.items()})
 
 
 def frame_of(texts: Sequence[str], labels: Sequence[str], hashes: Sequence[str] = ()) -> "DataFrame":
@@ -169,7 +178,7 @@ def id_label_pairs(source: Any) -> list[tuple[str, str]]:
     table = read_columns(source)
     for name in ("id", "label"):
         columns.check_exists(table, name, name, f"rename its columns to id and label: {table.where} needs both.")
-    pairs = zip(labels_of(table, "id"), labels_of(table, "label"), strict=True)
+    pairs = zip(cells.labels_of(table, "id"), cells.labels_of(table, "label"), strict=True)
     return [(key, label) for key, label in pairs if key is not None and label is not None]
 
 
@@ -227,41 +236,14 @@ def _from_frame(source: Any) -> Columns:
     return Columns("DataFrame", values, declared)
 
 
-# Cells
-
-
-def is_missing(value: Any) -> bool:
-    if isinstance(value, str):
-        return not value.strip()
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def string_of(value: Any, where: str) -> str:
-    if isinstance(value, bytes):
-        try:
-            value = value.decode()
-        except UnicodeDecodeError as error:
-            raise errors.DataProblem(
-                f"A text in {where} is bytes that are not UTF-8 (byte {error.start:,}).",
-                "decode the column first: frame['text'] = frame['text'].str.decode('latin-1').",
-            ) from error
-    text = str(value)
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()  # half a surrogate pair becomes "?"
-
-
-def labels_of(table: Columns, name: str) -> list[str | None]:
-    """Return the labels as strings; whole numbers lose a decimal point that only a missing neighbor gave them."""
-    found = [None if is_missing(v) else string_of(v, table.where).strip() for v in table.values[name]]
-    if all(_WHOLE.fullmatch(v) for v in set(found) if v is not None):
-        return [v if v is None else v.partition(".")[0] for v in found]
-    return found
+# Rows
 
 
 def _clean(table: Columns, roles: columns.Roles) -> Loaded:
-    texts = ["" if is_missing(v) else string_of(v, table.where) for v in table.values[roles.text]]
-    labels = labels_of(table, roles.label)
-    cells = table.values[roles.split] if roles.split else [None] * len(texts)
-    splits = [None if is_missing(v) else columns.SPLITS[str(v).strip().lower()] for v in cells]
+    texts = cells.texts_of(table, roles.text)
+    labels = cells.labels_of(table, roles.label)
+    parts = table.values[roles.split] if roles.split else [None] * len(texts)
+    splits = [None if cells.is_missing(v) else columns.SPLITS[str(v).strip().lower()] for v in parts]
     keep = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if text and label is not None]
     if not keep:
         raise errors.DataProblem(

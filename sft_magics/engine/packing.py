@@ -30,9 +30,12 @@ def packs(lengths: Sequence[int], width: int = WIDTH) -> list[list[int]]:
     return made
 
 
-def packed(rows: Sequence[Sequence[int]], starts: Sequence[int]) -> dict[str, torch.Tensor]:
-    """Return input_ids, position_ids, labels and rows (packs x width); what comes before a row's start is not learned.
+def packed(
+    rows: Sequence[Sequence[int]], starts: Sequence[int], earlier: Sequence[Sequence[tuple[int, int]]] = ()
+) -> dict[str, torch.Tensor]:
+    """Return input_ids, position_ids, labels and rows (packs x width, int64).
 
+    What comes before a row's start is not learned, but for the (start, end) of its `earlier` answers.
     `rows` says which row a token is of, -1 for what fills up. Rows of about one length have a pack each.
     """
     lengths = [len(row) for row in rows]
@@ -51,6 +54,8 @@ def packed(rows: Sequence[Sequence[int]], starts: Sequence[int]) -> dict[str, to
             end = at + len(row)
             ids[k, at:end], positions[k, at:end], owners[k, at:end] = row, torch.arange(len(row)), i
             labels[k, at + starts[i] : end] = row[starts[i] :]
+            for first, last in earlier[i] if earlier else ():
+                labels[k, at + first : at + last] = row[first:last]
             at = end
         positions[k, at:] = torch.arange(width - at)
     return {"input_ids": ids, "position_ids": positions, "labels": labels, "rows": owners}

@@ -105,6 +105,22 @@ def test_labels_that_cannot_be_learned(ws: Workspace, labels: list[str], problem
     assert not list(ws.datasets.iterdir())
 
 
+def test_scores_are_no_classes(ws: Workspace) -> None:
+    scores = [f"{i % 15 + 0.5}" for i in range(60)]
+    with pytest.raises(DataProblem, match="15 numbers with fractions") as caught:
+        build("bad", frame_with(60, scores), workspace=ws)
+    assert "pandas.qcut" in caught.value.next_step
+
+
+@pytest.mark.parametrize(("labels", "many"), [(["0.5", "1", "1.5"], 3), ([str(i) for i in range(15)], 15)])
+def test_numbers_that_are_taken_as_classes_are_told(ws: Workspace, labels: list[str], many: int) -> None:
+    dataset = build("numbers", frame_with(60, labels * (60 // many)), workspace=ws)
+    assert message(dataset, "numeric_labels").startswith(f"The labels are {many} numbers")
+    assert "numeric_labels" not in {
+        f.code for f in build("few", frame_with(60, ["1", "2"] * 30), workspace=ws).findings
+    }
+
+
 def test_a_class_that_only_the_validation_rows_have(ws: Workspace) -> None:
     frame = frame_with(40, ["a", "b"] * 19 + ["c", "c"], split=["train"] * 30 + ["validation"] * 10)
     with pytest.raises(DataProblem, match="no train row has the label 'c'") as caught:

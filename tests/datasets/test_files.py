@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -161,10 +162,89 @@ def test_a_file_that_the_system_refuses(tmp_path: Path) -> None:
 
 
 def test_jsonl_with_holes_numbers_and_nesting(write: Write) -> None:
-    lines = [{"text": "a", "label": 1}, {"label": 2.0, "text": "b"}, {"text": "c"}, {"text": ["d"], "label": 1}]
+    lines = [{"text": "a", "label": 1}, {"label": 2.0, "text": "b"}, {"text": "c"}]
     loaded = load(write("a.jsonl", "\n".join(map(json.dumps, lines)) + "\n\n"))
-    assert (loaded.texts, loaded.labels) == (["a", "b", "['d']"], ["1", "2", "1"])
+    assert (loaded.texts, loaded.labels) == (["a", "b"], ["1", "2"])
     assert [f.code for f in loaded.findings] == ["missing_labels"]
+
+
+FILMS = [{"text": f"film {i} was long", "label": "ab"[i % 2]} for i in range(6)]
+SHAPES = {
+    "an array": json.dumps(FILMS), "an array on many lines": json.dumps(FILMS, indent=2),
+    "a row on each line": "\n".join(map(json.dumps, FILMS)),
+    "columns": json.dumps({"text": [r["text"] for r in FILMS], "label": [r["label"] for r in FILMS]}),
+    "as pandas writes it": pd.DataFrame(FILMS).to_json(),
+    "rows within an object": json.dumps({"version": "1.1", "data": FILMS}),
+    "rows of which one is missing a name": json.dumps([*FILMS, {"text": "so so"}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_json_is_read_in_each_of_its_shapes(write: Write, shape: str, ending: str) -> None:
+    found = load(write(f"rows.{ending}", SHAPES[shape]))
+    assert (found.texts, found.labels) == ([r["text"] for r in FILMS], [r["label"] for r in FILMS])
+    assert texts_of(write(f"rows.{ending}", SHAPES[shape]))[0][:6] == found.texts
+
+
+def test_a_coco_file_of_no_use_is_not_taken_for_a_table(write: Write) -> None:
+    with pytest.raises(DataProblem, match="COCO"):
+        load(write("a.json", '{"images": [], "annotations": []}'))
+    with pytest.raises(DataProblem, match="is JSON, and no table: an object with version, of"):
+        load(write("a.json", '{"version": 1, "of": {"a": 1}}'))
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([["a", "b"], ["a"], ["b"]], "holds several labels a row"),
+        ([np.array(["a", "b"]), np.array(["a"]), np.array(["b"])], "holds several labels a row"),
+        (['["a", "b"]', '["a"]', '["b"]'], "holds several labels a row"),
+        (["['a', 'b']", "['a']", "['b']"], "holds several labels a row"),
+        ([("a",), ("b",), ("a",)], "holds several labels a row"),
+        ([{"a": 1}, {"b": 1}, {"a": 1}], "holds several labels a row"),
+    ],
+)
+def test_several_labels_a_row_are_refused(cells: list[object], said: str) -> None:
+    with pytest.raises(DataProblem, match=said) as caught:
+        load(pd.DataFrame({"text": ["one film", "two films", "three films"], "label": cells}))
+    assert "frame['label']" in str(caught.value)
+
+
+def test_brackets_in_a_label_are_a_name_like_any_other() -> None:
+    labels = ["[sic]", "b", "[sic]"]
+    assert load(pd.DataFrame({"text": ["one film", "two films", "three films"], "label": labels})).labels == labels
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([["the", "film"], ["a", "film"]], r"join its parts: frame\['text'\]"),
+        ([{"en": "film", "de": "Film"}, {"en": "two"}], "is no text"),
+        (["[1.0, 2.0, 3.0, 4.0]", "[5, 6, 7, 8]"], "holds lists of numbers"),
+        ([[1.0, 2.0, 3.0, 4.0], [5, 6, 7, 8]], "is no text"),
+    ],
+)
+def test_cells_that_are_no_text_are_refused(cells: list[object], said: str) -> None:
+    table = pd.DataFrame({"text": cells, "label": ["a", "b"]})
+    for read in (load, texts_of):
+        with pytest.raises(DataProblem, match=said):
+            read(table)
+
+
+def test_boxes_as_strings_of_a_table_are_no_texts() -> None:
+    table = pd.DataFrame(
+        {"image_id": list("aabb"), "bbox": [f"[{i}, 2, 3, 4]" for i in range(4)], "source": list("xyxy")}
+    )
+    with pytest.raises(DataProblem, match="holds lists of numbers"):
+        load(table, text="bbox", label="source")
+
+
+def test_columns_that_are_not_read_are_named() -> None:
+    found = load(
+        pd.DataFrame({"text": ["a film", "b film"], "title": ["x", "y"], "label": ["a", "b"], "none": [None] * 2})
+    )
+    assert [f.message for f in found.findings] == ["Columns not read: title."]
 
 
 def test_texts_of_keeps_every_row_in_its_place(write: Write) -> None:

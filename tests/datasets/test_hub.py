@@ -74,6 +74,23 @@ def test_splits_are_kept_and_those_of_another_use_left_out(ws: Workspace) -> Non
     assert build("z", hf.DatasetDict({"all": reviews(30)}), workspace=ws).counts.keys() == {"train", "validation"}
 
 
+def test_each_split_names_its_classes_by_its_own_schema(tmp_path: Path) -> None:
+    def part(names: list[str], numbers: list[int]) -> hf.Dataset:
+        rows = {"text": [f"{names[n]} said {i}" for i, n in enumerate(numbers)], "label": numbers}
+        kinds = hf.Features({"text": hf.Value("string"), "label": hf.ClassLabel(names=names)})
+        return hf.Dataset.from_dict(rows, features=kinds)
+
+    data = hf.DatasetDict(
+        {"train": part(["neg", "pos"], [0, 1] * 8), "test": part(["pos", "neg", "so so"], [0, 1, 2, 1])}
+    )
+    data.save_to_disk(tmp_path / "saved")
+    for source in (data, str(tmp_path / "saved")):
+        found = load(source)
+        assert [text.partition(" said")[0] for text in found.texts] == found.labels
+        assert set(found.labels) == {"neg", "pos", "so so"}
+        assert found.splits == ["train"] * 16 + ["test"] * 4
+
+
 def test_pictures_are_written_once_and_read_from_there(ws: Workspace) -> None:
     made = build("x", pictures(40), workspace=ws)
     assert (made.task, made.labels) == ("image-classification", ("bad", "good"))

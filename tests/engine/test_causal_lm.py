@@ -125,6 +125,50 @@ def test_prompts_are_the_template_s_and_answers_end_as_it_says(base: Path) -> No
     assert task.tokenizer.decode(turns.ids[0][turns.starts[0] :]) == "d<|im_end|>"
 
 
+CHAT = [("user", "Hi"), ("assistant", "Hello."), ("user", "And now?"), ("assistant", "Bye.")]
+
+
+def written(said: list[tuple[str, str]], silent: tuple[int, ...] = ()) -> str:
+    return json.dumps(
+        [{"role": r, "content": c, **({"weight": 0} if i in silent else {})} for i, (r, c) in enumerate(said)]
+    )
+
+
+@pytest.mark.parametrize("template", ["its own", "none"])
+def test_every_answer_of_a_chat_has_loss_but_those_of_weight_0(base: Path, template: str) -> None:
+    task = loaded(base)
+    if template == "none":
+        task.tokenizer.chat_template = None
+    end = "<|im_end|>" if template == "its own" else task.tokenizer.eos_token
+    for silent, said in (((), f"Hello.{end}Bye.{end}"), ((1,), f"Bye.{end}")):
+        rows = task.encode([written(CHAT[:3], silent), "Hi"], [CHAT[3][1], "Hello."])
+        batch = task.collate(rows, [0, 1])
+        learned = (batch["labels"] != packing.IGNORED) & (batch["rows"] == 0)
+        assert task.tokenizer.decode(batch["labels"][learned]) == said
+        assert task.weight(batch) == rows.learned(0) + rows.learned(1)
+        shown = task.turned_back(rows, batch, [0])[0]["pieces"]
+        assert [p["kind"] for p in shown if p["kind"] == "learned"] == ["learned"] * said.count(end)
+
+
+def test_the_model_reads_the_same_tokens_when_it_learns_and_when_it_is_asked(base: Path) -> None:
+    task = loaded(base)
+    rows = task.encode([written(CHAT[:3])], ["Bye."])
+    assert rows.starts is not None
+    assert rows.ids[0][: rows.starts[0]] == task.encode([written(CHAT[:3])], None).ids[0]
+
+
+def test_answers_that_the_template_rewrites_are_said_not_to_be_learned(base: Path) -> None:
+    task = loaded(base)
+    task.tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m.role }}>"
+        "{{ m.content if loop.index >= messages|length else m.content.split('#')[-1] }}</end>{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    rows = task.encode([written([CHAT[0], ("assistant", "think#Hello."), CHAT[2]])], ["Bye."])
+    assert (rows.rewritten, rows.earlier) == (1, [[]])
+    assert "1 earlier answers is read and not learned" in task.remarks(rows)[1]
+
+
 def test_packs_are_full_and_hold_every_row_once() -> None:
     lengths = [100, 300, 250, 40, 512, 7, 130]
     made = packing.packs(lengths)

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +16,36 @@ from sft_magics.core import errors
 from sft_magics.core.records import Metric
 from sft_magics.core.sampling import Piece, Sampling
 from sft_magics.datasets import dialogues
-from sft_magics.engine import generation, language_models, packing, preview, quantized
+from sft_magics.engine import chat_templates, generation, language_models, packing, preview, quantized
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.language_models import Language
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, Task, register
 
 _RESAMPLINGS = 1000
 _ANSWER = 128  # tokens of an answer that is generated
-_PLAIN = "### Question:\n{}\n\n### Answer:\n"
 _LONGEST = 2048
-_MARK = "0f3a-the-answer"
 
 
 @dataclass
 class Dialogues(Encoded):
-    """Token ids of each row; `starts` says where its answer begins, None where there are none.
+    """Token ids of each row; `starts` says where its last answer begins, None where there are none.
 
-    `over` has all ids of rows that lost their end.
+    `earlier` has the (start, end) of each answer before it that has loss, `rewritten` counts earlier answers that have
+    none because the chat template writes them otherwise once more turns follow. `over` has all ids of rows that lost
+    their end.
     """
 
     lengths: list[int]
     ids: list[list[int]]
     starts: list[int] | None
     over: dict[int, list[int]] = field(default_factory=dict)
+    earlier: list[list[tuple[int, int]]] = field(default_factory=list)
+    rewritten: int = 0
+
+    def learned(self, row: int) -> int:
+        """Return how many tokens of a row have loss."""
+        assert self.starts is not None
+        return len(self.ids[row]) - self.starts[row] + sum(end - start for start, end in self.earlier[row])
 
 
 @register("causal-lm")
@@ -97,44 +105,49 @@ class CausalLM(Task):
         if targets is None:
             prompts = [self._ids(self._asked(text))[-self.limit :] for text in inputs]
             return Dialogues([len(p) + self.longest for p in prompts], prompts, None)
-        ids, starts, over, end = [], [], {}, self._end()
+        end = chat_templates.end_of_answer(self.tokenizer)
+        rows = Dialogues([], [], [])
         for row, (text, answer) in enumerate(zip(inputs, targets, strict=True)):
-            before = self._ids(self._asked(text))
+            before, earlier, lost = self._before(text, end)
             whole = before + self._ids(answer + end)
             if len(whole) > self.limit:
-                over[row] = whole
-            ids.append(whole[: self.limit])
-            starts.append(min(len(before), self.limit))
-        if all(len(row) <= start for row, start in zip(ids, starts, strict=True)):
+                rows.over[row] = whole
+            rows.ids.append(whole[: self.limit])
+            rows.lengths.append(len(rows.ids[-1]))
+            rows.starts.append(min(len(before), self.limit))  # type: ignore[union-attr] # a list, as made above
+            rows.earlier.append([(a, min(b, self.limit)) for a, b in earlier if a < self.limit])
+            rows.rewritten += lost
+        if not any(rows.learned(row) for row in range(len(rows.ids))):
             raise errors.DataProblem(
                 f"No answer is left to learn: every prompt alone reaches {self.limit} tokens.",
                 f"write --max-length {2 * self.limit}, or shorten the prompts.",
             )
-        return Dialogues([len(row) for row in ids], ids, starts, over)
+        return rows
+
+    def _before(self, text: str, end: str) -> tuple[list[int], list[tuple[int, int]], int]:
+        """Return the ids before the last answer, where earlier answers lie in them, and how many are not learned."""
+        pieces, lost = chat_templates.segments(self.tokenizer, dialogues.messages(text), end)
+        ids: list[int] = []
+        earlier = []
+        for piece, learned in pieces:
+            more = self._ids(piece) if piece else []
+            earlier += [(len(ids), len(ids) + len(more))] if learned else []
+            ids += more
+        return ids, earlier, lost
 
     def _ids(self, text: str) -> list[int]:
         found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return found
 
     def _asked(self, text: str) -> str:
-        said = dialogues.messages(text)
-        if self.tokenizer.chat_template is None:
-            return _PLAIN.format(dialogues.shown(text))
-        return str(self.tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False))
-
-    def _end(self) -> str:
-        """Return what ends an answer: as the chat template has it, else the tokenizer's own end."""
-        if self.tokenizer.chat_template is None:
-            return str(self.tokenizer.eos_token)
-        said = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
-        whole = str(self.tokenizer.apply_chat_template(said, tokenize=False))
-        return whole.partition(_MARK)[2].rstrip() or str(self.tokenizer.eos_token)
+        return chat_templates.asked(self.tokenizer, dialogues.messages(text))
 
     def collate(self, rows: Encoded, indices: Sequence[int], epoch: int | None = None) -> Batch:  # noqa: ARG002
         """Return packs of rows (see `packing.packed`), or prompts that are filled up on their left."""
         assert isinstance(rows, Dialogues)
         if rows.starts is not None:
-            return packing.packed([rows.ids[i] for i in indices], [rows.starts[i] for i in indices])
+            earlier = [rows.earlier[i] for i in indices]
+            return packing.packed([rows.ids[i] for i in indices], [rows.starts[i] for i in indices], earlier)
         width = max(len(rows.ids[i]) for i in indices)
         ids = torch.full((len(indices), width), int(self.tokenizer.pad_token_id), dtype=torch.long)
         mask = torch.zeros(len(indices), width, dtype=torch.long)
@@ -209,7 +222,7 @@ class CausalLM(Task):
         """Return the tokens that end an answer."""
         known = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         found = set(known) if isinstance(known, list) else {known}
-        ids = self._ids(self._end())
+        ids = self._ids(chat_templates.end_of_answer(self.tokenizer))
         found |= {self.tokenizer.eos_token_id, *(ids[:1] if len(ids) == 1 else ())}
         return frozenset(int(i) for i in found if i is not None)
 
@@ -272,7 +285,14 @@ class CausalLM(Task):
         """Say how much is learned, and from what."""
         assert isinstance(rows, Dialogues)
         learning = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        return [f"{learning / 1e6:.1f} M weights learn (--method {self.method}); the loss is on the answers alone."]
+        said = [f"{learning / 1e6:.1f} M weights learn (--method {self.method}); the loss is on the answers alone."]
+        if rows.rewritten:
+            what = "is read and not learned" if rows.rewritten == 1 else "are read and not learned"
+            said.append(
+                f"{rows.rewritten:,} earlier answers {what}: the chat template writes them otherwise once more turns "
+                "follow."
+            )
+        return said
 
     def over(self, rows: Encoded) -> dict[int, int]:
         """Return how many tokens each row has that loses its end."""
@@ -287,8 +307,9 @@ class CausalLM(Task):
             mine = batch["rows"] == place
             ids, learned = batch["input_ids"][mine], batch["labels"][mine] != packing.IGNORED
             cut = rows.over.get(i, [])[len(ids) :]
-            runs = [(ids[~learned].tolist(), "read"), (ids[learned].tolist(), "learned"), (cut, "cut")]
-            pieces = [preview.piece(self.tokenizer, run, kind) for run, kind in runs if run]
+            marked = zip(ids.tolist(), learned.tolist(), strict=True)
+            runs = [([t for t, _ in run], "learned" if on else "read") for on, run in groupby(marked, lambda m: m[1])]
+            pieces = [preview.piece(self.tokenizer, run, kind) for run, kind in (*runs, (cut, "cut")) if run]
             note = f"{len(ids):,} tokens, {int(learned.sum()):,} with loss, in pack {int(mine.any(1).nonzero()[0]) + 1}"
             found.append({"label": "", "pieces": pieces, "note": note})
         return found
@@ -296,7 +317,7 @@ class CausalLM(Task):
     def warnings(self, rows: Encoded) -> list[str]:
         """Say of how many rows all labels are masked: their prompts alone reach the limit."""
         assert isinstance(rows, Dialogues)
-        masked = sum(len(row) <= start for row, start in zip(rows.ids, rows.starts or [], strict=True))
+        masked = sum(not rows.learned(row) for row in range(len(rows.ids)))
         if not masked:
             return []
         have = "row has" if masked == 1 else "rows have"
