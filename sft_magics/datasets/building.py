@@ -58,6 +58,7 @@ def build(
     label: str | None = None,
     split: str | None = None,
     validation: float = 0.15,
+    test: float = 0.0,
     seed: int = 0,
     broken: str = "refuse",
     task: str | None = None,
@@ -65,10 +66,12 @@ def build(
 ) -> Dataset:
     """Load `source` (see `sources.load`), check and split it, write its rows, and return the record; registers nothing.
 
-    `validation` is the fraction, above 0 and below 1, that the hash puts aside; a split column of the source goes
-    before it, and its test rows stay a third split. Raises DataProblem, NotFound, UsageProblem, WorkspaceProblem.
+    `validation` and `test` are the fractions that the hash puts aside, the first above 0, the two together below 1; a
+    split column of the source goes before them, and its test rows stay a third split. Raises DataProblem, NotFound,
+    UsageProblem, WorkspaceProblem.
     """
     references.check_name(name, "dataset")
+    _check_shares(validation, test)
     loaded = load(
         source, text=text, label=label, split=split, broken=broken, task=task, progress=progress,
         keep=workspace.root / "pictures",
@@ -79,7 +82,11 @@ def build(
         loaded.texts, loaded.labels, loaded.splits, loaded.findings, loaded.empty_classes, about, loaded.hashes,
         loaded.sides, loaded.masks, loaded.classes, loaded.names,
     )  # fmt: skip
-    return _settle(name, rows, loaded.source, workspace, validation, seed, task=loaded.task)
+    if test and splits.TEST in loaded.splits:
+        raise errors.UsageProblem(
+            f"{loaded.source} has test rows of its own.", "leave --test out, or add --split none."
+        )
+    return _settle(name, rows, loaded.source, workspace, (validation, test), seed, task=loaded.task)
 
 
 def check_task(loaded: Loaded, task: str | None) -> None:
@@ -112,6 +119,7 @@ def combine(
     class each.
     """
     references.check_name(name, "dataset")
+    _check_shares(validation, 0.0)
     if task not in CLASSIFIERS:
         raise errors.Refused(f"Rows for {task} are not joined: they have no single class.", "name one dataset.")
     rows = Rows([], [], [], about={"parents": tuple(parents), "license": license})
@@ -124,7 +132,7 @@ def combine(
     if relabeled:
         verb = "row took its label" if relabeled == 1 else "rows took their label"
         rows.findings = (Finding("info", "relabeled", f"{relabeled:,} {verb} from a later part."),)
-    return _settle(name, rows, source, workspace, validation, seed, first=tuple(labels or ()), task=task)
+    return _settle(name, rows, source, workspace, (validation, 0.0), seed, first=tuple(labels or ()), task=task)
 
 
 def _join(rows: Rows, parts: "Sequence[DataFrame]") -> int:
@@ -169,21 +177,19 @@ def _settle(
     rows: Rows,
     source: str,
     ws: Workspace,
-    validation: float,
+    shares: tuple[float, float],
     seed: int,
     *,
     task: str,
     first: tuple[str, ...] = (),
 ) -> Dataset:
-    """Split, check and write the rows; return the record."""
-    if not 0.0 < validation < 1.0:
-        raise errors.UsageProblem(f"--validation cannot be {validation}: it is a fraction.", "write --validation 0.15.")
+    """Split, check and write the rows; return the record. `shares` are those of validation and test."""
     single = task in CLASSIFIERS
     kinds = rows.labels if single else [""] * len(rows.labels)
     if single:
         checks.check_classes(source, rows.labels)
     keys = rows.hashes or [splits.normalized(text) for text in rows.texts]
-    assigned = splits.assign(keys, kinds, rows.splits, validation, seed)
+    assigned = splits.assign(keys, kinds, rows.splits, shares[0], seed, shares[1])
     noun = "image" if rows.hashes else "text"
     checked = Checked(keys, rows.texts, kinds, assigned, rows.empty_classes, noun, None if single else rows.classes)
     checks.check_trained(source, checked)
@@ -220,6 +226,16 @@ def _settle(
         length_edges=edges,
         **rows.about,
     )
+
+
+def _check_shares(validation: float, test: float) -> None:
+    if not 0.0 < validation < 1.0:
+        raise errors.UsageProblem(f"--validation cannot be {validation}: it is a fraction.", "write --validation 0.15.")
+    if not 0.0 <= test < 1.0 - validation:
+        raise errors.UsageProblem(
+            f"--test cannot be {test} beside --validation {validation}: rows to train on must be left.",
+            "write --test 0.15.",
+        )
 
 
 def _first_rows(table: Sequence[Row]) -> tuple[Example, ...]:

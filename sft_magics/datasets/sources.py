@@ -99,9 +99,20 @@ def load(
         _no_columns("A folder of images", source, text, label, split)
         return image_sources.load_folder(source, broken, say)
     table, left = hub.read(source) if hub.reads(source) else (read_columns(source), ())
-    table = embedded.unpacked(table, keep, say)
-    found = _of_table(table, marked_tables.Chosen(source, text, label, split, broken, say), task)
+    found = load_table(
+        table, source, text=text, label=label, split=split, broken=broken, task=task, progress=say, keep=keep
+    )
     return replace(found, findings=(*left, *found.findings))
+
+
+def load_table(
+    table: Columns, source: Any, *, text: str | None, label: str | None, split: str | None, broken: str = "refuse",
+    task: str | None = None, progress: Progress | None = None, keep: Path | None = None,
+) -> Loaded:  # fmt: skip
+    """Return the rows of the columns of `source`, as `load` does."""
+    say = progress or silent
+    unpacked = embedded.unpacked(table, keep, say)
+    return _of_table(unpacked, marked_tables.Chosen(source, text, label, split, broken, say), task)
 
 
 def _of_table(table: Columns, chosen: marked_tables.Chosen, task: str | None) -> Loaded:

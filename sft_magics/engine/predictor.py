@@ -101,7 +101,7 @@ class Predictor:
     def report(
         self, texts: Sequence[str], targets: Sequence[str], progress: Callable[[int, int], None] | None = None
     ) -> Report:
-        """Measure the answers to labeled texts; `targets` are the cells of the data set's column `column`."""
+        """Measure the answers to labeled texts; `targets` are the cells of the task's own column."""
         rows = self._task.encode(texts, targets)
         self._quicken(rows)
         return self._task.report(rows, scoring.score(self._task, rows, self.hardware, progress, reads_only=True))
@@ -114,11 +114,6 @@ class Predictor:
             if self.hardware.bf16:  # not before: what may be folded away is looked for in fp32
                 reading.settle(self._task.model, self.hardware.device)
             self._task.model.eval()  # what was put into it learns by default
-
-    @property
-    def column(self) -> str:
-        """The column of a data set's file that holds what is to be answered."""
-        return self._task.column
 
 
 def _share(threads: int, lanes: int) -> None:

@@ -20,7 +20,7 @@ from sft_magics.core.jobs import JobFolder
 from sft_magics.core.orders import Taken
 from sft_magics.core.records import Version
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import runs
+from sft_magics.lifecycle import runs, seen_rows
 
 if TYPE_CHECKING:
     from sft_magics.registry import Registry
@@ -48,11 +48,10 @@ class Source:
         return self.version.ref if self.version else f"{self.job.id}/{self.step}"
 
     def told(self) -> dict[str, Any]:
-        """Return what the new run's order says of its origin: the run, the step, what was learned from before that."""
+        """Return what the new run's order says of its origin: the run, the step, and what that run started from."""
         before = self.spec.get("cloned") or {}
         given = before.get("parent") or self.spec.get("parent")
-        data = sorted({self.spec["data"], *before.get("data", ())})
-        return {"run": self.job.id, "step": self.step, "data": data, "parent": given}
+        return {"run": self.job.id, "step": self.step, "parent": given}
 
     def start(self, folder: Path) -> dict[str, Any]:
         """Return where the new run, in `folder`, finds its weights."""
@@ -76,6 +75,7 @@ class Source:
             with contextlib.suppress(FileNotFoundError):
                 _link(self.folder, target, None if self.whole else _KEPT)
                 self._check(target)
+                seen_rows.write(target, self.spec)
                 return
             shutil.rmtree(target, ignore_errors=True)
         raise errors.Refused(

@@ -11,7 +11,7 @@ from sft_magics.core.events import Committed, Ended, Progress, Remark, Sink
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Version
 from sft_magics.core.workspace import Workspace, write_durably
-from sft_magics.lifecycle import work
+from sft_magics.lifecycle import seen_rows, work
 
 if TYPE_CHECKING:
     from sft_magics.engine.worker import Trained
@@ -26,6 +26,7 @@ def commit(job: JobFolder, sink: Sink, trained: "Trained", note: str = "") -> En
     spec = job.spec()
     ws = Workspace(Path(spec["workspace"]))
     sink(Progress("storing the weights", 0))
+    overlap = seen_rows.write(trained.folder, spec)
     stored = ArtifactStore(ws.artifacts).save(trained.folder)
     draft = Version(
         model=spec["model"],
@@ -52,6 +53,7 @@ def commit(job: JobFolder, sink: Sink, trained: "Trained", note: str = "") -> En
         task=spec["task"],
         cells=tuple(spec["cells"]),
         note=note or spec["note"],
+        overlap=overlap,
     )
     _remember(job, trained, sink)
     version = Registry(ws).commit_version(draft, aliases=tuple(spec["aliases"]))

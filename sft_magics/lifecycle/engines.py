@@ -24,7 +24,7 @@ from sft_magics.lifecycle import work
 AUTO = "auto"
 _ROWS = {TEXT_CLASSIFICATION: 200, SEMANTIC_SEGMENTATION: 16}  # that are compared; of other tasks:
 _OTHERS = 64
-_SPLITS = ("validation", "test", "train")
+_SPLITS = ("validation", "train")  # test rows are for nothing but a last look
 
 
 @dataclass(frozen=True)
@@ -182,8 +182,8 @@ def _examples(data: Path, task: str) -> list[Any]:
     from sft_magics.datasets import read_rows
 
     rows = read_rows(data, None)
-    split = next((name for name in _SPLITS if (rows["split"] == name).any()), None)
-    found = list(rows["text"] if split is None else rows["text"][rows["split"] == split])
+    split = next((name for name in _SPLITS if (rows["split"] == name).any()), _SPLITS[0])
+    found = list(rows["text"][rows["split"] == split])
     if not found:
         raise errors.DataProblem(f"There are no rows in {data} to compare with.", "write --engine torch.")
     return _spread(found, _ROWS.get(task, _OTHERS))

@@ -64,10 +64,18 @@ def check(gate: Gate, version: Version, beside: Callable[[str], Diff | None]) ->
         return _not_worse(gate, beside(gate.than))
     metric = version.metrics[gate.key]
     passed = gate.state({gate.key: metric.value})[0] == "firing"  # a rule fires when its comparison holds
-    seen = f"{gate.key} is {metric.value:.4g}"
+    seen = f"{gate.key} is {metric.value:.4g}{_of_what(version)}"
     if math.isnan(metric.value):
         return GateResult(str(gate), False, f"{gate.key} could not be measured")
     return GateResult(str(gate), passed, seen if passed else f"{seen}, {abs(metric.value - gate.threshold):.4g} off")
+
+
+def _of_what(version: Version) -> str:
+    """Return on how few rows the stored metrics rest, where rows were left out."""
+    counted = version.overlap
+    if counted is None or not counted.seen:
+        return ""
+    return f" on {counted.measured:,} validation rows ({counted.brief} and left out)"
 
 
 def _not_worse(gate: NotWorse, diff: Diff | None) -> GateResult:
@@ -77,4 +85,6 @@ def _not_worse(gate: NotWorse, diff: Diff | None) -> GateResult:
         return GateResult(str(gate), False, f"{diff.verdict}")
     worse = diff.broke > diff.fixed and diff.p_value < SIGNIFICANT
     seen = f"on {diff.n:,} rows it fixed {diff.fixed:,} and broke {diff.broke:,} (p = {diff.p_value:.2g})"
+    if diff.overlap.seen:
+        seen = f"{seen}; {diff.overlap.brief} and left out"
     return GateResult(str(gate), not worse, seen)

@@ -12,7 +12,7 @@ from sft_magics.core.records import Alert, Endpoint, Feedback, Metric, Report, T
 from sft_magics.core.signatures import FromNamespace, Names
 from sft_magics.core.tasks import CLASSIFIERS
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import rules
+from sft_magics.lifecycle import rules, seen_requests
 from sft_magics.lifecycle.data import WorkspaceOption
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def feedback(
     firing = [a for a in report.alerts if a.state == "firing"]
     return Feedback(
         endpoint, taken.added, taken.unknown, report.metrics, report.alerts,
-        report.next_step if firing else f"%sft_monitor {endpoint}",
+        report.next_step if firing else f"%sft_monitor {endpoint}", report.overlap,
     )  # fmt: skip
 
 
@@ -64,7 +64,10 @@ def monitor(
     hours: Annotated[float | None, "only the last so many hours"] = None,
     workspace: WorkspaceOption = None,
 ) -> Report:
-    """Report an endpoint: requests, latency, class mix against training, accuracy and recall from feedback, alerts."""
+    """Report an endpoint: requests, latency, class mix against training, accuracy and recall from feedback, alerts.
+
+    Requests that the version was trained on are left out of its accuracy and counted.
+    """
     from sft_magics.registry import Registry
     from sft_magics.serving import control as serving
 
@@ -122,8 +125,12 @@ def measure(ws: Workspace, registry: "Registry", served: Endpoint, since: float 
     version = registry.version(served.version)
     with serving.prediction_log(ws, served.name) as log:
         window = log.window(since, version=version.ref)
+        labeled = log.labeled(since, version=version.ref) if version.task in CLASSIFIERS else []
         counts = log.counts(since)
-    report = _report(served, version, window, sum(counts.errors.values()))
+    ids, overlap = seen_requests.find(ws, version, labeled)
+    known = sum(truth is not None for truth in window["truth"])
+    window["truth"] = [None if key in ids else truth for key, truth in zip(window["id"], window["truth"], strict=True)]
+    report = replace(_report(served, version, window, sum(counts.errors.values())), labeled=known, overlap=overlap)
     checked = tuple(_check(registry, a, numbers(report)) for a in registry.alerts(served.name))
     report = replace(report, alerts=checked)
     return replace(report, next_step=_next_step(report, version))

@@ -12,7 +12,7 @@ from sft_magics.core.records import Alert, Comparison, Dataset, EvaluationPair, 
 from sft_magics.core.signatures import Names
 from sft_magics.core.tasks import CLASSIFIERS, IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import evaluate, train, work
+from sft_magics.lifecycle import evaluate, seen_rows, train, work
 from sft_magics.lifecycle.data import WorkspaceOption
 from sft_magics.lifecycle.recipes import Recipe
 
@@ -45,8 +45,9 @@ def retrain(
 ) -> Comparison:
     """Train a candidate whose parent is the live version, and compare both on the same held-out rows.
 
-    States its plan and reason first. The candidate gets the alias `candidate`; nothing goes live by itself. The
-    difference on each dataset is tested with McNemar's exact test. Raises DataProblem for too little feedback.
+    States its plan and reason first. The candidate gets the alias `candidate`; nothing goes live by itself. Rows that
+    either was trained on are left out and counted. The difference on each dataset is tested with McNemar's exact test.
+    Raises DataProblem for too little feedback.
     """
     from sft_magics.registry import Registry
 
@@ -181,21 +182,34 @@ def _plan(live: Version, alerts: list[Alert], counts: dict[str, int], epochs: fl
 
 
 def _compare(ws: Workspace, live: Version, candidate: Version, material: Material, plan: str) -> Comparison:
-    texts = [t for part in material.held_out.values() for t in part["text"]]
+    """Compare the two on the held-out rows of each part that neither was trained on."""
     began = time.monotonic()
+    found = {name: seen_rows.unseen(ws, [live, candidate], part) for name, part in material.held_out.items()}
+    held_out = {name: rows for name, (rows, _) in found.items() if not rows.empty}
+    overlaps = {name: overlap for name, (_, overlap) in found.items()}
+    texts = [t for part in held_out.values() for t in part["text"]]
+    made = _pairs(held_out, _guesses(ws, live, candidate, texts)) if texts else []
+    verdict, step = _verdict(live, candidate, made)
+    return Comparison(
+        candidate.ref, live.ref, plan, tuple(made), f"{verdict} ({time.monotonic() - began:.0f} s to compare)", step,
+        overlaps,
+    )  # fmt: skip
+
+
+def _guesses(ws: Workspace, live: Version, candidate: Version, texts: list[str]) -> list[list[str]]:
     scored = evaluate.score(ws, [live, candidate], texts, f"comparing {live.ref} with {candidate.ref}")
-    guesses = [
+    return [
         [v.labels[max(range(len(s)), key=s.__getitem__)] for s in rows]
         for v, rows in zip((live, candidate), scored, strict=True)
     ]
+
+
+def _pairs(held_out: "dict[str, DataFrame]", guesses: list[list[str]]) -> list[EvaluationPair]:
     made, start = [], 0
-    for name, part in material.held_out.items():
+    for name, part in held_out.items():
         here = slice(start, start := start + len(part))
         made.append(_pair(name, list(part["label"]), guesses[0][here], guesses[1][here]))
-    verdict, step = _verdict(live, candidate, made)
-    return Comparison(
-        candidate.ref, live.ref, plan, tuple(made), f"{verdict} ({time.monotonic() - began:.0f} s to compare)", step
-    )
+    return made
 
 
 def _pair(name: str, truths: list[str], live: list[str], candidate: list[str]) -> EvaluationPair:
@@ -206,6 +220,11 @@ def _pair(name: str, truths: list[str], live: list[str], candidate: list[str]) -
 
 
 def _verdict(live: Version, candidate: Version, made: list[EvaluationPair]) -> tuple[str, str]:
+    if not made:
+        verdict = (
+            f"No held-out row is left that neither {live.ref} nor {candidate.ref} was trained on: nothing is compared."
+        )
+        return verdict, f"%sft_diff {live.ref} {candidate.ref} --data DATASET compares them on other rows."
     better = [p.data for p in made if p.p_value < _SIGNIFICANT and p.fixed > p.broke]
     worse = [p.data for p in made if p.p_value < _SIGNIFICANT and p.broke > p.fixed]
     take = f'%sft_retire {live.ref} --successor {candidate.ref} --reason "better on {", ".join(better)}"'

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from sft_magics.registry import Registry
 
 
-_TOLD = ("leak", "conflicting_labels", "unlearned_class", "empty_class")  # findings that a run's panel says again
+_TOLD = (
+    "leak",
+    "near_leak",
+    "conflicting_labels",
+    "unlearned_class",
+    "empty_class",
+)  # findings that a run's panel says again
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,13 @@ class Versions(Aliases):
                     self._log("tag", subject, before, after, reason=reason, model=old.model)
             return replace(old, tags=found)
 
+    def log_test(self, ref: str, data: str, rows: int, how: str) -> None:
+        """Write into the log that a version was measured on test rows, by the verb `how`: each look wears them out."""
+        with self.transaction():
+            found = self.version(ref)
+            reason = f"{how} looked at {rows:,} test row{'' if rows == 1 else 's'}"
+            self._log("test", found.ref, None, f"dataset {data}", reason=reason, model=found.model)
+
     def retire_version(self, ref: str | Reference, successor: str | Reference | None, reason: str) -> Version:
         """Retire a version and return it; its aliases move to `successor`, and `previous` never points to it again.
 

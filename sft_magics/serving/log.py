@@ -62,6 +62,12 @@ def is_hashed(text: str) -> bool:
     return _HASHED.fullmatch(text) is not None
 
 
+def picture_hash(text: str) -> str:
+    """Return the SHA-256 (hex digits) of a picture's file by what the log says of it; empty where it says none."""
+    named = _PICTURE.search(text)
+    return named[1] if named else ""
+
+
 @dataclass(frozen=True)
 class LogRow:
     """One answer: `at` in seconds since the epoch, `scores` by label, `latency_ms` from the request's arrival.
@@ -208,8 +214,8 @@ class PredictionLog:
 
     def picture(self, text: str) -> bytes:
         """Return the file of a picture by what the log says of it; empty where it is not kept, or not any more."""
-        named = _PICTURE.search(text)
-        found = self._read("SELECT file FROM pictures WHERE sha256 = ?", [named[1]]) if named else []
+        named = picture_hash(text)
+        found = self._read("SELECT file FROM pictures WHERE sha256 = ?", [named]) if named else []
         return bytes(found[0][0]) if found else b""
 
     def answers(self, limit: int = 20) -> list[LogRow]:

@@ -13,7 +13,8 @@ from sft_magics.core.events import EpochDone, Remark
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Run, Version
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import evaluate, runs
+from sft_magics.datasets import identity, rows
+from sft_magics.lifecycle import runs, seen_rows
 from sft_magics.notebook import panels
 from sft_magics.registry import Registry
 from tests.engine.house import small_base
@@ -201,7 +202,10 @@ def test_a_clone_begins_with_a_checkpoint_of_a_run_and_takes_its_options_over(ws
     assert made.environment["start"]["source"] == f"{run.id} at step {newest}"
     card = sft.show(made.ref, workspace=ws)
     assert f"{run.id}/{newest}" in card.lineage
-    assert evaluate.learned_from(Registry(ws), made) == {"films"}
+    known = seen_rows.of(ws, made)
+    assert known is not None
+    assert known.complete
+    assert known.has(identity.exact(rows(ws, Registry(ws).dataset("films"), "train"), made.task)).all()
     assert sft.reproduce(made.ref, workspace=ws).same_weights
     # The weights are really the checkpoint's: with next to no rate they stay what they were.
     still: Version = sft.finetune("films", from_=f"{run.id}/newest", lr=1e-12, epochs=0.02, workspace=ws)

@@ -174,7 +174,11 @@ def everything() -> list[Any]:
     )  # fmt: skip
     pair = records.EvaluationPair("reviews", 1500, metrics["accuracy"], metrics["accuracy"], 31, 36, 0.62)
     check = records.Check("disk", "1.6 GB free", "warning", "free some space")
-    evaluation = records.Evaluation("reviews:2", "tweets", "all", 1500, LABELS, metrics, counts, answers, 7.4)
+    overlap = records.Overlap(1700, 200, {"reviews:1": 150, "reviews:2": 90}, 12, unknown=("<b>:1",))
+    evaluation = records.Evaluation(
+        "reviews:2", "tweets", "all", 1500, LABELS, metrics, counts, answers, 7.4, overlap=overlap,
+        findings=(records.Finding("warning", "missing_labels", "3 rows without a label were left out."),),
+    )  # fmt: skip
     mistake = records.Mistake("negative", "positive", 31)
     gallery = records.ErrorGallery("reviews:2", "tweets", "all", 1500, 40, 31, answers, (mistake,))
     choice = records.Choice("--method head", "often a few points less")
@@ -207,6 +211,7 @@ def everything() -> list[Any]:
     difference = records.Diff(
         "reviews:1", "reviews:2", (change,), (change,), (change,), (layer, layer), "reviews (validation)", 1500,
         (metric_change,), 31, 9, 0.0007, (flip,), (flip,), "reviews:2 fixed 31 and broke 9", "%sft_promote reviews:2",
+        overlap,
     )  # fmt: skip
     gate = records.GateResult("f1 >= 0.9", False, "f1 is 0.871, 0.029 off")
     then = records.AliasThen("reviews", "live", "reviews:1", AT, "ann", "better")
@@ -229,7 +234,7 @@ def everything() -> list[Any]:
         version, public, quiet,
         run, endpoint, alert, dataset, model, report, pair, check, mistake, gallery, choice, candidate,
         planned, tried, previewed, told, seen, *pieces,
-        evaluation,
+        evaluation, overlap, records.Overlap(20, 8, {"a:1": 8}, included=True),
         finding, example, answers[0],
         metrics["accuracy"], change, metric_change, layer, flip, difference, gate, then, promotion, moment,
         card, garbage,
@@ -250,7 +255,10 @@ def everything() -> list[Any]:
         records.Promotion("rollback", "reviews", "live", None, "reviews:1", ""),
         records.Predictions("reviews:2", answers, "reviews", 0.4),
         records.Predictions("reviews:2", answers[:1]),
-        records.Comparison("reviews:3", "reviews:2", "the plan", (pair,), "the verdict", "%sft_alias reviews:3 live"),
+        records.Comparison(
+            "reviews:3", "reviews:2", "the plan", (pair,), "the verdict", "%sft_alias reviews:3 live",
+            {"reviews": overlap},
+        ),
         records.Retirement("reviews:1", "reviews:3", "drift", ("live",), ("reviews",), 91_200_000),
         records.Feedback("reviews", 400, ("q9",), metrics, (alert,), "%sft_monitor reviews"),
         records.Board(

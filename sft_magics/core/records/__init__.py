@@ -20,6 +20,8 @@ from sft_magics.core.records.control import (
     Promotion,
     Reproduction,
 )
+from sft_magics.core.records.finding import Finding
+from sft_magics.core.records.overlap import Overlap
 from sft_magics.core.records.previewed import BatchPreview, Piece, Seen
 from sft_magics.core.records.rehearsed import Candidate, Choice, RatesTried, RunPlan
 from sft_magics.core.records.results import (
@@ -43,7 +45,6 @@ from sft_magics.core.records.stored import (
     Dataset,
     Endpoint,
     Example,
-    Finding,
     Metric,
     Model,
     Run,
@@ -89,6 +90,7 @@ __all__ = [
     "Model",
     "ModelCard",
     "Moment",
+    "Overlap",
     "Piece",
     "Prediction",
     "Predictions",

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+from sft_magics.core.records.overlap import NOTHING_SEEN, Overlap
 from sft_magics.core.records.results import Prediction
 from sft_magics.core.records.stored import Dataset, Endpoint, Metric, Model, Version
 
@@ -75,6 +76,7 @@ class Diff:
     """What changed between two versions, and how they answer the same `n` rows of `data`.
 
     `fixed` and `broke` count rows that only the second, or only the first, gets right; `p_value` is McNemar's.
+    `overlap` counts the rows that one of the two was trained on.
     """
 
     before: str
@@ -93,9 +95,10 @@ class Diff:
     mended: tuple[Flip, ...] = ()
     verdict: str = ""
     next_step: str = ""
+    overlap: Overlap = NOTHING_SEEN
 
     def __str__(self) -> str:
-        lines = [f"{self.before} -> {self.after}: {self.verdict}"]
+        lines = [f"{self.before} -> {self.after}: {self.verdict}", *self.overlap.lines]
         for title, changes in (("options", self.options), ("data", self.data), ("environment", self.environment)):
             lines += [f"  {title}: {change}" for change in changes]
         lines += [f"  {change}" for change in self.metrics]
@@ -137,7 +140,7 @@ class Promotion:
         lines = [f"{self.model}@{self.alias}: {self.before or 'nothing'} -> {self.after}{went}"]
         lines += [f"  {gate}" for gate in self.gates]
         if self.diff is not None:
-            lines += [f"  {line}" for line in str(self.diff).split("\n")[:1]]
+            lines += [f"  {str(self.diff).splitlines()[0]}", *(f"  {line}" for line in self.diff.overlap.lines)]
         return "\n".join([*lines, *([f"Next: {self.next_step}"] * bool(self.next_step))])
 
 

@@ -1,8 +1,10 @@
 """What verbs return that is not kept: evaluations, predictions, reports, comparisons, tables, the board."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from sft_magics.core.records.finding import Finding
+from sft_magics.core.records.overlap import NOTHING_SEEN, Overlap
 from sft_magics.core.records.stored import Alert, Dataset, Endpoint, Metric, Model, Run, Version
 from sft_magics.core.tasks import headlines, per_class
 
@@ -12,7 +14,7 @@ class Evaluation:
     """Metrics of one version on one dataset split: per class with 95 % Wilson intervals, and the confusion matrix.
 
     `confusion[i][j]` counts rows whose label is `labels[i]` and whose prediction is `labels[j]`; of masks pixels, and
-    nothing of other tasks.
+    nothing of other tasks. `overlap` counts the rows that the version was trained on; `findings` are those on a file.
     """
 
     version: str
@@ -25,10 +27,13 @@ class Evaluation:
     worst: tuple["Prediction", ...] = ()
     seconds: float = 0.0
     task: str = "text-classification"
+    overlap: Overlap = NOTHING_SEEN
+    findings: tuple[Finding, ...] = ()
 
     def __str__(self) -> str:
         first = ", ".join(f"{m} {self.metrics[m]}" for m in headlines(self.task)[:1] if m in self.metrics)
-        lines = [f"{self.version} on {self.data} ({self.split}, n = {self.n:,}): {first}"]
+        lines = [f"{self.version} on {self.data} ({self.split}, n = {self.n:,}): {first}", *self.overlap.lines]
+        lines += [f"  {f.level}: {f.message}" for f in self.findings]
         for label in self.labels:
             known = [(m, self.metrics.get(f"{m}[{label}]")) for m in per_class(self.task)]
             lines.append(f"  {label}: " + ", ".join(f"{m} {metric}" for m, metric in known if metric is not None))
@@ -124,10 +129,13 @@ class ErrorGallery:
     mistakes: tuple[Mistake, ...]
     task: str = "text-classification"
     labels: tuple[str, ...] = ()
+    overlap: Overlap = NOTHING_SEEN
+    findings: tuple[Finding, ...] = ()
 
     def __str__(self) -> str:
         head = f"{self.version} on {self.data} ({self.split}): {self.wrong:,} of {self.n:,} rows wrong"
-        lines = [f"  {m}" for m in self.mistakes]
+        lines = [*self.overlap.lines, *(f"  {f.level}: {f.message}" for f in self.findings)]
+        lines += [f"  {m}" for m in self.mistakes]
         lines += [f"  {r.truth} taken for {r.label} {r.confidence:.3f}  {r.text[:100]}" for r in self.rows]
         return "\n".join([head, *lines])
 
@@ -138,7 +146,8 @@ class Report:
 
     `class_mix` and `reference_mix` are fractions of predicted labels now and on the version's validation rows;
     `drift` is their total variation distance. `latency_ms` has the keys p50, p95, p99. `series` holds one bucket a
-    slice of time: requests, mean confidence, p95, accuracy.
+    slice of time: requests, mean confidence, p95, accuracy. `overlap` counts the labeled requests that the version was
+    trained on, which are left out of its quality.
     """
 
     endpoint: str
@@ -158,12 +167,19 @@ class Report:
     next_step: str = ""
     errors: int = 0
     reference_confidence: float | None = None
+    overlap: Overlap = NOTHING_SEEN
 
     def __str__(self) -> str:
-        quality = f"accuracy {self.metrics['accuracy']}" if "accuracy" in self.metrics else "no feedback yet"
+        nothing = "nothing to measure" if self.labeled else "no feedback yet"
+        quality = f"accuracy {self.metrics['accuracy']}" if "accuracy" in self.metrics else nothing
         head = f"{self.endpoint} ({self.version}): {self.requests:,} requests, {self.labeled:,} labeled, {quality}"
         return "\n".join(
-            [head, *(f"  {a}" for a in self.alerts), *([f"Next: {self.next_step}"] * bool(self.next_step))]
+            [
+                head,
+                *self.overlap.lines,
+                *(f"  {a}" for a in self.alerts),
+                *([f"Next: {self.next_step}"] * bool(self.next_step)),
+            ]
         )
 
 
@@ -172,7 +188,8 @@ class Comparison:
     """A candidate beside the live version on the same rows, one Evaluation pair a dataset.
 
     `fixed` and `broke` count rows the candidate gets right and the live one wrong, and the reverse; `p_value` is
-    McNemar's exact test on those two counts (McNemar 1947).
+    McNemar's exact test on those two counts (McNemar 1947). `overlaps` has for each dataset how many of its held-out
+    rows one of the two was trained on, which are left out.
     """
 
     candidate: str
@@ -181,9 +198,11 @@ class Comparison:
     pairs: tuple["EvaluationPair", ...]
     verdict: str
     next_step: str
+    overlaps: dict[str, Overlap] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [self.plan]
+        lines += [f"{line} ({data})" for data, overlap in self.overlaps.items() for line in overlap.lines]
         lines += [
             f"  {p.data} (n = {p.n:,}): live {p.live}, candidate {p.candidate}; "
             f"fixed {p.fixed}, broke {p.broke}, p = {p.p_value:.3g}"
@@ -301,9 +320,10 @@ class Feedback:
     metrics: dict[str, Metric]
     alerts: tuple[Alert, ...]
     next_step: str = ""
+    overlap: Overlap = NOTHING_SEEN
 
     def __str__(self) -> str:
         strange = f", {len(self.unknown):,} unknown ids left out" if self.unknown else ""
         head = f"{self.endpoint}: {self.added:,} labels taken{strange}"
         tail = [f"Next: {self.next_step}"] * bool(self.next_step)
-        return "\n".join([head, *(f"  {a}" for a in self.alerts), *tail])
+        return "\n".join([head, *self.overlap.lines, *(f"  {a}" for a in self.alerts), *tail])

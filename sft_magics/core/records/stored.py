@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from sft_magics.core.records.finding import Finding
+from sft_magics.core.records.overlap import Overlap
 from sft_magics.core.tasks import IMAGE_TASKS, TEXT_CLASSIFICATION, headlines
 
 
@@ -28,15 +30,6 @@ class Metric:
             return "-"
         interval = "" if self.low is None or self.high is None else f" [{self.low:.3f}, {self.high:.3f}]"
         return f"{self.value:.3f}{interval}"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something a check of the data says; `level` is "info", "warning" or "error"."""
-
-    level: str
-    code: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -125,7 +118,8 @@ class Version:
     `artifact` is the id of its files in the artifact store, `metrics` are keyed by `Metric.key` and measured on the
     validation split of `data`, `cells` are the notebook cells that led here, `parent` is the reference it was
     fine-tuned from (None: from the base weights; `run-7f3a/120`: a run that made no version,
-    at that step), `size` the bytes of its files and `added` those that the store took up for it.
+    at that step), `size` the bytes of its files and `added` those that the store took up for it. `overlap` says how
+    many validation rows are left out of the metrics because it was trained on them (None: not known).
     """
 
     model: str
@@ -150,6 +144,7 @@ class Version:
     aliases: tuple[str, ...] = ()
     added: int = 0
     tags: dict[str, str] = field(default_factory=dict)
+    overlap: Overlap | None = None
 
     @property
     def ref(self) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sft_magics.core.records import ErrorGallery, Mistake, Prediction
 from sft_magics.core.tasks import CLASSIFIERS, OBJECT_DETECTION, SEMANTIC_SEGMENTATION
+from sft_magics.notebook.panels import overlap
 from sft_magics.notebook.panels.formats import count, number, percent
 from sft_magics.notebook.panels.markup import Child, Safe, el, facts, head, join, muted, next_line, section, shorten
 from sft_magics.notebook.panels.predictions import confidence
@@ -17,11 +18,15 @@ def card(found: ErrorGallery) -> list[Child]:
     share = percent(found.wrong / found.n) if found.n else "-"
     if found.task not in CLASSIFIERS:
         return _worst(found)
+    said = overlap.notes(found.overlap, found.findings)
     if not found.wrong:
-        return [head(found.version, detail=where), el("p", f"None of the {count(found.n)} rows is answered wrongly.")]
+        return [
+            head(found.version, detail=where), said, el("p", f"None of the {count(found.n)} rows is answered wrongly."),
+        ]  # fmt: skip
     asked = ("of the classes asked for", count(found.chosen)) if found.chosen != found.wrong else ("", None)
     return [
         head(found.version, detail=where),
+        said,
         facts(("wrong", f"{count(found.wrong)} of {count(found.n)}, {share}"), asked),
         _mistakes(found),
         _shown(found),
@@ -62,6 +67,7 @@ def _worst(found: ErrorGallery) -> list[Child]:
     rows: list[list[Child]] = [[shorten(m.truth, 60), shorten(m.predicted, 60), count(m.n)] for m in found.mistakes]
     return [
         head(found.version, detail=where),
+        overlap.notes(found.overlap, found.findings),
         facts((said.get(found.task, ""), count_ if found.task in said else None)),
         table("Most often", ("truth", "taken for", "pixels#"), rows) if rows else None,
         shown(found.rows, "Answered worst", found.labels if found.task == SEMANTIC_SEGMENTATION else ()),

@@ -1,7 +1,7 @@
 """The monitor: traffic, latency, how the mix of answers has moved, quality from feedback, and alerts."""
 
 from sft_magics.core.records import Alert, Feedback, Report
-from sft_magics.notebook.panels import alerts, badges
+from sft_magics.notebook.panels import alerts, badges, overlap
 from sft_magics.notebook.panels.evaluation import classes
 from sft_magics.notebook.panels.formats import count, general, milliseconds, number, percent, when
 from sft_magics.notebook.panels.marks import measured, share_cell, sparkline
@@ -43,6 +43,7 @@ def card(report: Report) -> list[Child]:
             ("drift", None if report.drift is None else number(report.drift)),
             ("accuracy", measured(report.metrics.get("accuracy"), wide=False)),
         ),
+        overlap.notes(report.overlap),
         columns(_mix(report), _series(report)),
         _quality(report),
         listing(
@@ -68,6 +69,7 @@ def feedback(taken: Feedback) -> list[Child]:
             detail=muted(f"{count(taken.added)} labels taken"),
         ),
         facts(*overall) if overall else None,
+        overlap.notes(taken.overlap),
         badges.notes(badges.note("warning", left)) if taken.unknown else None,
         listing("Alerts", alerts.HEADS, alerts.rows(taken.alerts), "none"),
         next_line(taken.next_step),

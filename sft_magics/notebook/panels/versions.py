@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sft_magics.core.codec import plain
 from sft_magics.core.records import Metric, Version
 from sft_magics.core.tasks import headlines
-from sft_magics.notebook.panels import badges
+from sft_magics.notebook.panels import badges, overlap
 from sft_magics.notebook.panels.evaluation import classes
 from sft_magics.notebook.panels.formats import count, number, size, when
 from sft_magics.notebook.panels.marks import interval, measured
@@ -88,6 +88,7 @@ def top(version: Version) -> list[Child]:
             ("size", join(size(version.size), muted(f", {size(version.added)} added"))),
             ("successor", version.successor),
         ),
+        overlap.notes(version.overlap) if version.overlap else None,
         el("p", shorten(version.note, 1000), class_="sft-u") if version.note else None,
     ]
 
