@@ -151,6 +151,14 @@ def _is_punctuation(character: str) -> bool:
     return unicodedata.category(character).startswith("P")
 
 
+def _spaced(punctuation: Iterable[str]) -> dict[int, str]:
+    """Return the table by which apostrophes vanish and other punctuation becomes a space."""
+    return {ord(c): "" if c in _APOSTROPHES else " " for c in punctuation}
+
+
+_ASCII = _spaced(c for c in map(chr, range(128)) if _is_punctuation(c))
+
+
 def bare(text: str) -> str:
     """Return the words of a text: normalized, without a leading "RT:" or "RT @name:", without punctuation.
 
@@ -158,8 +166,7 @@ def bare(text: str) -> str:
     """
     key = normalized(text)
     body = _RETWEET.sub("", key, count=1) if key.startswith("rt") and _RETWEET.match(key) else key
-    strange = {c for c in set(body) if not c.isalnum() and c != " " and _is_punctuation(c)}
-    table = str.maketrans({c: "" if c in _APOSTROPHES else " " for c in strange})
+    table = _ASCII if body.isascii() else _spaced(c for c in set(body) if _is_punctuation(c))
     return " ".join(body.translate(table).split()) or key
 
 

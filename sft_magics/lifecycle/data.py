@@ -31,7 +31,7 @@ def data(
     label: Annotated[str | None, "the column that holds the label, or the answer"] = None,
     split: Annotated[str | None, "a column with train and validation, instead of our split"] = None,
     validation: Annotated[float, "the fraction kept for validation"] = 0.15,
-    test: Annotated[float, "the fraction kept as test rows, for nothing but %sft_evaluate --split test"] = 0.0,
+    test: Annotated[float, "the fraction kept as test rows, which choose nothing: --split test looks at them"] = 0.0,
     seed: Annotated[int, "another seed gives another split"] = 0,
     broken: Annotated[Literal["refuse", "skip"], "what becomes of images, boxes, masks that cannot be used"] = "refuse",
     workspace: WorkspaceOption = None,
