@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft_magics.core import errors, references
+from sft_magics.core import errors, portable, references
 from sft_magics.core.records import Dataset, Example, Finding
 from sft_magics.core.tasks import CLASSIFIERS
 from sft_magics.core.workspace import Workspace
@@ -198,6 +198,8 @@ def _settle(
     file = Path("datasets") / name / f"{mark[: tables.NAME_DIGITS]}.parquet"
     width = 6 if rows.masks else 5 if rows.hashes else 4
     tables.write(ws.root / file, list(zip(*table, strict=True))[:width])
+    if rows.hashes:
+        table = [_kept(row, ws.root) for row in table]
     labels = _label_order(rows.labels, first) if single else rows.names
     counts = Counter(assigned)
     met = [[label] for label in rows.labels] if single else rows.classes
@@ -220,6 +222,12 @@ def _settle(
         length_edges=edges,
         **rows.about,
     )
+
+
+def _kept(row: Row, root: Path) -> Row:
+    """Return a row of a picture as a record keeps it: paths inside the workspace are relative."""
+    key, text, label, split, content, mask = row
+    return key, portable.relative(text, root), label, split, content, portable.relative(mask, root)
 
 
 def _first_rows(table: Sequence[Row]) -> tuple[Example, ...]:

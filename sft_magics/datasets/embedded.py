@@ -125,7 +125,9 @@ def _write(cell: Any, row: int, folder: Path) -> _Written:
         return _Written(f"row {row:,}", reason(error))
     name = hashlib.sha256(data).hexdigest()[:_DIGITS]
     place = folder / name[:2] / f"{name}{ending}"
-    if not (place.is_file() and place.stat().st_size == len(data)):
+    if place.is_file() and place.stat().st_size == len(data):
+        place.touch()  # a collection of garbage leaves what was used within the last hour
+    else:
         place.parent.mkdir(exist_ok=True, mode=0o700)
         workspace.write_durably(place, data)
     return _Written(str(place))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone, Event, Progress, Remark, RunPlanned, Sink, StepDone
@@ -217,7 +216,7 @@ class Loop:
             if whole:
                 self.state = checkpoints.restore(found, self.task.model, self.optimizer, self.plan.hardware.device)
                 if self.average is not None:
-                    self.average.take(load_file(found / checkpoints.AVERAGE))
+                    self.average.take(checkpoints.part(found, checkpoints.AVERAGE))
                 self.rewind()
                 self._say(Remark("info", f"{how} from the checkpoint of step {self.state.step}."))
                 return True

@@ -187,14 +187,14 @@ def _questions(ws: Workspace, registry: "Registry", version: Version, data: str 
     dataset, split = evaluate.rows_for(registry, version, data)
     if dataset.task != version.task:
         raise errors.DataProblem(
-            f"{dataset.name} is for {dataset.task}, and {version.ref} for {version.task}.",
+            f"{dataset.ref} is for {dataset.task}, and {version.ref} for {version.task}.",
             "leave --data out, or name a dataset of that task.",
         )
     texts = [str(text) for text in evaluate.rows_of(ws, dataset, split)["text"]]
     chosen = texts[:: -(-len(texts) // _ROWS)]
     if version.task in IMAGE_TASKS:
-        return dataset.name, [Question(_bytes(path), "application/octet-stream") for path in chosen]
-    return dataset.name, [Question(json.dumps({"inputs": [text]}).encode()) for text in chosen]
+        return dataset.ref, [Question(_bytes(path), "application/octet-stream") for path in chosen]
+    return dataset.ref, [Question(json.dumps({"inputs": [text]}).encode()) for text in chosen]
 
 
 def _bytes(path: str) -> bytes:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 START, WEIGHTS = "start", "from"  # folders of the new run: a whole model, and a checkpoint's weights to make one of
 _TRIES = 3
-_KEPT = ("model.safetensors", "manifest.json")
+_KEPT = ("model.safetensors", "model.compressed", "reference.safetensors", "manifest.json")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ class Source:
                 return
             shutil.rmtree(target, ignore_errors=True)
         raise errors.Refused(
-            f"The checkpoint of step {self.step} of {self.job.id} is gone: it keeps its newest two.",
+            f"The checkpoint of step {self.step} of {self.job.id} is gone: a run keeps its newest two, "
+            "and the newest alone once it rests.",
             f"write --from {self.job.id}/newest, or --from {self.job.id} for its best.",
         )
 
@@ -170,8 +171,13 @@ def _link_file(name: str, folder: int, target: Path) -> None:
 
 def _verify(linked: Path, run: str, step: int) -> None:
     hashes = json.loads((linked / "manifest.json").read_text())
-    with (linked / "model.safetensors").open("rb") as opened:
-        if hashlib.file_digest(opened, "sha256").hexdigest() != hashes.get("model.safetensors"):
-            raise errors.Refused(
-                f"What {run} kept of step {step} is damaged.", "name another step, or write --from RUN for its best."
-            )
+    found = [path for path in sorted(linked.iterdir()) if path.name != "manifest.json"]
+    if not any(path.stem == "model" for path in found):
+        raise FileNotFoundError(linked / "model.safetensors")
+    for path in found:
+        with path.open("rb") as opened:
+            if hashlib.file_digest(opened, "sha256").hexdigest() != hashes.get(path.name):
+                raise errors.Refused(
+                    f"What {run} kept of step {step} is damaged.",
+                    "name another step, or write --from RUN for its best.",
+                )

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sft_magics.core import portable
 from sft_magics.core.events import Committed, Ended, Progress, Remark, Sink
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Version
@@ -41,7 +42,7 @@ def commit(job: JobFolder, sink: Sink, trained: "Trained", note: str = "") -> En
         environment={
             **trained.environment,
             "host": platform.node(),
-            "start": spec["start"],
+            "start": portable.packed(spec["start"], ws.root),
             "fresh": list(trained.fresh),
             **({"cloned": spec["cloned"]} if spec.get("cloned") else {}),
         },

@@ -104,14 +104,14 @@ class _Rows:
 def _rows(ws: Workspace, registry: "Registry", before: Version, after: Version, data: str | None) -> _Rows | None:
     if before.labels != after.labels or before.task != after.task or before.task not in CLASSIFIERS:
         return None
-    dataset: Dataset = registry.dataset(data or before.data)
+    dataset: Dataset = registry.dataset(data) if data else registry.data_of(before)
     learned = {*evaluate.learned_from(registry, before), *evaluate.learned_from(registry, after)}
     split = "validation" if dataset.name in learned else "all"
     if split == "validation" and not dataset.counts.get("validation"):
         return None
     rows = evaluate.rows_of(ws, dataset, split)
     evaluate.check_labels(before, dataset.name, list(rows["label"]))
-    return _Rows(f"{dataset.name} ({split})", list(rows["text"]), list(rows["label"]))
+    return _Rows(f"{dataset.ref} ({split})", list(rows["text"]), list(rows["label"]))
 
 
 def _ask(ws: Workspace, before: Version, after: Version, rows: _Rows | None) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def _judged(ws: Workspace, version: Version, folder: Path, engine: str) -> Verdi
         "folder": str(folder),
         "export": str(target),
         "engine": engine,
-        "data": str(ws.root / Registry(ws).dataset(version.data).file),
+        "data": str(ws.root / Registry(ws).data_of(version).file),
     }
     work.ask(ws, f"comparing {engine} with torch for {version.ref}", spec)
     found = exports.read_verdict(target, engine)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from sft_magics.core import answering, errors, measures
+from sft_magics.core import answering, errors, measures, references
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Dataset, Evaluation, Prediction, Version
 from sft_magics.core.signatures import Names
@@ -48,7 +48,7 @@ def evaluate(
         dataset, part = rows_for(registry, found, data, split)
         seen = measuring.measure(ws, found, dataset, part, _WORST)
         return Evaluation(
-            found.ref, dataset.name, part, seen.n, found.labels, seen.metrics, seen.confusion, seen.worst,
+            found.ref, dataset.ref, part, seen.n, found.labels, seen.metrics, seen.confusion, seen.worst,
             time.monotonic() - began, found.task,
         )  # fmt: skip
     name, part, said = answered(ws, registry, found, data, split)
@@ -57,7 +57,7 @@ def evaluate(
 
 def rows_for(registry: "Registry", version: Version, data: str | None, split: str = "auto") -> tuple[Dataset, str]:
     """Return the data set that is meant, and the split of it to take: never rows it learned from, unless asked."""
-    dataset = registry.dataset(data or version.data)
+    dataset = registry.dataset(data) if data else registry.data_of(version)
     if split != "auto":
         return dataset, split
     return dataset, "validation" if dataset.name in learned_from(registry, version) else "all"
@@ -77,7 +77,7 @@ def answered(
         answering.classified(text, version.labels, s, truth=label)
         for text, label, s in zip(rows["text"], rows["label"], scores, strict=True)
     ]
-    return dataset.name, part, said
+    return dataset.ref, part, said
 
 
 def score(ws: Workspace, versions: Sequence[Version], texts: list[str], title: str) -> list[list[Any]]:
@@ -124,10 +124,10 @@ def learned_from(registry: "Registry", version: Version) -> set[str]:
         queue += [found.ancestor] if found.ancestor else []
         data = [found.data, *(found.environment.get("cloned") or {}).get("data", ())]
         while data:
-            name = data.pop()
-            if name not in names:
+            ref = data.pop()
+            if (name := references.dataset(ref).name) not in names:
                 names.add(name)
-                data += registry.dataset(name).parents
+                data += registry.dataset(ref).parents
     return names
 
 

@@ -78,7 +78,7 @@ def _worst(
     pairs.sort(key=lambda pair: -pair.n)
     return ErrorGallery(
         version.ref,
-        dataset.name,
+        dataset.ref,
         part,
         found.n,
         found.wrong,

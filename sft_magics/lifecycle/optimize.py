@@ -12,7 +12,7 @@ from sft_magics.core.records import Alert, Comparison, Dataset, EvaluationPair, 
 from sft_magics.core.signatures import Names
 from sft_magics.core.tasks import CLASSIFIERS, IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import evaluate, train, work
+from sft_magics.lifecycle import data_versions, evaluate, train, work
 from sft_magics.lifecycle.data import WorkspaceOption
 from sft_magics.lifecycle.recipes import Recipe
 
@@ -55,7 +55,7 @@ def retrain(
     record = registry.model(model)
     live = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}")
     train.check_parent(record, live)
-    material = _material(ws, registry, live, data or f"{record.data}+{FEEDBACK}")
+    material = _material(ws, registry, live, data or f"{data_versions.own_data(ws, registry, record).ref}+{FEEDBACK}")
     plan = _plan(live, firing(ws, registry, model), material.counts, epochs)
     with work.telling("plan") as say:
         say(plan, 0, 0)
@@ -81,14 +81,15 @@ class Material:
 def _material(ws: Workspace, registry: "Registry", live: Version, wanted: str) -> Material:
     from sft_magics.datasets import combine, rows
 
-    names = [part.strip() for part in wanted.split("+") if part.strip()]
+    typed = [part.strip() for part in wanted.split("+") if part.strip()]
+    names = [part if part == FEEDBACK else registry.dataset(part).ref for part in typed]
     if names == [n for n in names if n != FEEDBACK] and len(names) == 1:
         dataset = registry.dataset(names[0])
         held = rows(ws, dataset, "validation")
-        return Material(dataset, {dataset.name: held}, {dataset.name: dataset.counts.get("train", 0)})
+        return Material(dataset, {dataset.ref: held}, {dataset.ref: dataset.counts.get("train", 0)})
     parts = {name: _part(ws, registry, live, name) for name in names}
     dataset = combine(
-        "-".join(names),
+        "-".join(part.partition(":")[0] for part in names),
         list(parts.values()),
         workspace=ws,
         source=" + ".join(names),
@@ -96,7 +97,7 @@ def _material(ws: Workspace, registry: "Registry", live: Version, wanted: str) -
         labels=live.labels,
         task=live.task,
     )
-    registry.put_dataset(dataset)
+    dataset = registry.put_dataset(dataset)
     together = rows(ws, dataset, None)
     content = "sha256" if "sha256" in together.columns else "text"
     known = {name: set(part[content]) for name, part in parts.items()}

@@ -165,14 +165,14 @@ def _is_frame(source: Any) -> bool:
 
 
 def _add_data(ws: Workspace, asked: _Asked, data: Any) -> None:
-    data = data.name if isinstance(data, Dataset) else data
+    data = data.ref if isinstance(data, Dataset) else data
     if not isinstance(data, str):
         _add(asked, data)
         return
     from sft_magics.registry import Registry
 
     registry = Registry(ws)
-    names = [d.name for d in registry.datasets()]
+    names = [name for d in registry.datasets() for name in (d.name, d.ref)]
     if data in names:
         rows = evaluate.rows_of(ws, registry.dataset(data), "all")
         asked.add(list(rows["text"]), list(rows["mask" if "mask" in rows else "label"]), rows)

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sft_magics.core import errors
+from sft_magics.core import errors, usage
 from sft_magics.core.audience import catch_up
 from sft_magics.core.codec import plain
 from sft_magics.core.events import (
@@ -154,6 +154,7 @@ def _settle(job: JobFolder, mouth: Mouth, ended: Ended) -> None:
             from sft_magics.core import codec
 
             write_durably(job.path / "summary.json", codec.dumps(runs.summary(view)).encode())
+            usage.measure(Workspace(job.root))
 
 
 def _sentence(job: JobFolder, error: BaseException) -> Ended:

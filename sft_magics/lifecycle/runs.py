@@ -134,7 +134,9 @@ def make_ready(job: JobFolder) -> None:
             f"{job.id} is done: it made {seen.version}.", f"%sft_finetune {seen.model} starts a new run."
         )
     if not Path(job.spec()["data_file"]).exists():
-        raise errors.DataProblem(f"The data of {job.id} is no longer there.", f"%sft_data {seen.data} SOURCE loads it.")
+        raise errors.DataProblem(
+            f"The data of {job.id} is no longer there.", f"%sft_data {seen.data.partition(':')[0]} SOURCE loads it."
+        )
     job.forget_orders()
     (job.path / "summary.json").unlink(missing_ok=True)
 

@@ -12,10 +12,9 @@ from sft_magics.core import workspace as places
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Dataset, Model, Run, Version
 from sft_magics.core.signatures import Names
-from sft_magics.core.tasks import SEMANTIC_SEGMENTATION
 from sft_magics.core.views import JobView
 from sft_magics.core.workspace import Workspace, new_id
-from sft_magics.lifecycle import cloning, work
+from sft_magics.lifecycle import cloning, data_versions, work
 from sft_magics.lifecycle import runs as run_folders
 from sft_magics.lifecycle.data import WorkspaceOption
 from sft_magics.lifecycle.recipes import Recipe
@@ -62,7 +61,7 @@ class Order:
             "workspace": str(self.ws.root),
             "model": self.model.name,
             "task": self.model.task,
-            "data": self.dataset.name,
+            "data": self.dataset.ref,
             "data_fingerprint": self.dataset.fingerprint,
             "data_file": str(self.ws.root / self.dataset.file),
             "labels": list(self.model.labels),
@@ -92,7 +91,11 @@ class Order:
 def finetune(
     model: Annotated[str | None, "the model to fine-tune", Names("model")] = None,
     *,
-    data: Annotated[str | None, "another dataset than the model's own", Names("dataset")] = None,
+    data: Annotated[
+        str | None,
+        "a dataset or a version of one; without it the newest of the model's own that fits",
+        Names("dataset"),
+    ] = None,
     epochs: Annotated[float, "passes over the training rows"] = 1.0,
     lr: Annotated[float | None, "peak learning rate; without it what suits the base, as all that follow"] = None,
     batch: Annotated[
@@ -200,7 +203,7 @@ def order(
     parent = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}") if from_ else None
     if parent is not None:
         check_parent(record, parent)
-    dataset = registry.dataset(data or str(record.data))
+    dataset = registry.dataset(data) if data else data_versions.own_data(ws, registry, record)
     check_fits(record, dataset)
     return Order(ws, record, dataset, recipe, parent)
 
@@ -226,23 +229,9 @@ def _clone(
 
 def check_fits(model: Model, dataset: Dataset) -> None:
     """Refuse data of another task, or whose labels the model's head does not know."""
-    if dataset.task != model.task:
-        raise errors.DataProblem(
-            f"Dataset {dataset.name} is for {dataset.task}, and model {model.name} for {model.task}.",
-            f"%sft_create {model.name}-2 --data {dataset.name} makes a model for it.",
-        )
-    if model.task == SEMANTIC_SEGMENTATION and dataset.labels != model.labels[: len(dataset.labels)]:
-        raise errors.DataProblem(
-            f"The masks of {dataset.name} number their classes {', '.join(dataset.labels[:8])}, and model {model.name} "
-            f"{', '.join(model.labels[:8])}.",
-            "write classes.txt and the masks in the model's order.",
-        )
-    unknown = [label for label in dataset.labels if label not in model.labels]
-    if unknown:
-        raise errors.DataProblem(
-            f"Dataset {dataset.name} has labels that model {model.name} does not know: {', '.join(unknown[:5])}.",
-            f"%sft_create {model.name}-2 --base {model.base} --data {dataset.name} makes a model for them.",
-        )
+    found = data_versions.misfit(model, dataset)
+    if found is not None:
+        raise found
 
 
 def check_parent(model: Model, parent: Version) -> None:

@@ -8,7 +8,7 @@ from sft_magics.core import errors, references
 from sft_magics.core import workspace as places
 from sft_magics.core.records import AliasThen, Table, Version
 from sft_magics.core.signatures import Names
-from sft_magics.lifecycle import bases, moments, serve
+from sft_magics.lifecycle import bases, data_versions, moments, serve
 from sft_magics.lifecycle.data import TaskName, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -112,6 +112,9 @@ def alias(
 def history(
     model: Annotated[str | None, "the model; without it everything", Names("model")] = None,
     *,
+    dataset: Annotated[
+        str | None, "what became of this dataset instead: made, dropped, which runs used it", Names("dataset")
+    ] = None,
     at: Annotated[str, 'what the aliases were then: "2026-11-17 14:30", 2h, 3d'] = "",
     workspace: WorkspaceOption = None,
 ) -> Table:
@@ -121,7 +124,14 @@ def history(
     """
     from sft_magics.registry import Registry
 
-    registry = Registry(places.find(workspace))
+    ws = places.find(workspace)
+    registry = Registry(ws)
+    if dataset is not None:
+        if model is not None or at:
+            raise errors.UsageProblem(
+                "--dataset shows the history of a dataset alone.", f"%sft_history --dataset {dataset}"
+            )
+        return data_versions.history(ws, registry, dataset)
     if not at:
         return Table("history", tuple(registry.history(model)))
     moment = moments.parse(at)

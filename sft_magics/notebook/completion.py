@@ -76,7 +76,8 @@ def _registry(ws: Workspace) -> "Registry":
 
 
 def _datasets(ws: Workspace) -> list[str]:
-    return [d.name for d in _registry(ws).datasets()]
+    found = _registry(ws).datasets()
+    return [*sorted({d.name for d in found}), *(d.ref for d in found)]
 
 
 def _models(ws: Workspace) -> list[str]:
@@ -132,6 +133,7 @@ _NAMES: dict[str, Callable[[Workspace], Iterable[str]]] = {
     "endpoint": _endpoints,
     "origin": lambda ws: [*_versions(ws), *_runs(ws)],
     "stoppable": lambda ws: [*_runs(ws), *_endpoints(ws)],
+    "droppable": lambda ws: [*_runs(ws), *(d.ref for d in _registry(ws).datasets())],
     "source": _sources,
     "file": _files,
     "package": _packages,

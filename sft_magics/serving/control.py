@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_magics.core import codec, errors, events, exports, references
+from sft_magics.core import errors, events, exports, references
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Endpoint
 from sft_magics.core.tasks import TEXT_CLASSIFICATION
@@ -108,7 +108,7 @@ def start(
             write_durably(token_file, secrets.token_urlsafe(32).encode())  # made 0600, as every such file
             job.events.unlink(missing_ok=True)
             job.forget_orders()
-            write_durably(job.path / "spec.json", codec.dumps(spec).encode())
+            job.write_spec(spec)
             _launch(job, forked=needs_torch(folder, engine))
     except OSError as error:
         raise errors.from_os_error(error, f"starting endpoint {name}") from error

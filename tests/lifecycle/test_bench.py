@@ -54,7 +54,7 @@ def test_an_endpoint_is_started_asked_and_gone(trained: Workspace, processes: li
     assert len(processes) == 1
     assert left(trained, processes) == []
     assert sft.endpoints(workspace=trained).rows == ()
-    assert (found.model, found.data, found.ratios) == ("films", "films", ())
+    assert (found.model, found.data, found.ratios) == ("films", "films:1", ())
     assert [row.clients for row in found.rows] == [1, 4]
     assert found.subjects[0].engine == "torch"
     assert found.subjects[0].ready_seconds > 0

@@ -215,7 +215,7 @@ def test_an_endpoint_of_every_task_is_measured(scenes: Path, words: Path, model:
     assert row.n >= 2
     assert row.refused == 0
     assert row.parts["model"] > 0
-    assert found.data == model
+    assert found.data == f"{model}:1"
     assert not list((ws / "endpoints").glob("bench-*"))
     if model != "says":
         with pytest.raises(errors.SftError, match="is for"):

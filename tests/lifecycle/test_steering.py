@@ -205,11 +205,12 @@ def test_a_clone_begins_with_a_checkpoint_of_a_run_and_takes_its_options_over(ws
     assert sft.reproduce(made.ref, workspace=ws).same_weights
     # The weights are really the checkpoint's: with next to no rate they stay what they were.
     still: Version = sft.finetune("films", from_=f"{run.id}/newest", lr=1e-12, epochs=0.02, workspace=ws)
-    from safetensors.numpy import load_file
+    from safetensors.torch import load_file
 
+    from sft_magics.engine import checkpoints
     from sft_magics.registry import ArtifactStore
 
-    there = load_file(Path(run.folder) / "checkpoints" / f"step-{newest:08d}" / "model.safetensors")
+    there = checkpoints.part(Path(run.folder) / "checkpoints" / f"step-{newest:08d}")
     for found in ArtifactStore(ws.artifacts).checkout(still.artifact).glob("*.safetensors"):
         for name, tensor in load_file(found).items():
             assert abs(tensor - there[name]).max() < 1e-6, name

@@ -54,7 +54,7 @@ def test_a_diff_shows_what_was_made_otherwise(compared: Diff) -> None:
 
 def test_a_diff_counts_flipped_answers_and_tests_them(compared: Diff, two: Path) -> None:
     rows = sft.evaluate("films:1", workspace=two).n
-    assert (compared.n, compared.rows) == (rows, "films (validation)")
+    assert (compared.n, compared.rows) == (rows, "films:1 (validation)")
     accuracy = next(m for m in compared.metrics if m.name == "accuracy")
     assert accuracy.difference == pytest.approx((compared.fixed - compared.broke) / rows)
     assert accuracy.low <= accuracy.difference <= accuracy.high

@@ -218,10 +218,17 @@ def everything() -> list[Any]:
         version, model, dataset, ("dataset reviews", "run-7f3a", "reviews:2"), ("reviews:3",), (endpoint,),
         "film reviews", (moment,), "card.md",
     )  # fmt: skip
+    rows_differ = records.RowChange("relabeled", "a film", "negative", "positive", "train", "validation")
+    data_differs = records.DatasetDiff(
+        "reviews:1", "reviews:2", 100, 101, 98, 2, 1, 1, 1, {"train to validation": 1}, ("mixed",), ("gone",),
+        (rows_differ,),
+    )  # fmt: skip
+    became = records.DatasetEvent(AT, "reviews:1", "made", "from sample:reviews", "9f3a" * 8, "ann@host")
     garbage = records.Garbage("artifact ab12", 91_000_000, "no version has it")
     stored: dict[str, Any] = {
         "aliases": then,
-        "versions": version, "runs": run, "endpoints": endpoint, "alerts": alert, "datasets": dataset, "models": model,
+        "versions": version, "runs": run, "endpoints": endpoint, "alerts": alert, "datasets": dataset,
+        "dataset history": became, "models": model,
         "checks": check, "bases": candidate, "registry checks": check,
         "fetched": check, "things": {"name": "a", "size": 3},
     }  # fmt: skip
@@ -232,7 +239,7 @@ def everything() -> list[Any]:
         evaluation,
         finding, example, answers[0],
         metrics["accuracy"], change, metric_change, layer, flip, difference, gate, then, promotion, moment,
-        card, garbage,
+        card, garbage, rows_differ, data_differs, became,
         records.Collection((garbage,), (garbage,), 91_000_000, False, "%sft_gc --yes"),
         records.Collection((), (), 0, True),
         records.Exported("reviews:2", "out", "a folder", 91_000_000, "%sft_import out"),

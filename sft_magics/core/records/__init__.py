@@ -4,6 +4,7 @@ Times are seconds since the epoch (UTC). Fractions are between 0 and 1. `SCHEMA`
 """
 
 from sft_magics.core.records.benched import Bench, BenchRatio, BenchRow, BenchSubject
+from sft_magics.core.records.compared import DatasetDiff, DatasetEvent, RowChange
 from sft_magics.core.records.control import (
     AliasThen,
     Change,
@@ -50,7 +51,7 @@ from sft_magics.core.records.stored import (
     Version,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 
 __all__ = [
     "SCHEMA",
@@ -70,6 +71,8 @@ __all__ = [
     "Collection",
     "Comparison",
     "Dataset",
+    "DatasetDiff",
+    "DatasetEvent",
     "Diff",
     "Endpoint",
     "ErrorGallery",
@@ -97,6 +100,7 @@ __all__ = [
     "Report",
     "Reproduction",
     "Retirement",
+    "RowChange",
     "Run",
     "RunPlan",
     "Seen",

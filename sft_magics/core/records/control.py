@@ -213,7 +213,7 @@ class Garbage:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.bytes / 1e6:,.1f} MB, {self.why}"
+        return f"{self.what}: {_bytes(self.bytes)}, {self.why}"
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class Collection:
     next_step: str = ""
 
     def __str__(self) -> str:
-        head = f"{'freed' if self.done else 'would free'} {self.bytes / 1e6:,.1f} MB"
+        head = f"{'freed' if self.done else 'would free'} {_bytes(self.bytes)}"
         lines = [head, *(f"  {g}" for g in self.garbage), *(f"  kept {g}" for g in self.kept)]
         return "\n".join([*lines, *([f"Next: {self.next_step}"] * bool(self.next_step))])
 
@@ -248,3 +248,7 @@ class Reproduction:
     def __str__(self) -> str:
         lines = [self.verdict, *(f"  {c}" for c in self.metrics), *(f"  environment: {c}" for c in self.environment)]
         return "\n".join(lines)
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 100_000 or not count else f"{count / 1e3:,.1f} kB"

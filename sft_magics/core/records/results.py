@@ -1,10 +1,13 @@
 """What verbs return that is not kept: evaluations, predictions, reports, comparisons, tables, the board."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from sft_magics.core.records.stored import Alert, Dataset, Endpoint, Metric, Model, Run, Version
 from sft_magics.core.tasks import headlines, per_class
+
+_FRESH, _DAY = 60.0, 86400.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -263,7 +266,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Board:
-    """The whole workspace at a glance, and what to type next."""
+    """The whole workspace at a glance, and what to type next.
+
+    `disk_bytes` were counted at `disk_at`, in seconds since the epoch: when work last ended here, not now.
+    """
 
     workspace: str
     models: tuple[Model, ...]
@@ -275,6 +281,15 @@ class Board:
     disk_bytes: int
     free_bytes: int
     next_step: str
+    disk_at: float = 0.0
+
+    @property
+    def disk_age(self) -> str:
+        """When the disk was counted, where that is more than a minute ago: "as of 14:05"."""
+        if time.time() - self.disk_at < _FRESH or not self.disk_at:
+            return ""
+        day = "" if time.time() - self.disk_at < _DAY else "%Y-%m-%d "
+        return time.strftime(f"as of {day}%H:%M", time.localtime(self.disk_at))
 
     def __str__(self) -> str:
         paused = sum(r.state == "paused" for r in self.runs)
@@ -284,7 +299,8 @@ class Board:
             f"{len(self.runs) - paused} running, {resting}{len(self.endpoints)} endpoints, "
             f"{sum(a.state == 'firing' for a in self.alerts)} alerts firing"
         )
-        disk = f"{self.disk_bytes / 1e6:,.0f} MB used, {self.free_bytes / 1e9:,.1f} GB free"
+        age = f" ({self.disk_age})" if self.disk_age else ""
+        disk = f"{self.disk_bytes / 1e6:,.0f} MB used{age}, {self.free_bytes / 1e9:,.1f} GB free"
         lines = [f"workspace {self.workspace}: {counts}; {disk}"]
         for group in (self.versions, self.runs, self.endpoints, self.alerts):
             lines += [f"  {row}" for row in group]

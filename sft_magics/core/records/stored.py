@@ -55,7 +55,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named, split and fingerprinted table of examples.
+    """One version of a named, split and fingerprinted table of examples. Immutable, except that it may be dropped.
+
+    `number` counts the versions of a name from 1 on: other rows, labels or splits make another version. `dropped_at` is
+    when its rows were removed; its record then stays, for what was trained on it.
 
     `file` is a Parquet file relative to the workspace with the columns id, text, label, split ("train",
     "validation", and "test" where the source has such rows). `lengths[i]` counts texts of at least `length_edges[i]`
@@ -80,6 +83,13 @@ class Dataset:
     length_edges: tuple[int, ...] = ()
     license: str = ""
     parents: tuple[str, ...] = ()
+    number: int = 1
+    dropped_at: float | None = None
+
+    @property
+    def ref(self) -> str:
+        """The reference that always means this version: `name:number`."""
+        return f"{self.name}:{self.number}"
 
     @property
     def of_images(self) -> bool:
@@ -90,13 +100,15 @@ class Dataset:
         rows = ", ".join(f"{n:,} {split}" for split, n in self.counts.items())
         notes = [f"  {f.level}: {f.message}" for f in self.findings]
         known = f"; labels {', '.join(self.labels)}" if self.labels else ""
-        head = f"dataset {self.name}: {self.task}, {rows}{known}; fingerprint {self.fingerprint[:12]}"
+        head = f"dataset {self.ref}: {self.task}, {rows}{known}; fingerprint {self.fingerprint[:12]}"
         return "\n".join([head, *notes])
 
 
 @dataclass(frozen=True)
 class Model:
     """A named line of versions: a task, a base to start from, and the data it was made for.
+
+    `data` is the version of the dataset that it was created with (`complaints:1`), None for an imported model.
 
     `base` is what the user typed (`minilm`, a hub id, a folder); `weights` records what was really found: source,
     sha256 where known, licence, and the tensors that start fresh.

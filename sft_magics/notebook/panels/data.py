@@ -33,7 +33,7 @@ def rows(datasets: Sequence[Dataset]) -> list[list[Child]]:
     """Return the rows of the table of datasets."""
     return [
         [
-            el("strong", d.name), count(d.counts.get("train", 0)), count(d.counts.get("validation", 0)),
+            el("strong", d.ref, class_="sft-k"), count(d.counts.get("train", 0)), count(d.counts.get("validation", 0)),
             shorten(", ".join(d.labels) or d.task, 60), shorten(d.source, 60), code(d.fingerprint[:12]),
             _worst(d.findings),
             el("span", when(d.created_at), class_="sft-k"),
@@ -53,7 +53,7 @@ def card(dataset: Dataset) -> list[Child]:
     """Return the parts of a dataset's profile card."""
     splits = [(name, count(n)) for name, n in dataset.counts.items()]
     return [
-        head(dataset.name, detail=muted(dataset.task), right=muted(when(dataset.created_at))),
+        head(dataset.ref, detail=muted(dataset.task), right=muted(when(dataset.created_at))),
         facts(
             *splits,
             ("classes", count(len(dataset.labels)) if dataset.labels else None),
