@@ -46,7 +46,7 @@ def gc(
 
     ws = places.find(workspace)
     registry = Registry(ws)
-    before = moments.parse(older) if older else math.inf
+    before = _before(older, of_some=runs is not None or datasets or what is not None)
     if what is not None:
         _check_alone(what, runs=runs is not None, datasets=datasets, older=bool(older), retired=retired)
         named = leftovers.run_called if what.startswith("run-") else leftovers.dataset_called
@@ -61,6 +61,15 @@ def gc(
             "--retired" * retired, "--yes"]  # fmt: skip
     step = "" if yes or not garbage else " ".join(["%sft_gc", *filter(None, line)])
     return Collection(tuple(garbage), tuple(kept), sum(g.bytes for g in garbage), yes, step)
+
+
+def _before(older: str, *, of_some: bool) -> float:
+    """Return the moment that --older means; infinity without it."""
+    if older and not of_some:
+        raise errors.UsageProblem(
+            "--older is about runs and datasets, and neither is named.", f"%sft_gc --runs interrupted --older {older}"
+        )
+    return moments.parse(older) if older else math.inf
 
 
 def _check_alone(what: str, **options: bool) -> None:

@@ -1,12 +1,12 @@
 """Versions of datasets: which one a run takes, how two differ, what became of each, and what needs one."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sft_magics.core import errors, references
-from sft_magics.core.records import Dataset, DatasetDiff, DatasetEvent, Finding, Model, Table
+from sft_magics.core.records import Dataset, DatasetDiff, DatasetEvent, Finding, Model, Table, Version
 from sft_magics.core.tasks import SEMANTIC_SEGMENTATION
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import runs, work
@@ -108,7 +108,7 @@ def history(ws: Workspace, registry: "Registry", name: str) -> Table:
     known = registry.dataset_versions(wanted.name, dropped=True)
     if not known:
         registry.dataset(wanted.name)  # raises NotFound with what there is
-    chosen = {d.ref for d in known if wanted.number in (None, d.number)}
+    chosen = {d.ref: d.fingerprint for d in known if wanted.number in (None, d.number)}
     if not chosen:
         registry.dataset(wanted)
     events = [*_changes(registry, chosen), *_uses(ws, registry, chosen)]
@@ -119,7 +119,7 @@ def history(ws: Workspace, registry: "Registry", name: str) -> Table:
 _WHAT = {"data": "made", "data, loaded again": "loaded again", "drop dataset": "dropped"}
 
 
-def _changes(registry: "Registry", chosen: set[str]) -> list[DatasetEvent]:
+def _changes(registry: "Registry", chosen: Mapping[str, str]) -> list[DatasetEvent]:
     found = []
     for entry in registry.history():
         kind, _, ref = entry.subject.partition(" ")
@@ -130,8 +130,11 @@ def _changes(registry: "Registry", chosen: set[str]) -> list[DatasetEvent]:
     return found
 
 
-def _uses(ws: Workspace, registry: "Registry", chosen: set[str]) -> list[DatasetEvent]:
-    """Return who learned from the versions: runs with the version they made, and versions whose run is gone."""
+def _uses(ws: Workspace, registry: "Registry", chosen: Mapping[str, str]) -> list[DatasetEvent]:
+    """Return who learned from the versions: runs with the version they made, and versions whose run is gone.
+
+    `chosen` has their fingerprints: the data of an imported version may have the same name and other rows.
+    """
     versions = {v.run: v for v in registry.versions() if v.run.startswith("run-")}
     found, met = [], set()
     for job in runs.all_jobs(ws):
@@ -143,7 +146,7 @@ def _uses(ws: Workspace, registry: "Registry", chosen: set[str]) -> list[Dataset
     found += [
         _use(v.created_at, v.data, f"{v.ref}, made by {v.run}")
         for v in registry.versions()
-        if v.data in chosen and v.run not in met
+        if chosen.get(v.data) == v.data_fingerprint and v.run not in met
     ]
     found += [
         _use(d.created_at, parent, f"{d.ref}, which was made from it", "joined")
@@ -183,15 +186,23 @@ def _models(registry: "Registry") -> Iterator[tuple[str, str]]:
             yield fitting[-1].ref, f"model {model.name}"
 
 
+def _of_rows(marks: Mapping[str, str], version: Version) -> list[str]:
+    """Return the dataset that a version was trained on, as `Registry.data_of` finds it; none where it is not here."""
+    alike = [ref for ref, mark in marks.items() if mark == version.data_fingerprint]
+    return [version.data] if version.data in alike else alike[:1]
+
+
 def _trained(ws: Workspace, registry: "Registry", leaving: Collection[str]) -> Iterator[tuple[str, str]]:
     from sft_magics.registry import ArtifactStore
 
     stored = set(ArtifactStore(ws.artifacts).ids())
     versions = registry.versions()
+    marks = {d.ref: d.fingerprint for d in registry.datasets()}
     for version in versions:
         if version.status != "retired" or version.artifact in stored:
             before = (version.environment.get("cloned") or {}).get("data", ())
-            yield from ((ref, f"version {version.ref}") for ref in dict.fromkeys((version.data, *before)))
+            learned = dict.fromkeys((*_of_rows(marks, version), *before))
+            yield from ((ref, f"version {version.ref}") for ref in learned)
     done = {*leaving, *(v.run for v in versions)}
     for job in runs.all_jobs(ws):
         if job.id not in done:

@@ -44,6 +44,9 @@ def test_runs_are_chosen_by_state_and_age(trained: Workspace) -> None:
         a_run(trained, name, state, ago=ago)
     assert told(sft.gc(workspace=trained)) == [], "runs go only when asked for"
     assert told(sft.gc(runs="interrupted", older="7d", workspace=trained)) == ["run-0002 of films"]
+    with pytest.raises(errors.UsageProblem, match="neither is named") as caught:
+        sft.gc(older="7d", workspace=trained)
+    assert caught.value.next_step == "%sft_gc --runs interrupted --older 7d"
     assert told(sft.gc(runs="failed", workspace=trained)) == ["run-0003 of films"]
     assert told(sft.gc(runs="lost", workspace=trained)) == ["run-0004 of films"]
     every = sft.gc(runs="all", workspace=trained)

@@ -59,6 +59,8 @@ def test_what_an_endpoint_saw_is_learned_from_when_its_labels_come(asked: tuple[
     compared = sft.retrain("digits", from_="digits:1", epochs=1, workspace=ws)
     made = sft.show(compared.candidate, workspace=ws).version
     assert made.parent == "digits:1"
+    assert made.data == "digits-feedback:1"
+    assert Registry(Workspace(ws)).dataset(made.data).parents == ("digits:1",)
     assert made.options["lr"] == 0.001  # as for pictures, not for texts
     place = Workspace(ws)
     joined = rows(place, Registry(place).dataset(made.data))

@@ -11,6 +11,7 @@ from PIL import Image
 
 import sft_magics as sft
 from sft_magics.core import errors
+from sft_magics.core.events import StepDone
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.workspace import Workspace
 from sft_magics.registry import Registry
@@ -61,11 +62,11 @@ def test_recipes_and_orders_are_read_in_the_new_place(moved: Path) -> None:
 
 
 def test_a_run_that_was_stopped_goes_on_in_the_new_place(trained: Workspace, tmp_path: Path) -> None:
-    run = sft.finetune("films", epochs=3.0, checkpoint_seconds=0.0, background=True, workspace=trained)
+    run = sft.finetune("films", epochs=1.0, background=True, workspace=trained)
     from sft_magics.lifecycle import runs
 
     job = runs.find(trained, run.id)
-    while not any((job.path / "checkpoints").glob("step-*")) and job.alive():
+    while not any(isinstance(event, StepDone) for event in job.history()) and job.alive():
         time.sleep(0.05)
     sft.stop(run.id, workspace=trained)
     there = tmp_path / "there"
