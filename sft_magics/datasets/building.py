@@ -32,8 +32,8 @@ Row = tuple[str, str, str, str, str, str]  # id, text, label, split, content, ma
 class Rows:
     """Labeled texts on their way to a file; `splits` are those that were given, None where none was.
 
-    For images `texts` are paths, `hashes` the SHA-256 of each file and `sides` its shorter side. `masks`, `classes` and
-    `names` are as in `Loaded`; `classes` is empty where each row has one class, its label.
+    For images `texts` are paths, `hashes` the SHA-256 of each file and `sides` its shorter side. `pixels`, `masks`,
+    `classes` and `names` are as in `Loaded`; `classes` is empty where each row has one class, its label.
     """
 
     texts: list[str]
@@ -44,6 +44,7 @@ class Rows:
     about: dict[str, Any] = field(default_factory=dict)
     hashes: list[str] = field(default_factory=list)
     sides: list[int] = field(default_factory=list)
+    pixels: list[str] = field(default_factory=list)
     masks: list[str] = field(default_factory=list)
     classes: list[list[str]] = field(default_factory=list)
     names: tuple[str, ...] = ()
@@ -61,6 +62,7 @@ def build(
     seed: int = 0,
     broken: str = "refuse",
     task: str | None = None,
+    boxes: str = "auto",
     progress: Progress | None = None,
 ) -> Dataset:
     """Load `source` (see `sources.load`), check and split it, write its rows, and return the record; registers nothing.
@@ -70,14 +72,18 @@ def build(
     """
     references.check_name(name, "dataset")
     loaded = load(
-        source, text=text, label=label, split=split, broken=broken, task=task, progress=progress,
+        source, text=text, label=label, split=split, broken=broken, task=task, progress=progress, boxes=boxes,
         keep=workspace.root / "pictures",
     )  # fmt: skip
     check_task(loaded, task)
+    if boxes != "auto" and not any(found.code == "boxes" for found in loaded.findings):
+        raise errors.UsageProblem(
+            f"{loaded.source} is no table of boxes: --boxes does not go with it.", f"%sft_data {name} {loaded.source}"
+        )
     about = {"columns": loaded.columns, "license": loaded.license}
     rows = Rows(
         loaded.texts, loaded.labels, loaded.splits, loaded.findings, loaded.empty_classes, about, loaded.hashes,
-        loaded.sides, loaded.masks, loaded.classes, loaded.names,
+        loaded.sides, loaded.pixels, loaded.masks, loaded.classes, loaded.names,
     )  # fmt: skip
     return _settle(name, rows, loaded.source, workspace, validation, seed, task=loaded.task)
 
@@ -182,7 +188,7 @@ def _settle(
     kinds = rows.labels if single else [""] * len(rows.labels)
     if single:
         checks.check_classes(source, rows.labels)
-    keys = rows.hashes or [splits.normalized(text) for text in rows.texts]
+    keys = _shown_alike(rows) or rows.hashes or [splits.normalized(text) for text in rows.texts]
     assigned = splits.assign(keys, kinds, rows.splits, validation, seed)
     noun = "image" if rows.hashes else "text"
     checked = Checked(keys, rows.texts, kinds, assigned, rows.empty_classes, noun, None if single else rows.classes)
@@ -220,6 +226,14 @@ def _settle(
         length_edges=edges,
         **rows.about,
     )
+
+
+def _shown_alike(rows: Rows) -> list[str]:
+    """Return a key for each picture: the first hash of those that show the same, whatever their format."""
+    first: dict[str, str] = {}
+    for shown, content in zip(rows.pixels, rows.hashes, strict=False):
+        first[shown] = min(first.get(shown, content), content)
+    return [first[shown] for shown in rows.pixels]
 
 
 def _first_rows(table: Sequence[Row]) -> tuple[Example, ...]:

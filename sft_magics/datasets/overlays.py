@@ -5,8 +5,9 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sft_magics.core.picture_formats import FORMATS
 from sft_magics.core.tasks import CLASS_COLORS
-from sft_magics.datasets import masks
+from sft_magics.datasets import decoding, masks
 from sft_magics.datasets.boxes import Box
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ def _opened(path: str) -> "Image | None":
     from PIL import Image
 
     try:
-        with Image.open(path) as image:  # as it lies in the file: that is what the marks speak of
-            return image.convert("RGB")
+        with Image.open(path, formats=FORMATS) as image:
+            return decoding.rgb(image)
     except Exception:  # noqa: BLE001 - a picture that has gone is shown by its name alone
         return None
 

@@ -36,8 +36,9 @@ class Loaded:
 
     `splits` holds train, validation, test or None (not said) a row. `columns` maps text, label and split to the names
     of the source's columns. `empty_classes` are declared by a categorical column and met in no row. For images `texts`
-    holds the path of each file, `hashes` its SHA-256 and `sides` its shorter side in pixels. `masks` holds the path of
-    each mask, `classes` what is met in each row (of boxes once for each), and `names` all classes in their order.
+    holds the path of each file, `hashes` its SHA-256, `sides` its shorter side in pixels and `pixels` a hash of what it
+    shows, whatever its format. `masks` holds the path of each mask, `classes` what is met in each row (of boxes once
+    for each), and `names` all classes in their order.
     """
 
     source: str
@@ -50,6 +51,7 @@ class Loaded:
     empty_classes: tuple[str, ...] = ()
     hashes: list[str] = field(default_factory=list)
     sides: list[int] = field(default_factory=list)
+    pixels: list[str] = field(default_factory=list)
     task: str = "text-classification"
     masks: list[str] = field(default_factory=list)
     classes: list[list[str]] = field(default_factory=list)
@@ -76,6 +78,7 @@ def load(
     task: str | None = None,
     progress: Progress | None = None,
     keep: Path | None = None,
+    boxes: str = "auto",
 ) -> Loaded:
     """Load rows to learn from: `sample:NAME`; a .csv, .tsv, .jsonl or .parquet path or a DataFrame of labeled texts, of
     image paths and labels, or of prompts and responses or chats; a folder with a folder of images for each class, with
@@ -85,13 +88,14 @@ def load(
     `text`, `label` and `split` name columns; without them they are found by name and content. `split="none"` ignores a
     split column. `task` says which reading is meant where a table allows two. Labels become strings (1.0 becomes "1").
     Rows without a text or a label are left out and reported in `findings`. Images that cannot be read, boxes and masks
-    that do not fit theirs are refused by name, or left out with `broken="skip"`. Raises DataProblem and NotFound.
+    that do not fit theirs are refused by name, or left out with `broken="skip"`. `boxes` says what the four numbers of
+    a box in a table mean: xywh, xyxy, or auto. Raises DataProblem and NotFound.
     """
     say = progress or silent
     if isinstance(source, str) and source.startswith(samples.PREFIX):
         _no_columns("A sample", source, text, label, split)
         return packaged.load(source, say)
-    marked = scene_sources.reader(source, task)
+    marked = scene_sources.reader(source, task, keep)
     if marked is not None:
         _no_columns("A source of marked images", source, text, label, split)
         return marked(str(source), broken, say)
@@ -100,7 +104,7 @@ def load(
         return image_sources.load_folder(source, broken, say)
     table, left = hub.read(source) if hub.reads(source) else (read_columns(source), ())
     table = embedded.unpacked(table, keep, say)
-    found = _of_table(table, marked_tables.Chosen(source, text, label, split, broken, say), task)
+    found = _of_table(table, marked_tables.Chosen(source, text, label, split, broken, say, boxes, keep), task)
     return replace(found, findings=(*left, *found.findings))
 
 

@@ -20,7 +20,7 @@ from sft_magics.core.codec import plain
 from sft_magics.core.events import Progress, Remark, Sink
 from sft_magics.core.orders import Listen, nothing
 from sft_magics.core.records import Metric
-from sft_magics.datasets import read_rows
+from sft_magics.datasets import read_rows, unchanged
 from sft_magics.engine import checkpoints, hardware, long_rows, memory, pretrained, recomputing, scoring, tasks
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.loop import Loop, Plan
@@ -116,6 +116,7 @@ def evaluate(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
     with out_of_memory(spec):
         predictor = Predictor(Path(spec["folder"]))
         rows = read_rows(Path(spec["data"]), spec["split"])
+        unchanged.check(rows, Path(spec["data"]).parent.name)
         texts, targets = list(rows["text"]), list(rows[predictor.column])
         found = predictor.report(texts, targets, _telling(sink))
         worst = sorted(range(len(texts)), key=lambda i: -found.badness[i])[: spec["worst"]]
@@ -168,6 +169,7 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path, listen: Listen = not
     torch.manual_seed(options["seed"])
     sink(Progress("reading the data", 0))
     rows = read_rows(Path(spec["data"]), None)
+    unchanged.check(rows, Path(spec["data"]).parent.name)
     learned, validation = rows[rows["split"] == "train"], rows[rows["split"] == "validation"]
     if learned.empty:
         raise errors.DataProblem("The data has no training rows.", "%sft_data shows the split of a dataset.")

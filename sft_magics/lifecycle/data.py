@@ -33,6 +33,9 @@ def data(
     validation: Annotated[float, "the fraction kept for validation"] = 0.15,
     seed: Annotated[int, "another seed gives another split"] = 0,
     broken: Annotated[Literal["refuse", "skip"], "what becomes of images, boxes, masks that cannot be used"] = "refuse",
+    boxes: Annotated[
+        Literal["auto", "xywh", "xyxy"], "what four numbers of a box in a table mean: corner and size, or corners"
+    ] = "auto",
     workspace: WorkspaceOption = None,
 ) -> Dataset | Table:
     """Load a dataset, check it, split it by a hash of its content, fingerprint it, and show its profile.
@@ -68,6 +71,7 @@ def data(
             seed=seed,
             broken=broken,
             task=task,
+            boxes=boxes,
             progress=say,
         )
     Registry(ws).put_dataset(dataset)

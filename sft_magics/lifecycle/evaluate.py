@@ -97,11 +97,12 @@ def score(ws: Workspace, versions: Sequence[Version], texts: list[str], title: s
 
 def rows_of(ws: Workspace, dataset: Dataset, split: str) -> "DataFrame":
     """Return the rows of one split, or of all; raises DataProblem when there are none."""
-    from sft_magics.datasets import rows
+    from sft_magics.datasets import rows, unchanged
 
     found = rows(ws, dataset, None if split == "all" else split)
     if found.empty:
         raise errors.DataProblem(f"Dataset {dataset.name} has no {split} rows.", "write --split all.")
+    unchanged.check(found, dataset.name)
     return found
 
 

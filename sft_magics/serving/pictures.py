@@ -7,9 +7,9 @@ import io
 import warnings
 from typing import Any
 
+from sft_magics.core.picture_formats import FORMATS
 from sft_magics.serving.bodies import HttpProblem
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_PIXELS = 64_000_000
 MAX_RATIO = 100  # of the sides: a model enlarges the shorter one to its own size, and the longer one with it
 

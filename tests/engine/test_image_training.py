@@ -214,7 +214,8 @@ def test_a_file_that_has_gone_is_named_before_the_first_step(tmp_path: Path) -> 
     names = [str(shelf / f"{i}.png") for i in range(8)]
     for i, name in enumerate(names):
         Image.new("RGB", (32, 32), (i, i, i)).save(name)
-    rows = [[f"r{i}" for i in range(8)], names, ["0", "1"] * 4, ["train"] * 6 + ["validation"] * 2, list("abcdefgh")]
+    rows = [[f"r{i}" for i in range(8)], names, ["0", "1"] * 4, ["train"] * 6 + ["validation"] * 2]
+    rows.append([hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in names])
     path = tmp_path / "d" / f"{fingerprint(zip(rows[4], rows[2], rows[3], strict=True))}.parquet"
     tables.write(path, rows)
     Path(names[3]).unlink()
