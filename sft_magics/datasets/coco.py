@@ -65,8 +65,17 @@ def files_of(root: Path) -> list[Part]:
         found += [(folder / name, split) for name in _ALONE[:1] if split and (folder / name).is_file()]
     for file in sorted((root / "annotations").glob("instances_*.json")):
         found.append((file, columns.SPLITS.get(_part_of(file).lower().rstrip("0123456789_"))))
-    alone: list[Part] = [(root / name, None) for name in _ALONE if (root / name).is_file()]
+    alone: list[Part] = [(root / name, None) for name in _ALONE if _has_lists(root / name)]
     return found or alone[:1]
+
+
+def _has_lists(file: Path) -> bool:
+    """Report whether a file of a common name is one of COCO's."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError, RecursionError):
+        return False
+    return isinstance(found, dict) and all(isinstance(found.get(name), list) for name in _LISTS)
 
 
 def _part_of(file: Path) -> str:

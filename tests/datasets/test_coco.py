@@ -189,6 +189,15 @@ def test_a_file_of_another_shape_is_refused_with_the_format_that_was_guessed(
         load(change(file, how))
 
 
+def test_a_folder_with_one_file_is_that_file_and_another_json_is_none(file: Path, tmp_path: Path) -> None:
+    file.rename(tmp_path / "labels.json")
+    assert every(str(tmp_path)) == PLAIN
+    (tmp_path / "labels.json").write_text('{"0": "cat"}')
+    for number in range(4):
+        save(thing(number)[0], tmp_path / "ab"[number % 2] / f"{number}.png")
+    assert load(str(tmp_path)).task == "image-classification"
+
+
 def test_folders_of_files_keep_their_splits(file: Path, tmp_path: Path) -> None:
     content = json.loads(file.read_text())
     flow, usual = tmp_path / "flow", tmp_path / "usual"

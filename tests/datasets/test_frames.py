@@ -150,3 +150,11 @@ def test_square_masks_are_taken_as_upright_and_it_is_told(tmp_path: Path) -> Non
     found = load(str(masked(tmp_path / "m", [6, 6], "upright", (40, 40))))
     assert codes(found)["orientation"].level == "warning"
     assert "The size of 2 pictures does not show it" in codes(found)["orientation"].message
+
+
+def test_answers_are_in_pixels_of_the_upright_picture(tmp_path: Path) -> None:
+    """Boxes and masks that a model finds are scaled to the sides of `outer`."""
+    path = save(thing(0)[0], tmp_path / "a.jpg", 6)
+    batch = Scenes([str(path)], 32).whole([0])
+    assert batch["outer"].tolist() == [list(SIDES)]
+    assert batch["inner"].tolist() == [[48, 32]]
