@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sft_magics.core import audience, codec, errors, signatures
+from sft_magics.core import audience, codec, errors, signatures, streams
 from sft_magics.core.audience import Companion
 from sft_magics.core.events import Event, encode
 from sft_magics.core.jobs import JobFolder
@@ -132,6 +132,7 @@ def _tail(view: JobView) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0, 2 for a user's mistake, 130 for an interrupt."""
+    streams.hold()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to stop

@@ -166,6 +166,14 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert (child.returncode, child.stderr) == (141, "")
 
 
+@pytest.mark.parametrize(("closed", "says"), [("<&-", True), (">&-", False), ("2>&-", True), ("<&- >&- 2>&-", False)])
+def test_closed_streams_are_no_error(closed: str, *, says: bool) -> None:
+    for words in ("runs", "--help"):
+        done = command(["sh", "-c", f"{sys.executable} -m sft_magics {words} {closed}"])
+        assert (done.returncode, done.stderr) == (0, "")
+        assert bool(done.stdout) == says
+
+
 def test_a_terminal_that_lacks_a_letter_is_no_error(tmp_path: Path) -> None:
     child = sft("board", "--workspace", str(tmp_path / "größe-映画"), PYTHONIOENCODING="ascii")
     assert child.returncode == 0, child.stderr

@@ -29,6 +29,7 @@ def of(folder: Path, data: Path) -> list[dict[str, Any]]:
     count = WRITTEN if predictor.task == CAUSAL_LM else COUNT
     chosen = [texts[i * len(texts) // count] for i in range(count)] if len(texts) > count else texts
     if predictor.task == CAUSAL_LM:
+        chosen = [text for text in chosen if predictor.answerable([text], [0], 1, TOKENS)]
         return [{"input": text, "said": _written(predictor, text)} for text in chosen]
     if predictor.task not in IMAGE_TASKS:
         return [{"input": t, "said": s} for t, s in zip(chosen, predictor.scores(chosen), strict=True)]

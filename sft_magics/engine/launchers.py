@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from sft_magics.core import errors
+from sft_magics.core import errors, streams
 from sft_magics.core.jobs import JobFolder
 
 _PARENT = "SFT_DIES_WITH"
@@ -47,6 +47,7 @@ def start(job: JobFolder, module: str, *, keep: bool = True, forked: bool = Fals
     process that has torch imported, where there is one. Raises RunProblem when a process lives
     for this job already, WorkspaceProblem when the folder cannot be written.
     """
+    streams.hold()
     try:
         lock = job.claim()
     except OSError as error:

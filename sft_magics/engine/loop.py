@@ -250,7 +250,10 @@ class Loop:
             options = self.plan.options
             classes, seed = self.plan.classes, options["seed"]
             rows = None if classes is None else balanced(classes, seed, epoch)
-            order = (epoch, epoch_batches(self.plan.train.lengths, options["batch"], seed, epoch, rows))
+            order = (
+                epoch,
+                epoch_batches(self.plan.train.lengths, options["batch"], seed, epoch, rows, least=self.gradients.least),
+            )
             self._order = order
         return order[1]
 
@@ -276,8 +279,7 @@ class Loop:
         """Return the norm of the gradients; at the next step they are as long as the options allow."""
         learning = (p for group in self.optimizer.param_groups for p in group["params"])
         norm = torch.nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
-        if clip := float(self.plan.options.get("clip", 1.0)):
-            optimizers.shorten(self.optimizer, norm, clip)
+        optimizers.shorten(self.optimizer, norm, float(self.plan.options.get("clip", 1.0)))
         return norm
 
     def _one_step(self) -> None:

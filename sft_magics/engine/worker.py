@@ -97,7 +97,10 @@ def best_of(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
 def predict(spec: dict[str, Any], sink: Sink) -> list[Any]:
     """Return the answers to `spec["texts"]` (of images, their paths) by the weights in `spec["folder"]`."""
     with out_of_memory(spec):
-        return Predictor(Path(spec["folder"])).scores(spec["texts"], _telling(sink))
+        predictor = Predictor(Path(spec["folder"]))
+        if said := predictor.cut(spec["texts"]):
+            sink(Remark("warning", said))
+        return predictor.scores(spec["texts"], _telling(sink))
 
 
 def reference(folder: Path, inputs: list[Any], *, alone: bool = False) -> list[Any]:
@@ -118,7 +121,7 @@ def evaluate(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
         rows = read_rows(Path(spec["data"]), spec["split"])
         texts, targets = list(rows["text"]), list(rows[predictor.column])
         found = predictor.report(texts, targets, _telling(sink))
-        worst = sorted(range(len(texts)), key=lambda i: -found.badness[i])[: spec["worst"]]
+        worst = predictor.answerable(texts, sorted(range(len(texts)), key=lambda i: -found.badness[i]), spec["worst"])
         answers = predictor.scores([texts[i] for i in worst])
         shown = [
             {"text": texts[i], "target": targets[i], "badness": found.badness[i], "answer": answer}
@@ -145,6 +148,7 @@ def inspect(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
     """Load the weights of `spec["start"]` once, and return what a model card says of them."""
     sink(Progress("loading the weights", 0))
     task = tasks.find(spec["task"]).load(spec["start"], spec["labels"], {})
+    task.probe()
     return {
         "source": spec["start"].get("source", spec["start"]["path"]),
         **pretrained.card(spec["start"]),

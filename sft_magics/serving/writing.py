@@ -90,7 +90,8 @@ class Writing:
         if self._pieces is None:
             from sft_magics.core.sampling import Sampling
 
-            how = self._how or Sampling(max_new_tokens=self.question.tokens or Sampling.max_new_tokens)
+            asked = self.question.tokens
+            how = self._how or Sampling(max_new_tokens=asked or Sampling.max_new_tokens, exact=bool(asked))
             self._pieces = live.predictor.stream(str(self._item.reads), how)
         piece = next(self._pieces)
         self._text += piece.text

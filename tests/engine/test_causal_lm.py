@@ -24,6 +24,7 @@ from sft_magics.engine import language_models, packing, worker
 from sft_magics.engine.predictor import Predictor
 from sft_magics.engine.tasks import find
 from sft_magics.engine.tasks.causal_lm import CausalLM
+from tests.engine import tiny
 from tests.engine.house import Ear
 
 USUAL: dict[str, Any] = {
@@ -286,3 +287,15 @@ def test_full_fine_tuning_keeps_its_precision_and_takes_in_what_lora_learned(
     again = loaded(tmp_path / "out", method="full")
     assert all(torch.equal(p, q) for p, q in zip(task.model.parameters(), again.model.parameters(), strict=True))
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float32"
+
+
+def test_rows_at_the_end_of_the_context_are_measured_and_answered(tmp_path: Path) -> None:
+    """Prompts of 56 and of 70 tokens for 64 positions: the one has a short answer, the other none."""
+    saved = tiny.save(tmp_path / "base", tiny.language("gpt2"))
+    find("causal-lm").load({"kind": "folder", "path": str(saved)}, [], {"method": "full"}).save(tmp_path / "version")
+    table = pd.DataFrame({"prompt": ["red " * 50, "blue " * 70, "say"], "response": ["one two", "three", "one"]})
+    file = tmp_path / "sft" / build("rows", table, workspace=Workspace(tmp_path / "sft").prepare()).file
+    spec = {"folder": str(tmp_path / "version"), "data": str(file), "split": None, "worst": 9, "wrong": 0.0}
+    found = worker.evaluate(spec, Ear())
+    assert sorted(row["text"].split()[0] for row in found["worst"]) == ["red", "say"]
+    assert all(row["answer"]["text"] for row in found["worst"])

@@ -84,6 +84,17 @@ class Task(abc.ABC):
         if options.get("augment", "none") == "none":
             raise errors.ModelProblem("--views are changed pictures, and --augment is none.", "write --augment light.")
 
+    def probe(self) -> None:  # noqa: B027 - pictures come to a model in a form that is its own
+        """Run an invented row through the model; raises ModelProblem for a base that fails on it."""
+
+    def fits(self, inputs: Sequence[str], tokens: int = 1) -> list[bool]:  # noqa: ARG002
+        """Say of each input whether the model can answer it: a language model's prompt may leave less than `tokens`."""
+        return [True] * len(inputs)
+
+    def cut(self, inputs: Sequence[Any]) -> dict[int, int]:  # noqa: ARG002
+        """Return how many tokens each input has that loses its end when it is answered."""
+        return {}
+
     def suit(self, *, bf16: bool) -> None:  # noqa: B027 - most tasks have nothing to change
         """Learn whether forward and backward will run in bfloat16, before the model is placed."""
 

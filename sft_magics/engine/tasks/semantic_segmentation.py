@@ -217,8 +217,7 @@ class SemanticSegmentation(Dense):
         total, n = counts.sum(0), len(counts)
         draws = np.random.default_rng(0).integers(0, n, (_RESAMPLINGS, n))
         drawn = np.array([ious(counts[draw].sum(0)) for draw in draws])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            precision, recall = np.diag(total) / total.sum(0), np.diag(total) / total.sum(1)
+        precision, recall = (_shares(total, axis) for axis in (0, 1))
         found = [
             _with_interval("miou", float(np.nanmean(ious(total))), _means(drawn), n),
             Metric("pixel_accuracy", float(np.trace(total) / max(1, total.sum())), n=n),
@@ -254,6 +253,15 @@ def ious(counts: Any) -> Any:
     hits = np.diag(counts).astype(float)
     union = counts.sum(0) + counts.sum(1) - hits
     return np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+
+
+def _shares(counts: Any, axis: int) -> Any:
+    """Return of each class the share of its hits among its answers (axis 0: precision) or its truths (axis 1: recall);
+    0 where there are none, as scikit-learn has it, and NaN for a class that is met in neither.
+    """
+    hits, of = np.diag(counts).astype(float), counts.sum(axis)
+    met = counts.sum(0) + counts.sum(1) > 0
+    return np.where(met, np.divide(hits, of, out=np.zeros_like(hits), where=of > 0), np.nan)
 
 
 def _means(values: Any) -> Any:

@@ -6,6 +6,7 @@ https://huggingface.co/docs/inference-providers/tasks/index
 import asyncio
 import base64
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.core.answering import CORNERS
@@ -136,7 +137,7 @@ def _how(options: dict[str, Any]) -> Sampling:
     how = sampling({**found, "stop": options.get("stop_sequences") if stop is None else stop})
     drawn = flag(options, "do_sample")
     if drawn and not how.temperature:  # to draw means at the model's own temperature, where none is given
-        return Sampling(how.max_new_tokens, 1.0, how.top_p, how.stop, how.seed)
+        return replace(how, temperature=1.0)
     return how
 
 
