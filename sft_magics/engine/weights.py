@@ -59,7 +59,7 @@ def load(folder: Path) -> dict[str, torch.Tensor]:
     """
     stored = weights.read(folder)
     chosen = files(folder, () if stored is None else stored.files)
-    found = {} if stored is None else _checked_out(folder, chosen)
+    found = {} if stored is None else _checked_out(folder, stored, chosen)
     for file in chosen:
         if stored is None or file not in stored.files:
             found.update(_of_file(folder, file))
@@ -68,8 +68,9 @@ def load(folder: Path) -> dict[str, torch.Tensor]:
 
 def load_adapter(folder: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of the LoRA adapter beside a model, none where there is no adapter."""
-    if weights.read(folder) is not None:
-        return _checked_out(folder, [_ADAPTER_FILE])
+    stored = weights.read(folder)
+    if stored is not None:
+        return _checked_out(folder, stored, [_ADAPTER_FILE])
     return load_file(folder / _ADAPTER_FILE) if (folder / _ADAPTER_FILE).is_file() else {}
 
 
@@ -129,16 +130,16 @@ def _of_file(folder: Path, name: str) -> dict[str, torch.Tensor]:
     return found
 
 
-def _checked_out(folder: Path, chosen: Collection[str]) -> dict[str, torch.Tensor]:
+def _checked_out(folder: Path, index: weights.Index, chosen: Collection[str]) -> dict[str, torch.Tensor]:
     """Return the tensors of `chosen` files from the store's packs."""
-    for last in (False, True):
-        index = weights.read(folder)
-        try:
-            return {} if index is None else _load(folder, index, chosen)
-        except FileNotFoundError as error:  # a collection moved tensors to another pack, and renewed the index first
-            if last:
-                raise errors.ModelProblem(f"The weights in {folder} are no longer there.", _OTHER) from error
-    raise AssertionError("unreachable")
+    try:
+        return _load(folder, index, chosen)
+    except FileNotFoundError:  # a collection moved tensors to another pack, and renewed the index first
+        renewed = weights.read(folder)
+    try:
+        return _load(folder, renewed or index, chosen)
+    except FileNotFoundError as error:
+        raise errors.ModelProblem(f"The weights in {folder} are no longer there.", _OTHER) from error
 
 
 def _load(folder: Path, index: weights.Index, chosen: Collection[str]) -> dict[str, torch.Tensor]:
