@@ -11,6 +11,7 @@ from sft_magics.core import errors
 from sft_magics.core.records import Finding
 from sft_magics.core.tasks import CAUSAL_LM
 from sft_magics.datasets import (
+    answered,
     columns,
     dialogues,
     embedded,
@@ -161,16 +162,24 @@ def frame_of(texts: Sequence[str], labels: Sequence[str], hashes: Sequence[str] 
     return pd.DataFrame({"text": list(texts), "label": list(labels), **more}, dtype="str")
 
 
-def id_label_pairs(source: Any) -> list[tuple[str, str]]:
-    """Return (id, label) a row of a file or frame with these two columns; rows that lack either are passed over.
+def id_label_pairs(source: Any, label: str | None = None) -> list[tuple[str, str]]:
+    """Return (id, label) a row of a file or frame; rows that lack either are passed over.
 
-    Ids and labels become strings as in `load`. Raises DataProblem and NotFound.
+    The columns are id, or the request_id of answers that were written to a file, and `label`, or the one that looks
+    like it. Ids and labels become strings as in `load`. Raises DataProblem and NotFound.
     """
     table = read_columns(source)
-    for name in ("id", "label"):
-        columns.check_exists(table, name, name, f"rename its columns to id and label: {table.where} needs both.")
-    pairs = zip(labels_of(table, "id"), labels_of(table, "label"), strict=True)
-    return [(key, label) for key, label in pairs if key is not None and label is not None]
+    columns.check_exists(table, "label", label)
+    key = answered.id_column(table)
+    if key is None:
+        step = f"rename its columns to id and label: {table.where} needs both."
+        for name in ("id", label or "label"):
+            columns.check_exists(table, name, name, step)
+        key, found = "id", label or "label"
+    else:
+        found = label or columns.find_label(table, answered.written(table))
+    pairs = zip(labels_of(table, key), labels_of(table, found), strict=True)
+    return [(one, right) for one, right in pairs if one is not None and right is not None]
 
 
 def _check_is_file(source: str) -> None:

@@ -116,6 +116,11 @@ class Predictor:
             self._task.model.eval()  # what was put into it learns by default
 
     @property
+    def parameters(self) -> int:
+        """How many weights it has."""
+        return sum(weight.numel() for weight in self._task.model.parameters())
+
+    @property
     def column(self) -> str:
         """The column of a data set's file that holds what is to be answered."""
         return self._task.column

@@ -226,7 +226,7 @@ def _started(ws: Workspace, version: Version, wanted: str, threads: int | None, 
             log_inputs=False, port=0, keep=False, idle_stop=_IDLE_STOP, threads=threads,
             progress=lambda what: say(f"{title}: {what}", 0, 0), **order,
         )  # fmt: skip
-        yield _Subject(version, endpoint, time.monotonic() - began, order["engine_why"])
+        yield _Subject(version, endpoint, time.monotonic() - began, endpoint.engine_why)
     finally:
         with contextlib.suppress(errors.SftError):
             serving.stop(ws, name)

@@ -39,13 +39,13 @@ class Choice:
 def choose(ws: Workspace, version: Version, folder: Path, wanted: str = AUTO) -> Choice:
     """Return the engine for a version whose checked-out files lie in `folder`, exporting and comparing if need be.
 
-    `wanted` is "auto", or one of `core.exports.ENGINES`. "auto" takes the first of OpenVINO and ONNX Runtime that is
-    installed and says what torch says, and torch where there is none or torch computes on a GPU. Raises UsageProblem
-    for a name that is none, Refused when the engine that was asked for cannot answer for this version or its answers
-    are others, ModelProblem when its package is missing.
+    `wanted` is "auto", or one of `core.exports.ENGINES` or `PRECISIONS`. "auto" takes the first of OpenVINO and ONNX
+    Runtime that is installed and says what torch says, and torch where there is none or torch computes on a GPU. Raises
+    UsageProblem for a name that is none, Refused when the engine that was asked for cannot answer for this version or
+    its answers are others, ModelProblem when its package is missing.
     """
-    if wanted == TORCH:
-        return Choice(TORCH, "torch was asked for.", folder)
+    if wanted in exports.PRECISIONS:
+        return Choice(wanted, f"{wanted} was asked for.", folder)
     if wanted == AUTO:
         return _best(ws, version, folder)
     if wanted not in exports.ENGINES:
@@ -65,6 +65,18 @@ def choose(ws: Workspace, version: Version, folder: Path, wanted: str = AUTO) ->
             "write --engine torch, or --engine auto, which takes what agrees.",
         )
     return Choice(wanted, f"{wanted} was asked for; {verdict.said}.", exports.folder_of(ws, version.artifact))
+
+
+def others(choice: Choice, folder: Path, wanted: str) -> tuple[tuple[str, str], ...]:
+    """Return the engines to try where the chosen one does not answer as the version did, each with its folder.
+
+    Torch follows an export that "auto" chose. Torch in fp32, then in bfloat16, follows torch: one of the two is the
+    number format that the version's answers were kept in, whatever machine made it. An export that was asked for by its
+    name has no others.
+    """
+    if choice.engine not in exports.PRECISIONS and wanted != AUTO:
+        return ()
+    return tuple((engine, str(folder)) for engine in exports.PRECISIONS if engine != choice.engine)
 
 
 def _best(ws: Workspace, version: Version, folder: Path) -> Choice:

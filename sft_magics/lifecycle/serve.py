@@ -11,21 +11,34 @@ from sft_magics.lifecycle.committing import examples_of
 if TYPE_CHECKING:
     from sft_magics.registry import Registry, Unset
 
+_SHOWN, _USUAL = 200, 60  # characters of an example
 LIVE_STATES = ("starting", "ready", "draining")
 
 
 def prepared(ws: Workspace, version: Version, wanted: str, *, checked: bool = True) -> dict[str, Any]:
     """Return what an endpoint needs to load a version: its files, the engine that reads them, examples to answer.
 
-    `wanted` is an engine or "auto", see `engines.choose`, which also says what is raised.
+    `wanted` is an engine or "auto", see `engines.choose`, which also says what is raised. Where the chosen engine does
+    not answer the examples as the version did, the others are tried in turn (see `engines.others`).
     """
     from sft_magics.registry import ArtifactStore
 
-    choice = engines.choose(ws, version, ArtifactStore(ws.artifacts).checkout(version.artifact), wanted)
+    folder = ArtifactStore(ws.artifacts).checkout(version.artifact)
+    choice = engines.choose(ws, version, folder, wanted)
     examples = examples_of(ws, version) if checked else ""
     why = choice.why if wanted == engines.AUTO else ""
-    chosen = {"folder": choice.folder, "engine": choice.engine, "engine_why": why}
+    others = engines.others(choice, folder.absolute(), wanted) if examples else ()
+    chosen = {"folder": choice.folder, "engine": choice.engine, "engine_why": why, "others": others}
     return {**chosen, "labels": version.labels, "examples": examples}
+
+
+def example_of(ws: Workspace, version: Version) -> str:
+    """Return a short text of those that a version was measured on, to try it with; none of a model for images."""
+    from sft_magics.serving import replay
+
+    texts = [e.asked for e in replay.load(examples_of(ws, version), version.task) if isinstance(e.reads, str)]
+    plain = [text for text in texts if len(text) <= _SHOWN and text.isprintable()]
+    return min(plain, key=lambda text: abs(len(text) - _USUAL), default="")
 
 
 def put_behind(ws: Workspace, endpoint: Endpoint, ref: str, version: Version, *, checked: bool = True) -> Endpoint:
@@ -33,7 +46,6 @@ def put_behind(ws: Workspace, endpoint: Endpoint, ref: str, version: Version, *,
     from sft_magics.serving import control as serving
 
     order = prepared(ws, version, endpoint.wanted, checked=checked)
-    order.pop("engine_why")
     with work.telling(f"switching endpoint {endpoint.name} to {version.ref}") as say:
         say("loading and warming up", 0, 0)
         return serving.swap(ws, endpoint.name, ref=ref, version=version.ref, **order)

@@ -18,7 +18,7 @@ from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Endpoint
 from sft_magics.core.tasks import TEXT_CLASSIFICATION
 from sft_magics.core.workspace import Workspace, locked, write_durably
-from sft_magics.serving import doors
+from sft_magics.serving import doors, guard
 from sft_magics.serving import state as states
 from sft_magics.serving.client import EndpointClient
 from sft_magics.serving.log import PredictionLog, log_path
@@ -41,8 +41,10 @@ def start(
     labels: Sequence[str],
     task: str = TEXT_CLASSIFICATION,
     examples: str = "",
+    example: str = "",
     engine: str = exports.TORCH,
     engine_why: str = "",
+    others: Sequence[tuple[str, str]] = (),
     wanted: str = exports.TORCH,
     log_inputs: bool = True,
     port: int = 0,
@@ -57,11 +59,13 @@ def start(
 ) -> Endpoint:
     """Start endpoint `name` with the version that lies in `folder` and wait, at most `seconds`, until it answers.
 
-    `engine` reads the folder, for the reason `engine_why`; `wanted` is what was asked for, maybe "auto". `port` 0 takes
-    a free one. `idle_stop` is in seconds, 0 means never. Unless `keep`, it stops when this process is gone. A name used
-    before gets a new token and goes on with its log, which has hashes of the inputs without `log_inputs`. With `public`
-    other machines reach it, by their names for this one and by `hosts`; with `socket` it has a Unix socket and no port.
-    `progress(what)` hears how far it is.
+    `engine` reads the folder, for the reason `engine_why`; where it does not answer the stored `examples` as it did,
+    each of `others` (an engine and its folder) is tried in turn. `wanted` is what was asked for, maybe "auto". `port` 0
+    takes a free one. `idle_stop` is in seconds, 0 means never. Unless `keep`, it stops when this process is gone. A
+    name used before gets a new token and goes on with its log, which has hashes of the inputs without `log_inputs`.
+    With `public` other machines reach it, by their names for this one and by `hosts`; with `socket` it has a Unix
+    socket and no port. `progress(what)` hears how far it is. `example` is a
+    text to try it with.
 
     Raises EndpointProblem: it runs already, the port is taken, the version does not load, it takes too long.
     """
@@ -81,8 +85,10 @@ def start(
         "labels": list(labels),
         "task": task,
         "examples": examples,
+        "example": example,
         "engine": engine,
         "engine_why": engine_why,
+        "others": [[other, str(its)] for other, its in others],
         "wanted": wanted,
         "log_inputs": log_inputs,
         "port": port,
@@ -164,6 +170,8 @@ def swap(
     labels: Sequence[str],
     examples: str = "",
     engine: str = exports.TORCH,
+    engine_why: str = "",
+    others: Sequence[tuple[str, str]] = (),
 ) -> Endpoint:
     """Switch the running endpoint `name` to another version; whoever asks meanwhile is answered.
 
@@ -176,7 +184,10 @@ def swap(
             f"%sft_deploy {ref} --name {name} starts it with that version.",
         )
     with EndpointClient(found, seconds=_READY_SECONDS) as client:
-        client.swap(version=version, ref=ref, folder=folder, labels=labels, examples=examples, engine=engine)
+        client.swap(
+            version=version, ref=ref, folder=folder, labels=labels, examples=examples, engine=engine, others=others,
+            why=engine_why,
+        )  # fmt: skip
     return endpoint(ws, name)
 
 
@@ -192,13 +203,22 @@ def try_out(
     rules: dict[str, float],
     examples: str = "",
     engine: str = exports.TORCH,
+    engine_why: str = "",
+    others: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """Let the running endpoint `name` try a version beside the live one; return its statistics.
 
     `share` of the requests is answered by it, with 0 it is a shadow. Raises EndpointProblem as `swap` does.
     """
     with EndpointClient(endpoint(ws, name), seconds=_READY_SECONDS) as client:
-        order = {"version": version, "ref": ref, "labels": list(labels), "examples": examples, "engine": engine}
+        order: dict[str, Any] = {
+            "version": version,
+            "ref": ref,
+            "labels": list(labels),
+            "examples": examples,
+            "engine": engine,
+        }
+        order |= {"why": engine_why, "others": list(others)}
         client.try_out({**order, "folder": str(folder.absolute()), "share": share, "rules": rules})
         return client.stats()
 
@@ -253,9 +273,20 @@ def _record(job: JobFolder, spec: dict[str, Any]) -> Endpoint:
         why=why,
         task=spec["task"],
         engine=state.engine if state else spec["engine"],
-        engine_why=spec["engine_why"] if state is None or state.version == spec["version"] else "",
+        engine_why=state.engine_why if state else spec["engine_why"],
+        example=spec["example"],
+        docs=_docs(job, state) if alive and state and state.port else "",
         wanted=spec["wanted"],
     )
+
+
+def _docs(job: JobFolder, state: states.EndpointState) -> str:
+    """Return the link by which a browser reads the description of an endpoint; none where its token cannot be read."""
+    try:
+        token = (job.path / "token").read_text().strip()
+    except OSError:
+        return ""
+    return f"{state.url}{guard.DOCS}?key={guard.docs_key(token)}"
 
 
 def _wait_until_ready(
@@ -324,6 +355,7 @@ def _mark(job: JobFolder, state: str, why: str) -> None:
             version=known.version if known else spec["version"],
             ref=known.ref if known else spec["ref"],
             engine=known.engine if known else spec["engine"],
+            engine_why=known.engine_why if known else spec["engine_why"],
             pid=known.pid if known else 0,
             requests=known.requests if known else 0,
             why=why,

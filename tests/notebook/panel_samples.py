@@ -159,7 +159,8 @@ def everything() -> list[Any]:
     )  # fmt: skip
     endpoint = records.Endpoint(
         "reviews", "reviews", "reviews@live", "reviews:2", "http://127.0.0.1:8731", 8731, "ready", "/tmp/token", "f",
-        AT, requests=1243, idle_stop=3600, why="slow",
+        AT, requests=1243, idle_stop=3600, why="slow", example="a moving, funny film",
+        docs="http://127.0.0.1:8731/docs?key=0a53",
     )  # fmt: skip
     public = dataclasses.replace(endpoint, public=True, url="http://192.0.2.7:8731", why="", restarts=2)
     quiet = dataclasses.replace(endpoint, url="http+unix://%2Ftmp%2Fsock", port=0, socket="/tmp/sock")

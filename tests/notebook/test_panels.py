@@ -301,6 +301,10 @@ def test_the_endpoint_card_shows_the_file_of_the_token_and_lines_that_quote_it()
     assert """$(cat '/home/a b/it'"'"'s/token')""" in page
     assert """pathlib.Path("/home/a b/it's/token")""" in page
     assert '{"inputs": ["a moving, funny film"]}' in page
+    assert 'href="http://127.0.0.1:8731/docs?key=0a53"' in drawn(odd)
+    complaint = words(dataclasses.replace(found, example="the parcel is late", task="text-classification"))
+    assert '{"inputs": ["the parcel is late"]}' in complaint
+    assert "film" not in words(dataclasses.replace(found, example=""))
     stopped = words(dataclasses.replace(found, state="stopped"))
     assert "curl" not in stopped
 

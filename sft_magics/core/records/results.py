@@ -1,6 +1,6 @@
 """What verbs return that is not kept: evaluations, predictions, reports, comparisons, tables, the board."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sft_magics.core.records.stored import Alert, Dataset, Endpoint, Metric, Model, Run, Version
@@ -137,7 +137,9 @@ class Report:
     """What monitoring saw on one endpoint: traffic, latency, class mix, drift, quality from feedback, alerts.
 
     `class_mix` and `reference_mix` are fractions of predicted labels now and on the version's validation rows;
-    `drift` is their total variation distance. `latency_ms` has the keys p50, p95, p99. `series` holds one bucket a
+    `drift` is their total variation distance. `latency_ms` has the keys p50, p95, p99, of requests with one input, and
+    `parts_ms` the medians of its parts: queue, preprocess, model. `bulk` tells of requests with several inputs:
+    answers, and medians of their request_ms, queue_ms and ms_an_input (without the queue). `series` holds one bucket a
     slice of time: requests, mean confidence, p95, accuracy.
     """
 
@@ -158,6 +160,8 @@ class Report:
     next_step: str = ""
     errors: int = 0
     reference_confidence: float | None = None
+    parts_ms: dict[str, float] = field(default_factory=dict)
+    bulk: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         quality = f"accuracy {self.metrics['accuracy']}" if "accuracy" in self.metrics else "no feedback yet"
@@ -293,7 +297,10 @@ class Board:
 
 @dataclass(frozen=True)
 class Feedback:
-    """What `feedback` took in: labels `added`, request ids it does not know, and the alerts as they stand now."""
+    """What `feedback` took in: labels `added`, request ids it does not know, and the alerts as they stand now.
+
+    `mended` counts the added ones that were spelled otherwise; `refused` says what is no label, and what would be.
+    """
 
     endpoint: str
     added: int
@@ -301,9 +308,13 @@ class Feedback:
     metrics: dict[str, Metric]
     alerts: tuple[Alert, ...]
     next_step: str = ""
+    mended: int = 0
+    refused: str = ""
 
     def __str__(self) -> str:
         strange = f", {len(self.unknown):,} unknown ids left out" if self.unknown else ""
-        head = f"{self.endpoint}: {self.added:,} labels taken{strange}"
+        mended = f", {self.mended:,} of them spelled otherwise" if self.mended else ""
+        refused = f"; {self.refused}" if self.refused else ""
+        head = f"{self.endpoint}: {self.added:,} labels taken{mended}{strange}{refused}"
         tail = [f"Next: {self.next_step}"] * bool(self.next_step)
         return "\n".join([head, *(f"  {a}" for a in self.alerts), *tail])

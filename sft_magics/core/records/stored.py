@@ -209,6 +209,8 @@ class Endpoint:
     (`reviews@live`), `version` what answers now. `engine` computes, because of `engine_why`; `wanted`
     is what was asked for, maybe "auto". With `public` other machines reach it; with a `socket`, the path of a
     Unix socket, it has no port. `restarts` counts how often the process that holds a version had to be replaced.
+    `example` is a text that the model was measured on. `docs` is a link to its description for a browser: it opens
+    nothing else, and no longer than this start.
     """
 
     name: str
@@ -232,6 +234,8 @@ class Endpoint:
     public: bool = False
     socket: str = ""
     restarts: int = 0
+    example: str = ""
+    docs: str = ""
 
     @property
     def exposed(self) -> str:
@@ -247,7 +251,7 @@ class Endpoint:
     def __str__(self) -> str:
         who = f"{self.version} by {self.engine}"
         said = f"endpoint {self.name}: {self.state}, {who} at {self.url}, {self.requests:,} requests"
-        return "\n".join(line for line in (said, self.exposed) if line)
+        return "\n".join(line for line in (said, self.engine_why, self.exposed) if line)
 
 
 @dataclass(frozen=True)

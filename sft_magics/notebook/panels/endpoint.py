@@ -11,7 +11,7 @@ from sft_magics.notebook.panels.formats import count, duration, when
 from sft_magics.notebook.panels.markup import Child, code, el, facts, head, join, muted, section, shorten
 
 HEADS = ("endpoint", "state", "version", "by", "deployed as", "url", "requests#", "started")
-_ASKED = "a moving, funny film"
+_ASKED = "a text to try"  # where none of the model's own is known
 _QUESTION = "Why is the sky blue?"
 _UP = ("ready", "starting")
 
@@ -114,9 +114,11 @@ def python(found: Endpoint) -> str:
 
 
 def _asked(found: Endpoint) -> str:
-    return _QUESTION if found.task == CAUSAL_LM else _ASKED
+    return found.example or (_QUESTION if found.task == CAUSAL_LM else _ASKED)
 
 
 def _usage(found: Endpoint) -> Child:
     shell, script = el("pre", curl(found)), el("pre", python(found))
-    return join(section("Ask it from a shell", shell), section("or from Python", script))
+    link = el("a", "/docs", href=found.docs, target="_blank", rel="noreferrer")
+    about = el("p", muted("every route, for a browser: "), link) if found.docs else None
+    return join(section("Ask it from a shell", shell), section("or from Python", script), about)

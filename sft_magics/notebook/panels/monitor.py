@@ -39,6 +39,8 @@ def card(report: Report) -> list[Child]:
             ("refused", count(report.errors)),
             ("labeled", count(report.labeled)),
             *((name, milliseconds(value)) for name, value in report.latency_ms.items()),
+            ("of the median", _parts(report.parts_ms)),
+            ("asked in bulk", _bulk(report.bulk)),
             ("mean confidence", _against(report.confidence, report.reference_confidence)),
             ("drift", None if report.drift is None else number(report.drift)),
             ("accuracy", measured(report.metrics.get("accuracy"), wide=False)),
@@ -58,6 +60,7 @@ def feedback(taken: Feedback) -> list[Child]:
     left = f"{count(len(taken.unknown))} ids are not known to this endpoint and were left out: {shown}" + (
         ", …" if len(taken.unknown) > _UNKNOWN else ""
     )
+    mended = f", {count(taken.mended)} of them spelled otherwise" if taken.mended else ""
     overall = [
         (name, measured(taken.metrics[name], wide=False)) for name in ("accuracy", "f1") if name in taken.metrics
     ]
@@ -65,13 +68,27 @@ def feedback(taken: Feedback) -> list[Child]:
         head(
             taken.endpoint,
             before=badges.badge(_worst(taken.alerts)),
-            detail=muted(f"{count(taken.added)} labels taken"),
+            detail=muted(f"{count(taken.added)} labels taken{mended}"),
         ),
         facts(*overall) if overall else None,
         badges.notes(badges.note("warning", left)) if taken.unknown else None,
+        badges.notes(badges.note("warning", taken.refused)) if taken.refused else None,
         listing("Alerts", alerts.HEADS, alerts.rows(taken.alerts), "none"),
         next_line(taken.next_step),
     ]
+
+
+def _parts(parts: dict[str, float]) -> str | None:
+    """Return where the time of a lone request goes."""
+    return ", ".join(f"{name} {milliseconds(ms)}" for name, ms in parts.items()) or None
+
+
+def _bulk(bulk: dict[str, float]) -> str | None:
+    """Return how long answers take that are asked many in a request."""
+    if not bulk:
+        return None
+    each, waited = milliseconds(bulk["ms_an_input"]), milliseconds(bulk["queue_ms"])
+    return f"{count(int(bulk['answers']))} answers, {each} each after {waited} in the queue"
 
 
 def _worst(found: tuple[Alert, ...]) -> str:

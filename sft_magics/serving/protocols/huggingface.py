@@ -13,7 +13,7 @@ from sft_magics.core.records import Prediction
 from sft_magics.core.sampling import Sampling
 from sft_magics.core.tasks import CAUSAL_LM, CLASSIFIERS, IMAGE_TASKS, SEMANTIC_SEGMENTATION, TEXT_CLASSIFICATION
 from sft_magics.serving import asking, bodies, inputs
-from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols import naming
 from sft_magics.serving.protocols.listening import EventStream, Listener, Sending
 from sft_magics.serving.protocols.openai_requests import flag, number, sampling
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sft_magics.serving.routes import Desk
 
-_EXAMPLE = 'send for example {"inputs": "a moving film"}.'
+_EXAMPLE = 'send for example {"inputs": "a text"}.'
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 

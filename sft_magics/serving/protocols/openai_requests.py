@@ -8,7 +8,7 @@ from typing import Any
 
 from sft_magics.core.sampling import Sampling
 from sft_magics.serving import inputs
-from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols.listening import LONGEST_TEXT
 
 USUAL_LENGTH = 512
