@@ -27,7 +27,7 @@ from sft_magics.serving.hosts.starting import Start
 from sft_magics.serving.inputs import Item, Question, SwapOrder
 from sft_magics.serving.loading import Live
 from sft_magics.serving.problems import HttpProblem
-from sft_magics.serving.requests import Answer, Request, logged, tell
+from sft_magics.serving.requests import Answer, Request, logged, named, tell
 from sft_magics.serving.rules import Rules
 from sft_magics.serving.scribe import Scribe
 from sft_magics.serving.times import Times
@@ -321,7 +321,7 @@ class Compute:
             logged(key, live, a, spent, item, inputs=request.count, whole=self._log_inputs)
             for key, a, item in zip(question.ids, answers, question.items, strict=True)
         ]
-        answer = Answer(live.version, _named(answers, question.ids), live.labels, spent)
+        answer = Answer(live.version, named(answers, question.ids), live.labels, spent)
         if question.unlogged:
             tell(request, answer)
             return
@@ -394,7 +394,3 @@ def _settle(
         done.set_exception(error)
     else:
         done.set_result(live)
-
-
-def _named(answers: list[Prediction], ids: list[str]) -> list[Prediction]:
-    return [Prediction(**{**vars(a), "id": key}) for a, key in zip(answers, ids, strict=True)]

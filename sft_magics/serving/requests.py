@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sft_magics.core.records import Prediction
 from sft_magics.core.tasks import IMAGE_CLASSIFICATION
@@ -55,6 +55,11 @@ def logged(
         key, time.time(), live.version, text, said.label, said.confidence, said.scores, total, picture, queue,
         preprocess, spent.get("model", 0.0), inputs,
     )  # fmt: skip
+
+
+def named(answers: list[Prediction], ids: list[str]) -> list[Prediction]:
+    """Return answers under the ids that feedback names them by."""
+    return [replace(answer, id=key) for answer, key in zip(answers, ids, strict=True)]
 
 
 def tell(request: Request, value: Answer | HttpProblem) -> None:
