@@ -177,7 +177,8 @@ def id_label_pairs(source: Any, label: str | None = None) -> list[tuple[str, str
             columns.check_exists(table, name, name, step)
         key, found = "id", label or "label"
     else:
-        found = label or columns.find_label(table, answered.written(table))
+        asked = {name for name in table.values if name.lower() in columns.TEXT_NAMES}
+        found = label or columns.find_label(table, answered.written(table) | asked)
     pairs = zip(labels_of(table, key), labels_of(table, found), strict=True)
     return [(one, right) for one, right in pairs if one is not None and right is not None]
 

@@ -14,7 +14,6 @@ from sft_magics.core import audience, errors
 from sft_magics.core.views import JobView
 from sft_magics.core.workspace import Workspace
 from sft_magics.notebook import panels
-from sft_magics.serving import control
 
 READ: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": pd.read_csv,
@@ -120,36 +119,10 @@ def test_an_endpoint_s_answers_come_with_ids_in_order_and_with_progress(
     added = sft.feedback("asked", told[["id", "label"]], workspace=trained)
     assert added.added == 1
     assert sft.monitor("asked", workspace=trained).requests == 540
-    _told_by_the_file_itself(trained, tmp_path, many)
     sft.stop("asked", workspace=trained)
     with pytest.raises(errors.EndpointProblem, match="does not answer"):
         sft.predict("asked", data=many, endpoint=True, to=str(tmp_path / "none.csv"), workspace=trained)
     assert not (tmp_path / "none.csv").exists()
-
-
-def _told_by_the_file_itself(trained: Workspace, tmp_path: Path, many: Any) -> None:
-    """What `predict --to` wrote is feedback as it is, whatever its kind and whatever the truth's column is called."""
-    rows = (many if isinstance(many, pd.DataFrame) else pd.read_csv(many)).head(6)
-    text = next(name for name in rows.columns if name in ("text", "sentence", "review"))
-    rows = rows[[text]].assign(id=range(6), sentiment=["Positive", "negative", "", "positive ", "cat", "NEGATIVE"])
-    for ending in ("csv", "tsv", "jsonl", "parquet"):
-        place = tmp_path / f"answers.{ending}"
-        sft.predict("asked", data=rows, endpoint=True, to=str(place), workspace=trained)
-        told = sft.feedback("asked", str(place), workspace=trained)
-        assert (told.added, told.unknown) == (4, ()), ending
-        assert told.refused == "1 refused ('cat'): the labels are negative, positive"
-    again = tmp_path / "again.csv"  # a file of answers that is asked about once more has the ids of both
-    sft.predict("asked", data=str(tmp_path / "answers.csv"), endpoint=True, to=str(again), workspace=trained)
-    newest = set(pd.read_csv(again)["request_id_"].dropna())
-    assert sft.feedback("asked", str(again), workspace=trained).added == 4
-    with control.prediction_log(trained, "asked") as log:
-        assert len({row.id for row in log.labeled()} & newest) == 4
-    only = tmp_path / "only.csv"
-    sft.predict("asked", "a moving film", endpoint=True, to=str(only), workspace=trained)
-    with pytest.raises(errors.DataProblem, match=r"only.csv has no column that looks like the label"):
-        sft.feedback("asked", str(only), workspace=trained)
-    with pytest.raises(errors.DataProblem, match=r"No label was stored for asked: 6 refused"):
-        sft.feedback("asked", str(tmp_path / "answers.csv"), label="id", workspace=trained)
 
 
 def test_texts_and_datasets_are_written_too(trained_once: Path, tmp_path: Path) -> None:
