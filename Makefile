@@ -21,7 +21,7 @@ SAMPLES := minilm reviews lite0 digits
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo demo-lab demo-headless test check crash soak bench bench-engine bench-registry bench-serving format clean distclean
+.PHONY: help setup browser demo demo-lab demo-headless test check crash soak bench bench-engine bench-quality bench-registry bench-serving format clean distclean
 
 help:
 	@sed -n '/^# One environment/,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -150,6 +150,13 @@ bench-engine: $(STAMP)
 	fi; \
 	build/peers/bin/python -m tests.benchmarks engine --seeds 3 --threads 1 $(BENCH_ARGS); \
 	build/peers/bin/python -m tests.benchmarks tasks
+
+# CPU-seconds to the quality of a peer, and the length of a run that nobody names; both take an hour or more.
+bench-quality: $(STAMP)
+	@set -eu; \
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python accelerate || $(BIN)/python -m pip install --quiet accelerate; \
+	$(BIN)/python -m tests.benchmarks quality $(BENCH_ARGS); \
+	$(BIN)/python -m tests.benchmarks epochs
 
 # Other servers beside our endpoints.
 bench-serving: $(STAMP)

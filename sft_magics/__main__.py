@@ -31,7 +31,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self._bar: Any = None
-        self._remarks = 0
+        self._remarks: set[tuple[str, str]] = set()
         self._said = ""
 
     def hear(self, job: str, event: Event) -> None:
@@ -39,15 +39,16 @@ class Terminal:
 
     def show(self, view: JobView) -> None:
         """Draw the newest state."""
-        for level, text in view.remarks[self._remarks :]:
-            self._print(f"{level}: {errors.headless(text)}")
-        self._remarks = len(view.remarks)
+        for level, text in view.remarks:
+            if (level, text) not in self._remarks:  # one that no longer holds is gone from the view
+                self._remarks.add((level, text))
+                self._print(f"{level}: {errors.headless(text)}")
         if sys.stderr.isatty():
             self._draw(view)
         else:
             self._tell(view)
         if not view.active:
-            self._remarks = 0
+            self._remarks.clear()
 
     def stay(self, job: JobFolder, view: JobView, companion: Companion, wait: bool) -> None:
         """Follow to the end if asked to wait."""

@@ -38,8 +38,9 @@ AVERAGE = "average.safetensors"
 class Progressed:
     """Where a run is, besides its tensors: `summed_*` since the epoch began, `best_*` of the best evaluation so far.
 
-    `history` has the mean training loss and the validation loss of each epoch, `chosen` the options that were left to
-    the run, as it settled them.
+    `history` has of each evaluation the mean training loss before it, the validation loss and the epoch; `evaluations`
+    counts them, and `best_evaluation` is the number of the best one, from 1 on. `chosen` has the options that were left
+    to the run, as it settled them, and `untrained` is the validation loss before training, where it was measured.
     """
 
     step: int = 0
@@ -50,6 +51,9 @@ class Progressed:
     best_step: int | None = None
     best_quality: float = -1.0
     best_loss: float = float("inf")
+    evaluations: int = 0
+    best_evaluation: int = 0
+    untrained: float | None = None
     history: list[list[float]] = field(default_factory=list)
     chosen: dict[str, Any] = field(default_factory=dict)
 

@@ -43,6 +43,7 @@ class Trained:
     edits: list[dict[str, Any]]  # what was changed as it trained, each with its step
     preprocessing: dict[str, Any]
     fresh: tuple[str, ...]
+    concern: str = ""  # a sentence where the answers are no better than a constant one
     chosen: dict[str, Any] = field(default_factory=dict)  # the options that were left to the run, as it settled them
 
 
@@ -214,6 +215,8 @@ def _best_scores(loop: Loop) -> list[Any]:
 
 
 def _trained(loop: Loop, ids: list[str], scores: list[Any], step: int | None, *, stopped: bool) -> Trained:
+    if loop.task.pretrained_answers:
+        loop.task.untrained = loop.state.untrained
     return Trained(
         folder=loop.best,
         stopped=stopped,
@@ -226,6 +229,7 @@ def _trained(loop: Loop, ids: list[str], scores: list[Any], step: int | None, *,
         edits=loop.edits.written(),
         preprocessing=loop.task.preprocessing(),
         fresh=loop.task.fresh,
+        concern=loop.task.concern(loop.plan.validation, scores) if scores else "",
         chosen=loop.state.chosen,
     )
 

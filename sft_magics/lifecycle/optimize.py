@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,7 +37,7 @@ def retrain(
     data: Annotated[
         str | None, "datasets joined by +; 'feedback' is what endpoints were told", Names("dataset")
     ] = None,
-    epochs: Annotated[float, "passes over the training rows"] = 1.0,
+    epochs: Annotated[float | None, "passes over the training rows; without it as many as suit the data"] = None,
     lr: Annotated[float | None, "peak learning rate; 3e-5 for texts, else as the base recommends"] = None,
     batch: Annotated[int, "rows a step"] = 32,
     seed: Annotated[int, "order of rows and dropout"] = 0,
@@ -56,15 +56,15 @@ def retrain(
     live = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}")
     train.check_parent(record, live)
     material = _material(ws, registry, live, data or f"{record.data}+{FEEDBACK}")
-    plan = _plan(live, firing(ws, registry, model), material.counts, epochs)
-    with work.telling("plan") as say:
-        say(plan, 0, 0)
-    train.check_fits(record, material.dataset)
     usual = _TEXTS_LR if live.task == TEXT_CLASSIFICATION else None
     side = live.preprocessing.get("image_size")  # what is compared is what was learned, not another size
     recipe = Recipe(epochs=epochs, lr=usual if lr is None else lr, batch=batch, seed=seed, image_size=side)
-    order = train.Order(ws, record, material.dataset, recipe, live, ("candidate",), note=plan)
-    job = order.place()
+    order = train.Order(ws, record, material.dataset, recipe, live, ("candidate",))
+    plan = _plan(live, firing(ws, registry, model), material.counts, order.options["epochs"])
+    with work.telling("plan") as say:
+        say(plan, 0, 0)
+    train.check_fits(record, material.dataset)
+    job = replace(order, note=plan).place()
     candidate = train.attend(ws, job)
     return _compare(ws, live, candidate, material, plan)
 

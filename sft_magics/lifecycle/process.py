@@ -202,8 +202,9 @@ def _finetune(job: JobFolder, mouth: Mouth) -> Ended:
         if not granted:
             return _ended_early(job, mouth, "while it waited")
         mouth(work.started("loading the model"))
-        for warning in spec.get("warnings", ()):
-            mouth(Remark("warning", warning))
+        for level, texts in (("info", spec.get("remarks", ())), ("warning", spec.get("warnings", ()))):
+            for text in texts:
+                mouth(Remark(level, text))
         from sft_magics.engine import worker
 
         if spec.get("clone") and not (job.path / cloning.START).exists():

@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from sft_magics.core import audience, errors, references
+from sft_magics.core import audience, codec, errors, references
 from sft_magics.core import workspace as places
 from sft_magics.core.audience import Companion
 from sft_magics.core.events import EventReader
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.orders import written
 from sft_magics.core.records import Endpoint, Run, Table, Version
+from sft_magics.core.records.stored import EpochRow
 from sft_magics.core.signatures import Names
 from sft_magics.core.views import LossView
 from sft_magics.core.workspace import Workspace
@@ -185,6 +186,8 @@ def summary(view: LossView) -> dict[str, Any]:
         "version": view.version,
         "why": view.why or (f"behind {view.behind}" if view.behind else ""),
         "next_step": view.next_step,
+        "concern": view.concern,
+        "evaluations": view.evaluated(),
         "step": view.step,
         "steps": view.steps,
         "metric": view.best_quality(),
@@ -193,6 +196,7 @@ def summary(view: LossView) -> dict[str, Any]:
 
 def _run(job: JobFolder, state: dict[str, Any]) -> Run:
     spec = job.spec()
+    shown = [e if isinstance(e, EpochRow) else codec.build(EpochRow, e) for e in state.get("evaluations", ())]
     return Run(
         id=job.id,
         model=spec["model"],
@@ -201,5 +205,5 @@ def _run(job: JobFolder, state: dict[str, Any]) -> Run:
         created_at=spec["created_at"],
         folder=str(job.path),
         parent=spec.get("parent"),
-        **state,
+        **{**state, "evaluations": tuple(shown)},
     )

@@ -23,7 +23,7 @@ def edit(
     *,
     lr: Annotated[float | None, "the rate of the next step; from there it falls over what is left"] = None,
     epochs: Annotated[str | float | None, "passes over the training rows in all, or +2 for two more"] = None,
-    patience: Annotated[int | None, "end early after so many epochs that are no better; 0: never"] = None,
+    patience: Annotated[int | None, "end early after so many evaluations without a better one; 0: never"] = None,
     clip: Annotated[float | None, "the longest gradient that is followed; 0: any"] = None,
     checkpoint_seconds: Annotated[float | None, "at least one checkpoint in so many seconds"] = None,
     workspace: WorkspaceOption = None,

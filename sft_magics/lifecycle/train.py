@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from sft_magics.core import audience, augments, errors, given, provenance
@@ -15,7 +15,7 @@ from sft_magics.core.signatures import Names
 from sft_magics.core.tasks import SEMANTIC_SEGMENTATION
 from sft_magics.core.views import JobView
 from sft_magics.core.workspace import Workspace, new_id
-from sft_magics.lifecycle import cloning, work
+from sft_magics.lifecycle import cloning, length, work
 from sft_magics.lifecycle import runs as run_folders
 from sft_magics.lifecycle.data import WorkspaceOption
 from sft_magics.lifecycle.recipes import Recipe
@@ -57,6 +57,7 @@ class Order:
 
     def spec(self) -> dict[str, Any]:
         """Return the order as the run's process reads it."""
+        usual = replace(self.recipe, epochs=None, lr=None).options(self._recommended(), self._size())
         return {
             "kind": "finetune",
             "workspace": str(self.ws.root),
@@ -68,9 +69,9 @@ class Order:
             "labels": list(self.model.labels),
             "parent": self.parent.ref if self.parent else None,
             "start": self._start(),
-            "options": self.recipe.over(self.source.options, self.given)
-            if self.source
-            else self.recipe.options(self.model.weights.get("recipe")),
+            "options": self.options,
+            "usual": {**{name: usual[name] for name in ("epochs", "lr")}, "line": self._line()},
+            "remarks": [why] if (why := self.why()) else [],
             "given": self.given,
             "aliases": list(self.aliases),
             "note": self.note,
@@ -78,6 +79,33 @@ class Order:
             "warnings": [f.message for f in self.dataset.findings if f.code in _TOLD],
             "created_at": time.time(),
         }
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the run, all of them settled."""
+        if self.source is not None:
+            return self.recipe.over(self.source.options, self.given)
+        return self.recipe.options(self._recommended(), self._size())
+
+    def why(self) -> str:
+        """Return a sentence on the run's length, where that was left to us."""
+        return "" if self.source is not None else self.recipe.length(self.options, self._size()).why
+
+    def _line(self) -> str:
+        """Return the line that orders such a run, without its length and rate."""
+        words = [f"%sft_finetune {self.model.name}"]
+        words += [f"--data {self.dataset.name}"] if self.dataset.name != self.model.data else []
+        words += [f"--from {self.parent.ref}"] if self.parent is not None else []
+        words += [f"--method {self.recipe.method}"] if self.recipe.method else []
+        return " ".join(words)
+
+    def _recommended(self) -> dict[str, Any] | None:
+        return self.model.weights.get("recipe")
+
+    def _size(self) -> length.Size:
+        counts = self.dataset.counts
+        continued = self.parent is not None
+        return length.Size(self.model.task, counts.get("train", 0), counts.get("validation", 0), continued)
 
     def _start(self) -> dict[str, Any]:
         if self.parent is None:
@@ -93,7 +121,7 @@ def finetune(
     model: Annotated[str | None, "the model to fine-tune", Names("model")] = None,
     *,
     data: Annotated[str | None, "another dataset than the model's own", Names("dataset")] = None,
-    epochs: Annotated[float, "passes over the training rows"] = 1.0,
+    epochs: Annotated[float | None, "passes over the training rows; without it as many as suit the data"] = None,
     lr: Annotated[float | None, "peak learning rate; without it what suits the base, as all that follow"] = None,
     batch: Annotated[
         int | Literal["auto"] | None, "rows a step; auto: as the base's recipe has it, in parts that fit into memory"
@@ -128,7 +156,12 @@ def finetune(
     mixup: Annotated[float, "alpha by which pictures are laid over one another; 0: never"] = 0.0,
     cutmix: Annotated[float, "alpha by which pictures get a rectangle of another; 0: never"] = 0.0,
     ema: Annotated[float, "decay of an average of the weights, which is measured and kept; 0: none"] = 0.0,
-    patience: Annotated[int, "end early after so many epochs that are no better; 0: never"] = 0,
+    patience: Annotated[
+        int | None, "end early after so many evaluations without a better one; 0: never, as with --epochs"
+    ] = None,
+    eval_steps: Annotated[
+        int | None, "evaluate after every so many steps of an epoch, besides its end; 0: at its end alone"
+    ] = None,
     max_length: Annotated[int | None, "tokens of a text that are read"] = None,
     long: Annotated[Literal["cut", "skip", "refuse"], "what becomes of rows with more tokens than that"] = "cut",
     image_size: Annotated[int | None, "pixels at which pictures are seen"] = None,
@@ -172,8 +205,8 @@ def finetune(
         recipe = Recipe(
             epochs, lr, batch, weight_decay, warmup, max_length, long, seed, precision, device, threads, dropout,
             checkpoint_seconds, optimizer, momentum, schedule, clip, method, augment, image_size, workers,
-            label_smoothing, class_weights, sampling, patience, lora_rank, views, micro_batch, layer_decay, unfreeze,
-            mixup, cutmix, ema, recompute, compile_, deterministic,
+            label_smoothing, class_weights, sampling, patience, eval_steps, lora_rank, views, micro_batch, layer_decay,
+            unfreeze, mixup, cutmix, ema, recompute, compile_, deterministic,
         )  # fmt: skip
         job = order(ws, model, data, from_, recipe, named).place()
     if in_process:

@@ -206,9 +206,44 @@ def test_a_finished_run_names_its_version_and_keeps_its_numbers() -> None:
     assert "took 27 s" in seen
     (table,) = tables(view)
     rows = [["".join(cell.itertext()).strip() for cell in row] for row in table.findall("tbody/tr")]
-    assert [row[0].split()[0] for row in rows] == ["80", "160", "240"]
-    assert rows[2][2:] == ["0.390", "0.830", "0.820"]
+    assert [row[0].split() for row in rows] == [["1"], ["2"], ["3", "best"]]
+    assert [row[1] for row in rows] == ["80", "160", "240"]
+    assert rows[2][3:6] == ["0.390", "0.830", "0.820"]
+    assert rows[2][6].endswith("s"), "each has its time"
     assert "made reviews:2" in panels.text(view)
+
+
+def test_the_evaluations_are_a_table_while_a_run_goes_on_and_in_text() -> None:
+    view = samples.folded(samples.events(upto=170))
+    (table,) = tables(view)
+    assert len(table.findall("tbody/tr")) == 2
+    lines = panels.text(view).splitlines()
+    assert lines[1].split() == ["epoch", "train", "validation", "accuracy", "f1", "time"]
+    assert lines[2].split()[:1] + lines[2].split()[2:5] == ["1", "0.430", "0.810", "0.800"]
+    assert lines[3].endswith("best")
+    assert "details open" in drawn(view)
+    assert tables(samples.folded(samples.events(upto=10))) == [], "nothing was evaluated yet"
+
+
+def test_a_run_that_learned_nothing_is_no_green_done() -> None:
+    concern, cure = "The accuracy of 0.512 is no better than always answering 'a <b>' (0.512).", "%sft_finetune reviews"
+    ended = ev.Ended("done", "reviews:2 is committed.", cure, concern=concern, at=samples.AT + 27)
+    said = [ev.Remark("warning", concern), ev.Committed("reviews:2", at=samples.AT + 26), ended]
+    view = samples.folded([*samples.events(), *said])
+    seen = words(view)
+    assert "nothing learned" in seen
+    assert "done" not in seen
+    assert concern in seen
+    assert concern in panels.text(view)
+    assert "run-7f3a reviews done, nothing learned: " in panels.text(view)
+    for shown in (seen, panels.text(view)):
+        assert f"Next: {cure}" in shown
+    run = records.Run(
+        "run-1", "reviews", "done", "films", {}, samples.AT, "/runs/run-1", version="reviews:2", concern=concern
+    )
+    assert concern in str(run)
+    assert concern in words(run)
+    assert "nothing learned" in words(run)
 
 
 def test_a_resumed_run_marks_where_it_went_on() -> None:

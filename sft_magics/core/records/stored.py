@@ -171,11 +171,29 @@ class Version:
 
 
 @dataclass(frozen=True)
+class EpochRow:
+    """One evaluation of a run: losses and metrics on the validation rows at a step.
+
+    `train_loss` is the mean since the evaluation before (None where no step had a finite one), `seconds` the time since
+    then, steps and evaluation together.
+    """
+
+    step: int
+    epoch: float
+    train_loss: float | None
+    validation_loss: float
+    metrics: dict[str, float]
+    seconds: float = 0.0
+    best: bool = False
+
+
+@dataclass(frozen=True)
 class Run:
     """One fine-tuning run: a process and a folder.
 
     `state` is one of queued, running, paused, interrupted, failed, done, lost. `options` are the options as given plus
-    the defaults that were used; `edits` among them are what was changed as it trained, each with its step.
+    the defaults that were used; `edits` among them are what was changed as it trained, each with its step. `concern`
+    says so where a run is done and its version is no better than a constant answer.
     """
 
     id: str
@@ -193,12 +211,15 @@ class Run:
     step: int = 0
     steps: int = 0
     metric: float | None = None
+    concern: str = ""
+    evaluations: tuple[EpochRow, ...] = ()
 
     def __str__(self) -> str:
         progress = f" step {self.step}/{self.steps}" if self.steps else ""
         made = f" -> {self.version}" if self.version else ""
         why = f": {self.why}" if self.why else ""
-        return f"{self.id} {self.model} {self.state}{progress}{made}{why}"
+        concern = f" {self.concern}" if self.concern else ""
+        return f"{self.id} {self.model} {self.state}{progress}{made}{why}{concern}"
 
 
 @dataclass(frozen=True)

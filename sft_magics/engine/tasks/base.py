@@ -41,6 +41,8 @@ class Task(abc.ABC):
     classes_known = False  # whether each row is of one class, as `classes` says
     changes = False  # whether chance changes what it learns from (`--augment`)
     in_lanes = False  # whether batches may be read beside each other, each in a thread of its own
+    pretrained_answers = False  # whether the base answers before it is trained, so that a run is compared with it
+    untrained: float | None = None  # the validation loss of such a base before training, where a run measured it
     thaws = True  # whether it has a head that can learn before the body does
 
     @classmethod
@@ -173,6 +175,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def doubts(self, rows: "Encoded", loss: float) -> list[str]:
         """Return sentences about an epoch that ended with this mean training loss, if something looks wrong."""
+
+    def concern(self, rows: "Encoded", scores: list[Any]) -> str:  # noqa: ARG002
+        """Return a sentence where the answers to some rows are no better than a constant one; else nothing."""
+        return ""
 
     @abc.abstractmethod
     def remarks(self, rows: "Encoded") -> list[str]:

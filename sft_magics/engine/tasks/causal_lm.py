@@ -45,6 +45,7 @@ class CausalLM(Task):
     """A prompt or a chat, an answer to it: cross-entropy of the answer's tokens."""
 
     methods = ("lora", "qlora", "full")
+    pretrained_answers = True
     thaws = False  # its head is the embeddings once more
 
     def __init__(self, found: Language, options: dict[str, Any]) -> None:
@@ -267,6 +268,14 @@ class CausalLM(Task):
     def doubts(self, rows: Encoded, loss: float) -> list[str]:  # noqa: ARG002
         """Say nothing: there is no loss of guessing to compare with."""
         return []
+
+    def concern(self, rows: Encoded, scores: list[Any]) -> str:
+        """Say when the perplexity is not below that before training, where it was measured."""
+        found = self.measure(rows, scores)
+        if self.untrained is None or found.loss < self.untrained:
+            return ""
+        now, before = (math.exp(min(loss, 50.0)) for loss in (found.loss, self.untrained))
+        return f"The perplexity of {now:.2f} on the validation rows is no better than before training ({before:.2f})."
 
     def remarks(self, rows: Encoded) -> list[str]:
         """Say how much is learned, and from what."""

@@ -23,6 +23,7 @@ from sft_magics.engine.tasks.dense import COST, Dense, Marked
 _WIDTH = 64
 _FINEST = 4
 _RESAMPLINGS = 1000
+_BETTER = 1.02  # a share of the overlap of a constant mask, above which masks are better
 
 
 class Masked(Marked):
@@ -243,6 +244,23 @@ class SemanticSegmentation(Dense):
     def doubts(self, rows: Encoded, loss: float) -> list[str]:  # noqa: ARG002
         """Say nothing: the share of pixels makes guessing too easy to compare with."""
         return []
+
+    def concern(self, rows: Encoded, scores: list[Any]) -> str:  # noqa: ARG002
+        """Say when the masks are no better than those that have the most common class everywhere."""
+        total = np.array([score["counts"] for score in scores], dtype=np.int64).sum(0)
+        present = total.sum(1)
+        if (present > 0).sum() < 2:
+            return ""
+        usual = int(present.argmax())
+        constant = np.zeros_like(total)
+        constant[:, usual] = present
+        found, floor = (float(np.nanmean(ious(counts))) for counts in (total, constant))
+        if found > floor * _BETTER:
+            return ""
+        return (
+            f"The mIoU of {found:.3f} on {len(scores):,} validation pictures is no better than calling every pixel "
+            f"'{self.labels[usual]}' ({floor:.3f})."
+        )
 
     def remarks(self, rows: Encoded) -> list[str]:  # noqa: ARG002
         """Say at what size the pictures are seen."""

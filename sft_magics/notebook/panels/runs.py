@@ -26,7 +26,7 @@ def card(run: Run) -> list[Child]:
     """Return the parts of one run's card."""
     given = ", ".join(f"{name} {value}" for name, value in run.options.items() if value is not None)
     return [
-        head(run.model, before=badges.badge(run.state), detail=code(run.id), right=muted(when(run.created_at))),
+        head(run.model, before=_badge(run), detail=code(run.id), right=muted(when(run.created_at))),
         facts(
             ("progress", _progress(run)),
             ("metric", number(run.metric) if run.metric is not None else None),
@@ -37,12 +37,17 @@ def card(run: Run) -> list[Child]:
         ),
         el("p", muted(shorten(given, 1000)), class_="sft-u") if given else None,
         el("p", shorten(run.why, 2000), class_="sft-u") if run.why else None,
+        badges.notes(badges.note("warning", shorten(run.concern, 600))) if run.concern else None,
         next_line(run.next_step),
     ]
 
 
 def _state(run: Run) -> Safe:
-    return el("span", badges.badge(run.state), title=run.why or None)
+    return el("span", _badge(run), title=" ".join(part for part in (run.why, run.concern) if part) or None)
+
+
+def _badge(run: Run) -> Safe:
+    return badges.badge("nothing learned", tone="warning") if run.concern else badges.badge(run.state)
 
 
 def _progress(run: Run) -> Safe | None:
