@@ -90,7 +90,7 @@ class EpochDone(Event):
 
 @dataclass(frozen=True)
 class CheckpointSaved(Event):
-    """A checkpoint lies durably in `path` (relative to the job folder); `why`: epoch, time, stop."""
+    """A checkpoint lies durably in `path` (relative to the job folder); `why`: epoch (evaluated), time, stop."""
 
     step: int
     path: str

@@ -163,6 +163,17 @@ def test_lora_learns_and_leaves_the_base_as_it_was(trained: tuple[worker.Trained
     assert [e.text for e in ear.all(Remark) if "--method lora" in e.text]
 
 
+def test_what_was_learned_is_compared_with_the_base_before_training(
+    trained: tuple[worker.Trained, Ear], data: Path, base: Path, tmp_path: Path
+) -> None:
+    found, ear = trained
+    (before,) = [e.text for e in ear.all(Remark) if e.text.startswith("Before training, on the validation rows: perp")]
+    assert float(before.split("perplexity ")[1].split(",")[0]) > found.metrics["perplexity"].value
+    assert found.concern == ""
+    nothing = worker.train(order(data, base, lr=1e-12), Ear(), tmp_path / "run")
+    assert "is no better than before training" in nothing.concern
+
+
 def test_peft_loads_what_was_saved_and_it_answers_alike(trained: tuple[worker.Trained, Ear]) -> None:
     folder = trained[0].folder
     stranger = peft.PeftModel.from_pretrained(

@@ -183,5 +183,5 @@ def no_better_than_guessing(targets: Sequence[int], loss: float) -> list[str]:
     entropy = -math.fsum(n / len(targets) * math.log(n / len(targets)) for n in Counter(targets).values())
     if not targets or not loss >= _NO_BETTER * entropy:
         return []
-    what = f"The training loss of this epoch ({loss:.3f}) is no better than guessing ({entropy:.3f})"
+    what = f"The training loss ({loss:.3f}) is no better than guessing ({entropy:.3f})"
     return [f"{what}: try more --epochs or another --lr, and look at the labels."]

@@ -248,7 +248,12 @@ def _numbers(view: LossView) -> Safe | None:
     ]  # fmt: skip
     heads = ["epoch#", "step#", "train loss#", "validation loss#", *(f"{n.replace('_', ' ')}#" for n in names), "time#"]
     words = el("summary", f"Evaluations: {len(found)}")
-    return el("details", words, table("Evaluations", heads, rows), open="open" if len(found) <= _OPEN else None)
+    return el(
+        "details",
+        words,
+        table("Measured on the validation rows", heads, rows),
+        open="open" if len(found) <= _OPEN else None,
+    )
 
 
 def _names_of_metrics(found: Sequence[EpochRow]) -> list[str]:
