@@ -186,10 +186,14 @@ class LossView(JobView):
         points = self.metrics.get(metric)
         return points[-1][1] if points else None
 
+    @property
+    def headline(self) -> str:
+        """The metric that speaks for the task; nothing before the first epoch has ended."""
+        return next((names[0] for names in HEADLINES.values() if names[0] in self.metrics), "")
+
     def best_quality(self) -> float | None:
-        """Return the value at the best epoch so far of the metric that speaks for the task."""
-        first = next((names[0] for names in HEADLINES.values() if names[0] in self.metrics), "")
-        return self.best(first)
+        """Return the value of the headline metric at the best epoch so far."""
+        return self.best(self.headline)
 
     def best(self, metric: str) -> float | None:
         """Return the value of `metric` at the best epoch so far, or None."""

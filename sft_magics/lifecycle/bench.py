@@ -117,9 +117,7 @@ def _interruptible(version: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise errors.RunProblem(
-            f"Measuring {version} was stopped; nothing of it is left.", "type the same line again."
-        ) from None
+        raise work.interrupted(f"measuring {version}") from None
 
 
 def _clear(ws: Workspace) -> None:

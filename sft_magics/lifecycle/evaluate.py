@@ -28,6 +28,7 @@ def evaluate(
     split: Annotated[
         Literal["auto", "train", "validation", "all"], "which rows; auto: never those it learned from"
     ] = "auto",
+    gate: Annotated[str, 'what must hold, else it is an error (exit code 3): "f1 >= 0.9; recall[negative] > 0.8"'] = "",
     workspace: WorkspaceOption = None,
 ) -> Evaluation:
     """Measure a version: its task's metrics with 95 % intervals, per class, and the confusion matrix if there is one.
@@ -36,23 +37,25 @@ def evaluate(
     one half, COCO's AP, precision and recall. Language models: perplexity and the share of tokens that come first.
 
     With --split auto it takes the validation rows of data that it, or a version it came from, was trained on, and all
-    rows of any other dataset.
+    rows of any other dataset. Raises CheckFailed where a gate does not hold.
     """
+    from sft_magics.lifecycle import gates
     from sft_magics.registry import Registry
 
     ws = places.find(workspace)
     registry = Registry(ws)
     found = registry.version(version)
+    held = gates.for_evaluation(found, gate)
     began = time.monotonic()
     if found.task not in CLASSIFIERS:
         dataset, part = rows_for(registry, found, data, split)
         seen = measuring.measure(ws, found, dataset, part, _WORST)
-        return Evaluation(
+        return held(Evaluation(
             found.ref, dataset.name, part, seen.n, found.labels, seen.metrics, seen.confusion, seen.worst,
             time.monotonic() - began, found.task,
-        )  # fmt: skip
+        ))  # fmt: skip
     name, part, said = answered(ws, registry, found, data, split)
-    return _evaluation(found, name, part, said, time.monotonic() - began)
+    return held(_evaluation(found, name, part, said, time.monotonic() - began))
 
 
 def rows_for(registry: "Registry", version: Version, data: str | None, split: str = "auto") -> tuple[Dataset, str]:

@@ -107,12 +107,25 @@ def alert(
     return next(a for a in report.alerts if a.rule == str(parsed))
 
 
-def alerts(*, workspace: WorkspaceOption = None) -> Table:
-    """List the alerts and what they said when they were last checked."""
+def alerts(
+    *,
+    fail_if_firing: Annotated[bool, "an alert that fires is an error (exit code 3)"] = False,
+    workspace: WorkspaceOption = None,
+) -> Table:
+    """List the alerts and what they said when they were last checked. Raises CheckFailed if asked to, and one fires."""
     from sft_magics.registry import Registry
 
     rows = tuple(Registry(places.find(workspace)).alerts())
-    return Table("alerts", rows, "" if rows else '%sft_alert ENDPOINT "accuracy < 0.8"')
+    found = Table("alerts", rows, "" if rows else '%sft_alert ENDPOINT "accuracy < 0.8"')
+    firing = [a for a in rows if a.state == "firing"]
+    if fail_if_firing and firing:
+        more = f" (and {len(firing) - 1} more)" if len(firing) > 1 else ""
+        raise errors.CheckFailed(
+            f"The alert {firing[0].rule} of endpoint {firing[0].endpoint} fires{more}.",
+            f"%sft_monitor {firing[0].endpoint} shows what happened.",
+            found,
+        )
+    return found
 
 
 def measure(ws: Workspace, registry: "Registry", served: Endpoint, since: float | None = None) -> Report:

@@ -26,8 +26,8 @@ def promote(
 ) -> Promotion:
     """Let an alias name a version if its weights verify and every gate holds; endpoints that follow it switch first.
 
-    Shows the difference from what the alias named before. Raises Refused with the gate that failed and by how much, for
-    a retired version, and when someone else moved the alias meanwhile; then nothing has changed.
+    Shows the difference from what the alias named before. Raises CheckFailed with the gate that failed and by how much,
+    Refused for a retired version, and when someone else moved the alias meanwhile; then nothing has changed.
     """
     from sft_magics.registry import Registry
 
@@ -63,7 +63,7 @@ def _check_passed(version: Version, old: Version | None, failed: list[GateResult
     step = f"%sft_show {version.ref} shows its metrics."
     if old is not None:
         step = f"%sft_diff {old.ref} {version.ref} shows the rows."
-    raise errors.Refused(
+    raise errors.CheckFailed(
         f"{version.ref} is not promoted: the gate {failed[0].gate} failed, {failed[0].seen}{more}.", step
     )
 

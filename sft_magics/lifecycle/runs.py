@@ -11,7 +11,7 @@ from sft_magics.core.audience import Companion
 from sft_magics.core.events import EventReader
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.orders import written
-from sft_magics.core.records import Endpoint, Run, Table, Version
+from sft_magics.core.records import Endpoint, Run, Table, Version, compared
 from sft_magics.core.signatures import Names
 from sft_magics.core.views import LossView
 from sft_magics.core.workspace import Workspace
@@ -37,10 +37,10 @@ def watch(
 def runs(
     *, model: Annotated[str | None, "only this model's", Names("model")] = None, workspace: WorkspaceOption = None
 ) -> Table:
-    """List the runs, newest first, with the state each is in."""
+    """List the runs, newest first: state, the settings in which they differ, the metric and what it was measured on."""
     found = [describe(job) for job in all_jobs(places.find(workspace))]
     rows = tuple(r for r in found if model is None or r.model == model)
-    return Table("runs", rows, "" if rows else "%sft_finetune MODEL")
+    return compared.table("runs", rows, "" if rows else "%sft_finetune MODEL")
 
 
 def stop(
@@ -62,8 +62,10 @@ def stop(
     if not job.alive():
         raise errors.RunProblem(f"{job.id} does not run: it is {describe(job).state}.", "%sft_runs lists what runs.")
     request_stop(job)
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         audience.follow(job, view_of(job), lambda v: work.lose(job, v))
+    except KeyboardInterrupt:
+        raise unwaited(job, "stop") from None
     return describe(job)
 
 
@@ -107,6 +109,14 @@ def request_stop(job: JobFolder) -> None:
     except errors.WorkspaceProblem:
         if not job.terminate():
             raise
+
+
+def unwaited(job: JobFolder, what: str) -> errors.Interrupted:
+    """Return what to raise where the user does not wait for a run to stop or pause, which it was asked to do."""
+    return errors.Interrupted(
+        f"{job.id} was asked to {what} and will after its step; waiting for that was interrupted.",
+        f"%sft_watch {job.id} shows it.",
+    )
 
 
 def request_pause(job: JobFolder) -> None:
@@ -188,6 +198,8 @@ def summary(view: LossView) -> dict[str, Any]:
         "step": view.step,
         "steps": view.steps,
         "metric": view.best_quality(),
+        "metric_name": view.headline,
+        "measured_rows": view.validation_rows,
     }
 
 
@@ -201,5 +213,7 @@ def _run(job: JobFolder, state: dict[str, Any]) -> Run:
         created_at=spec["created_at"],
         folder=str(job.path),
         parent=spec.get("parent"),
+        data_fingerprint=spec.get("data_fingerprint", ""),
+        start=str((spec.get("start") or {}).get("source", "")),
         **state,
     )

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sft_magics.core import errors
+from sft_magics.core import errors, interrupts
 from sft_magics.core.records import Endpoint, Version
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import engines, work
@@ -36,7 +36,27 @@ def put_behind(ws: Workspace, endpoint: Endpoint, ref: str, version: Version, *,
     order.pop("engine_why")
     with work.telling(f"switching endpoint {endpoint.name} to {version.ref}") as say:
         say("loading and warming up", 0, 0)
-        return serving.swap(ws, endpoint.name, ref=ref, version=version.ref, **order)
+        try:
+            return serving.swap(ws, endpoint.name, ref=ref, version=version.ref, **order)
+        except KeyboardInterrupt:
+            # The endpoint has its order and carries it out, whoever waits for it or not.
+            say("going back", 0, 0)
+            _put_back(ws, endpoint)
+            raise errors.Interrupted(
+                f"Switching endpoint {endpoint.name} to {version.ref} was interrupted; {endpoint.version} answers on.",
+                f"%sft_deploy {ref} --name {endpoint.name}",
+            ) from None
+
+
+def _put_back(ws: Workspace, endpoint: Endpoint) -> None:
+    """Let an endpoint answer again with what it answered with, after an order that nobody waited for."""
+    from sft_magics.registry import Registry
+    from sft_magics.serving import control as serving
+
+    version = Registry(ws).version(endpoint.version)
+    order = prepared(ws, version, endpoint.engine, checked=False)
+    order.pop("engine_why")
+    serving.swap(ws, endpoint.name, ref=endpoint.ref, version=version.ref, **order)
 
 
 def running(ws: Workspace) -> list[Endpoint]:
@@ -67,13 +87,16 @@ def move_alias(
     """
     followers = [e for e in following(ws, version.model, alias) if e.version != version.ref]
     switched: list[Endpoint] = []
+    moved = False
     try:
         for endpoint in followers if version.status != "retired" else ():
             put_behind(ws, endpoint, endpoint.ref, version)
             switched.append(endpoint)
-        registry.set_alias(version.model, alias, version.number, reason=reason, expected=expected, action=action)
-    except errors.SftError:
-        for endpoint in switched:
+        with interrupts.held():
+            registry.set_alias(version.model, alias, version.number, reason=reason, expected=expected, action=action)
+            moved = True
+    except (errors.SftError, KeyboardInterrupt):
+        for endpoint in () if moved else switched:
             put_behind(ws, endpoint, endpoint.ref, registry.version(endpoint.ref))
         raise
     return tuple(endpoint.name for endpoint in followers)

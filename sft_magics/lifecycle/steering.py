@@ -1,6 +1,5 @@
 """A run that was started is changed, paused and taken up again: orders in its folder, which its process obeys."""
 
-import contextlib
 import time
 from dataclasses import replace
 from typing import Annotated, Any
@@ -60,9 +59,11 @@ def pause(
         state = runs.describe(job).state
         raise errors.RunProblem(f"{job.id} does not run: it is {state}.", "%sft_runs lists what runs.")
     runs.request_pause(job)
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         audience.follow(job, runs.view_of(job), lambda v: work.lose(job, v))
         work.await_death(job)  # its memory is free then
+    except KeyboardInterrupt:
+        raise runs.unwaited(job, "pause") from None
     return runs.describe(job)
 
 

@@ -275,15 +275,30 @@ def in_background(job: JobFolder) -> Run:
 
 
 def attend(ws: Workspace, job: JobFolder, *, die_with_kernel: bool = False) -> Version:
-    """Start the run, show it until it ends, return its version; an interrupt stops the run, a second one at once."""
+    """Start the run, show it until it ends, return its version; an interrupt stops the run, a second one at once.
+
+    Raises Interrupted then, once the run has ended; what it was is kept, and its version, if it made one.
+    """
     view: JobView = run_folders.view_of(job)
     try:
         work.launch(job, die_with_kernel=die_with_kernel)
         audience.follow(job, view, lambda v: work.lose(job, v))
     except KeyboardInterrupt:
         run_folders.request_stop(job)
-        view = _await_stop(job)
+        raise _stopped(job, _await_stop(job)) from None
     return outcome(ws, job, view)
+
+
+def _stopped(job: JobFolder, view: JobView) -> errors.TwoLines:
+    """Return what to raise for a run that the user interrupted: how it ended, which may be otherwise all the same."""
+    version = run_folders.describe(job).version
+    if version is not None:
+        return errors.Interrupted(
+            f"{job.id} was done when the interrupt came: it made {version}.", f"%sft_show {version}"
+        )
+    if view.state == "failed":
+        return work.problem(view)
+    return errors.Interrupted(view.why or f"{job.id} was interrupted.", view.next_step or f"%sft_resume {job.id}")
 
 
 def _await_stop(job: JobFolder) -> JobView:
@@ -316,4 +331,6 @@ def _in_process(ws: Workspace, job: JobFolder) -> Version:
     view = run_folders.view_of(job)
     with contextlib.suppress(KeyboardInterrupt):
         work.launch_inline(job, view)
+    if view.state == "interrupted":
+        raise _stopped(job, view)
     return outcome(ws, job, view)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from sft_magics.core import errors, references
 from sft_magics.core import workspace as places
-from sft_magics.core.records import AliasThen, Table, Version
+from sft_magics.core.records import AliasThen, Table, Version, compared
 from sft_magics.core.signatures import Names
 from sft_magics.lifecycle import bases, moments, serve
 from sft_magics.lifecycle.data import TaskName, WorkspaceOption
@@ -41,14 +41,17 @@ def versions(
     sort: Annotated[str, "made, number, size, added, or a metric: f1, recall[negative]"] = "made",
     workspace: WorkspaceOption = None,
 ) -> Table:
-    """List a model's versions: metrics with intervals, parent, data, size on disk and size added, aliases, note."""
+    """List a model's versions: metrics with intervals, the settings in which they differ, parent, data, size, note.
+
+    Metrics that were measured on other data than the rest are marked.
+    """
     from sft_magics.registry import Registry
 
     registry = Registry(places.find(workspace))
     if model is not None:
         registry.model(model)
     rows = _sorted(registry.versions(model), sort)
-    return Table("versions", tuple(rows), "" if rows else f"%sft_finetune {model or 'MODEL'}")
+    return compared.table("versions", rows, "" if rows else f"%sft_finetune {model or 'MODEL'}")
 
 
 _ORDERS: dict[str, Callable[[Version], float]] = {

@@ -110,9 +110,14 @@ def start(
             job.forget_orders()
             write_durably(job.path / "spec.json", codec.dumps(spec).encode())
             _launch(job, forked=needs_torch(folder, engine))
+        _wait_until_ready(job, spec, progress, seconds)
     except OSError as error:
         raise errors.from_os_error(error, f"starting endpoint {name}") from error
-    _wait_until_ready(job, spec, progress, seconds)
+    except KeyboardInterrupt:
+        _end_half_started(job, "stopped")
+        raise errors.Interrupted(
+            f"Starting endpoint {name} was interrupted; nothing of it runs.", "type the same line again."
+        ) from None
     return endpoint(ws, name)
 
 
@@ -278,13 +283,17 @@ def _wait_until_ready(
                 raise errors.EndpointProblem(state.why, state.next_step or "type the same line again.")
             _judge_the_wait(job, spec, alive=alive, late=time.monotonic() > deadline, seconds=seconds)
             time.sleep(_LOOK_SECONDS)
-    except BaseException:
+    except BaseException as error:
         # Whatever ends the wait, the kernel's interrupt too: nothing half started may be left behind.
-        if job.alive():
-            job.kill()
-            _wait_until_gone(job, 5.0)
-            _mark(job, "failed", "it was ended before it was ready")
+        _end_half_started(job, "stopped" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
+
+
+def _end_half_started(job: JobFolder, state: str) -> None:
+    if job.alive():
+        job.kill()
+        _wait_until_gone(job, 5.0)
+        _mark(job, state, "it was ended before it was ready")
 
 
 def _judge_the_wait(job: JobFolder, spec: dict[str, Any], *, alive: bool, late: bool, seconds: float) -> None:

@@ -9,7 +9,7 @@ from IPython.utils.capture import capture_output
 
 from sft_magics.core import errors
 
-KINDS = errors.SftError.__subclasses__()
+KINDS = [*errors.SftError.__subclasses__(), errors.CheckFailed, errors.Interrupted]
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import sft_magics as sft
-from sft_magics.core import errors, signatures
+from sft_magics.core import arguments, errors
 from sft_magics.core.events import Remark
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Version
@@ -80,4 +80,4 @@ def test_bad_values_are_sentences(workspace: Path, options: dict[str, object], w
 @pytest.mark.parametrize("flag", ["--batch", "--micro-batch", "--compile"])
 def test_a_line_with_a_bad_word_is_answered_with_the_flag(flag: str) -> None:
     with pytest.raises(errors.UsageProblem, match=f"{flag} cannot be 'maybe'"):
-        signatures.parse(VERBS["finetune"].signature, ["films", flag, "maybe"])
+        arguments.parse(VERBS["finetune"].signature, ["films", flag, "maybe"])

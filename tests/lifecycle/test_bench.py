@@ -109,7 +109,7 @@ def test_nothing_is_left_where_it_is_interrupted_or_fails(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(lifecycle_bench, "_measure", interrupted)
-    with pytest.raises(errors.RunProblem, match="was stopped; nothing of it is left"):
+    with pytest.raises(errors.Interrupted, match="was interrupted; nothing was changed"):
         sft.bench("films:1", workspace=trained, **QUICK)
     assert left(trained, processes) == []
     monkeypatch.undo()

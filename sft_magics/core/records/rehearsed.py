@@ -1,11 +1,14 @@
 """What a rehearsal of a run shows: a plan with its cost, and the rates that were tried."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sft_magics.core.records.tabular import Tabular, side_by_side
+
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Tabular):
     """An option that makes a run cheaper, and what it costs in turn."""
 
     option: str
@@ -16,7 +19,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(Tabular):
     """A base one could begin with: `here` says that its weights are on this machine, `pixels` what it was made for.
 
     `score` is the accuracy of a linear probe on its features of some training rows, `spread` the standard error,
@@ -45,7 +48,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class RunPlan:
+class RunPlan(Tabular):
     """What a run would take, from three of its steps: seconds with a range, memory in MB, bytes of its checkpoints.
 
     `weights` are all parameters, `learning` those that are trained; `fits` says whether memory and disk are enough;
@@ -111,7 +114,7 @@ def _spoken(seconds: float) -> str:
 
 
 @dataclass(frozen=True)
-class RatesTried:
+class RatesTried(Tabular):
     """A range test: the loss at rates that rise step by step.
 
     `steepest` is where the smoothed loss fell fastest, `tenth` a tenth of the rate of its lowest value, `diverged`
@@ -130,6 +133,9 @@ class RatesTried:
     advised: float
     note: str = ""
     next_step: str = ""
+
+    def _rows(self) -> Sequence[Any]:
+        return side_by_side({"rate": self.rates, "loss": self.losses, "smoothed": self.smoothed})
 
     def __str__(self) -> str:
         end = f", away from {self.diverged:.1g} on" if self.diverged else ""

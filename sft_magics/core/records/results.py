@@ -1,18 +1,32 @@
 """What verbs return that is not kept: evaluations, predictions, reports, comparisons, tables, the board."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sft_magics.core.records.stored import Alert, Dataset, Endpoint, Metric, Model, Run, Version
+from sft_magics.core.records.tabular import Tabular, by_class, side_by_side
 from sft_magics.core.tasks import headlines, per_class
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class GateResult(Tabular):
+    """One gate of a promotion or an evaluation, whether it holds, and what was seen."""
+
+    gate: str
+    passed: bool
+    seen: str
+
+    def __str__(self) -> str:
+        return f"{'passed' if self.passed else 'failed'} {self.gate}: {self.seen}"
+
+
+@dataclass(frozen=True)
+class Evaluation(Tabular):
     """Metrics of one version on one dataset split: per class with 95 % Wilson intervals, and the confusion matrix.
 
     `confusion[i][j]` counts rows whose label is `labels[i]` and whose prediction is `labels[j]`; of masks pixels, and
-    nothing of other tasks.
+    nothing of other tasks. `gates` are those that were asked for.
     """
 
     version: str
@@ -25,6 +39,10 @@ class Evaluation:
     worst: tuple["Prediction", ...] = ()
     seconds: float = 0.0
     task: str = "text-classification"
+    gates: tuple[GateResult, ...] = ()
+
+    def _rows(self) -> Sequence[Any]:
+        return by_class(self.labels, self.metrics)
 
     def __str__(self) -> str:
         first = ", ".join(f"{m} {self.metrics[m]}" for m in headlines(self.task)[:1] if m in self.metrics)
@@ -32,11 +50,11 @@ class Evaluation:
         for label in self.labels:
             known = [(m, self.metrics.get(f"{m}[{label}]")) for m in per_class(self.task)]
             lines.append(f"  {label}: " + ", ".join(f"{m} {metric}" for m, metric in known if metric is not None))
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  {gate}" for gate in self.gates)])
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Tabular):
     """One answer: the text, the label predicted, its confidence, all scores, and the truth where it is known.
 
     Of an image `text` is the path and `picture` a small copy, as a data: address. A detector's `boxes` have label,
@@ -58,8 +76,8 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """The answers of one call, in the order asked: `pandas.DataFrame(answers.columns())` is their table.
+class Predictions(Tabular):
+    """The answers of one call, in the order asked; `to_pandas()` is their table.
 
     `file` is where they were written too, if they were.
     """
@@ -72,6 +90,12 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def _rows(self) -> Sequence[Any]:
+        return self.rows
+
+    def _row_type(self) -> type | None:
+        return Prediction
 
     def columns(self) -> dict[str, list[Any]]:
         """Return the columns id, text, label, confidence and, where there are such, truth and boxes."""
@@ -95,7 +119,7 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Mistake:
+class Mistake(Tabular):
     """How many rows of the class `truth` were taken for `predicted`."""
 
     truth: str
@@ -107,7 +131,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class ErrorGallery:
+class ErrorGallery(Tabular):
     """What a version got wrong: `wrong` of `n` rows, `chosen` of them of the classes asked for, the surest `rows`.
 
     `mistakes` are the most frequent confusions of all that is wrong. Of other tasks than classification `rows` are
@@ -125,6 +149,12 @@ class ErrorGallery:
     task: str = "text-classification"
     labels: tuple[str, ...] = ()
 
+    def _rows(self) -> Sequence[Any]:
+        return self.rows
+
+    def _row_type(self) -> type | None:
+        return Prediction
+
     def __str__(self) -> str:
         head = f"{self.version} on {self.data} ({self.split}): {self.wrong:,} of {self.n:,} rows wrong"
         lines = [f"  {m}" for m in self.mistakes]
@@ -133,7 +163,7 @@ class ErrorGallery:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Tabular):
     """What monitoring saw on one endpoint: traffic, latency, class mix, drift, quality from feedback, alerts.
 
     `class_mix` and `reference_mix` are fractions of predicted labels now and on the version's validation rows;
@@ -159,6 +189,9 @@ class Report:
     errors: int = 0
     reference_confidence: float | None = None
 
+    def _rows(self) -> Sequence[Any]:
+        return side_by_side(self.series)
+
     def __str__(self) -> str:
         quality = f"accuracy {self.metrics['accuracy']}" if "accuracy" in self.metrics else "no feedback yet"
         head = f"{self.endpoint} ({self.version}): {self.requests:,} requests, {self.labeled:,} labeled, {quality}"
@@ -168,7 +201,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Tabular):
     """A candidate beside the live version on the same rows, one Evaluation pair a dataset.
 
     `fixed` and `broke` count rows the candidate gets right and the live one wrong, and the reverse; `p_value` is
@@ -182,6 +215,12 @@ class Comparison:
     verdict: str
     next_step: str
 
+    def _rows(self) -> Sequence[Any]:
+        return self.pairs
+
+    def _row_type(self) -> type | None:
+        return EvaluationPair
+
     def __str__(self) -> str:
         lines = [self.plan]
         lines += [
@@ -193,7 +232,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class EvaluationPair:
+class EvaluationPair(Tabular):
     """Accuracy of live and candidate on the same `n` rows of one dataset split."""
 
     data: str
@@ -206,7 +245,7 @@ class EvaluationPair:
 
 
 @dataclass(frozen=True)
-class Retirement:
+class Retirement(Tabular):
     """What retiring a version moved and freed."""
 
     version: str
@@ -223,15 +262,26 @@ class Retirement:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Tabular):
     """Rows of one kind of record, as a verb that lists returns them; `kind` names them in the plural, `note` is a
     sentence about all of them.
+
+    Of runs and versions `differing` names the settings in which the rows differ, and `marks` has a footnote mark for
+    each row whose metrics are of other data than the rest (see `compared`).
     """
 
     kind: str
     rows: tuple[Any, ...]
     next_step: str = ""
     note: str = ""
+    differing: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+
+    def _rows(self) -> Sequence[Any]:
+        return self.rows
+
+    def _row_type(self) -> type | None:
+        return _ROWS.get(self.kind)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -243,12 +293,16 @@ class Table:
         return self.rows[index]
 
     def __str__(self) -> str:
-        body = [*(str(r) for r in self.rows), *[self.note] * bool(self.note)] or [f"no {self.kind} yet"]
+        from sft_magics.core.records import compared
+
+        told = self.kind in ("runs", "versions") and len(self.rows) > 1
+        rows = [compared.text(r, self, i) if told else str(r) for i, r in enumerate(self.rows)]
+        body = [*rows, *[self.note] * bool(self.note)] or [f"no {self.kind} yet"]
         return "\n".join([*body, *([f"Next: {self.next_step}"] * bool(self.next_step))])
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(Tabular):
     """One line of the doctor: `state` is "ok", "warning" or "problem"."""
 
     name: str
@@ -262,7 +316,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Board:
+class Board(Tabular):
     """The whole workspace at a glance, and what to type next."""
 
     workspace: str
@@ -275,6 +329,12 @@ class Board:
     disk_bytes: int
     free_bytes: int
     next_step: str
+
+    def _rows(self) -> Sequence[Any]:
+        return self.versions
+
+    def _row_type(self) -> type | None:
+        return Version
 
     def __str__(self) -> str:
         paused = sum(r.state == "paused" for r in self.runs)
@@ -292,7 +352,7 @@ class Board:
 
 
 @dataclass(frozen=True)
-class Feedback:
+class Feedback(Tabular):
     """What `feedback` took in: labels `added`, request ids it does not know, and the alerts as they stand now."""
 
     endpoint: str
@@ -307,3 +367,17 @@ class Feedback:
         head = f"{self.endpoint}: {self.added:,} labels taken{strange}"
         tail = [f"Next: {self.next_step}"] * bool(self.next_step)
         return "\n".join([head, *(f"  {a}" for a in self.alerts), *tail])
+
+
+# What a table without rows would hold, by its kind.
+_ROWS: dict[str, type] = {
+    "runs": Run,
+    "versions": Version,
+    "endpoints": Endpoint,
+    "alerts": Alert,
+    "datasets": Dataset,
+    "models": Model,
+    "checks": Check,
+    "registry checks": Check,
+    "fetched": Check,
+}

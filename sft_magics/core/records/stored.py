@@ -4,11 +4,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from sft_magics.core.records.tabular import Tabular
 from sft_magics.core.tasks import IMAGE_TASKS, TEXT_CLASSIFICATION, headlines
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Tabular):
     """One measured number with its 95 % interval; `label` names the class it speaks of, if one."""
 
     name: str
@@ -31,7 +32,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Tabular):
     """Something a check of the data says; `level` is "info", "warning" or "error"."""
 
     level: str
@@ -40,7 +41,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Example:
+class Example(Tabular):
     """One row as a person would read it; of an image `text` is the path and `picture` a small copy (a data: URL).
 
     `mask` is the path of a mask; boxes stand in `label` as JSON.
@@ -54,7 +55,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Tabular):
     """A named, split and fingerprinted table of examples.
 
     `file` is a Parquet file relative to the workspace with the columns id, text, label, split ("train",
@@ -95,7 +96,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Tabular):
     """A named line of versions: a task, a base to start from, and the data it was made for.
 
     `base` is what the user typed (`minilm`, a hub id, a folder); `weights` records what was really found: source,
@@ -119,7 +120,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Version:
+class Version(Tabular):
     """One trained, committed state of a model. Immutable, except that it may be retired.
 
     `artifact` is the id of its files in the artifact store, `metrics` are keyed by `Metric.key` and measured on the
@@ -171,11 +172,13 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Tabular):
     """One fine-tuning run: a process and a folder.
 
     `state` is one of queued, running, paused, interrupted, failed, done, lost. `options` are the options as given plus
     the defaults that were used; `edits` among them are what was changed as it trained, each with its step.
+    `metric` is the value of `metric_name` on `measured_rows` validation rows at the best epoch so far, `start` the
+    weights it began with.
     """
 
     id: str
@@ -193,6 +196,10 @@ class Run:
     step: int = 0
     steps: int = 0
     metric: float | None = None
+    metric_name: str = ""
+    measured_rows: int = 0
+    data_fingerprint: str = ""
+    start: str = ""
 
     def __str__(self) -> str:
         progress = f" step {self.step}/{self.steps}" if self.steps else ""
@@ -202,7 +209,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class Endpoint(Tabular):
     """A served version: its own process, a loopback URL and a token that lies in a 0600 file.
 
     `state` is one of starting, ready, draining, stopped, failed, lost. `ref` is what the user deployed
@@ -251,7 +258,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
-class Alert:
+class Alert(Tabular):
     """A rule on an endpoint's monitored numbers, and what it said when it was last checked.
 
     `state` is one of "ok", "firing", "no data". `rule` reads `metric[class] < number`.

@@ -31,6 +31,7 @@ from sft_magics.notebook.panels import (
     rehearsal,
     retirement,
     runs,
+    settings,
     traffic,
     versions,
 )
@@ -59,7 +60,7 @@ _TABLES: dict[str, tuple[str, Sequence[str], Callable[[Any], list[list[Child]]]]
 def _table(found: records.Table) -> list[Child]:
     if found.kind in _TABLES:
         caption, heads, rows = _TABLES[found.kind]
-        drawn = listing(caption, heads, rows(found.rows), "none yet")
+        drawn = listing(caption, *settings.told_apart(found, heads, rows(found.rows)), "none yet")
     else:
         drawn = history.history(found) if found.kind == "history" else history.generic(found)
     return [drawn, badges.notes(badges.note("info", found.note)) if found.note else None, next_line(found.next_step)]

@@ -15,11 +15,20 @@ def rows(runs: Sequence[Run]) -> list[list[Child]]:
     """Return the rows of the table of runs."""
     return [
         [
-            code(r.id), r.model, _state(r), _progress(r), number(r.metric) if r.metric is not None else None, r.version,
+            code(r.id), r.model, _state(r), _progress(r), _metric(r), r.version,
             r.data, el("span", when(r.created_at), class_="sft-k"), el("span", _took(r), class_="sft-k"),
         ]
         for r in runs
     ]  # fmt: skip
+
+
+def _metric(run: Run) -> Safe | None:
+    """Return the metric with its name, and of how many rows it is."""
+    if run.metric is None:
+        return None
+    name = muted(f"{run.metric_name} ") if run.metric_name else None
+    of = muted(f" of {count(run.measured_rows)}") if run.measured_rows else None
+    return el("span", name, number(run.metric), of, class_="sft-k")
 
 
 def card(run: Run) -> list[Child]:
