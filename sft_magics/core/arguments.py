@@ -9,6 +9,9 @@ from typing import Any
 
 from sft_magics.core import errors, values
 from sft_magics.core.lines import Text
+from sft_magics.core.records.documents import reference
+from sft_magics.core.records.stored import Endpoint
+from sft_magics.core.records.tabular import Tabular
 from sft_magics.core.signatures import Option, Signature, magic_name
 
 _BRACES = re.compile(r"\{([A-Za-z_]\w*)[\w.\[\]'\"()]*\}")
@@ -232,7 +235,10 @@ def _short(text: str) -> str:
 def check_call(
     signature: Signature, shape: inspect.Signature, words: Sequence[Any], options: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of a Python call, numbers and choices in their types; raises UsageProblem."""
+    """Return the arguments of a Python call, numbers and choices in their types; raises UsageProblem.
+
+    A record in the place of a name (`sft.evaluate(version)`) means the thing that it is of.
+    """
     name = f"sft.{signature.verb}"
     known = {o.parameter: o for o in signature.options}
     for given in options:
@@ -245,9 +251,19 @@ def check_call(
     except TypeError as error:
         said = str(error)
         raise errors.UsageProblem(f"{name} was called wrongly: {said}.", f"write {_python_usage(signature)}") from None
-    checked = {k: values.checked(known[k], v) for k, v in bound.arguments.items()}
+    checked = {k: values.checked(known[k], _named(known[k], v)) for k, v in bound.arguments.items()}
     bound.arguments.update(checked)
     return bound.args, bound.kwargs
+
+
+def _named(option: Option, value: Any) -> Any:
+    """Return the name of the thing that a record is of, where the option takes a name."""
+    if option.many or not option.names or not isinstance(value, Tabular):
+        return value
+    if isinstance(value, Endpoint) and option.names in ("endpoint", "stoppable"):
+        return value.name
+    found = reference(value)
+    return value if found is None else found
 
 
 def _python_usage(signature: Signature) -> str:

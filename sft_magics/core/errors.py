@@ -25,7 +25,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-_MAGIC = re.compile(r"%{1,2}sft_(\w+)(\??)")
+_MAGIC = re.compile(r"%{1,2}sft(?:_(\w+)|(?!_)\b)(\??)")
 # Names that users type end up in errors; these characters would break a line or drive a terminal.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
@@ -121,9 +121,9 @@ def headless(text: str) -> str:
     """Return `text` with `%sft_verb` spelled as the command line spells it, `sft verb`."""
 
     def spell(found: re.Match[str]) -> str:
-        return f"sft {found[1].replace('_', '-')}{' --help' * bool(found[2])}"
+        return f"sft {(found[1] or 'board').replace('_', '-')}{' --help' * bool(found[2])}"
 
-    return re.sub(r"%sft(?!_)\b", "sft board", _MAGIC.sub(spell, text))
+    return _MAGIC.sub(spell, text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

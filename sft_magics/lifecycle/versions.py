@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from sft_magics.core import errors, references
 from sft_magics.core import workspace as places
-from sft_magics.core.records import AliasThen, Table, Version, compared
+from sft_magics.core.records import AliasThen, Table, Version, listings
 from sft_magics.core.signatures import Names
 from sft_magics.lifecycle import bases, moments, serve
 from sft_magics.lifecycle.data import TaskName, WorkspaceOption
@@ -51,7 +51,7 @@ def versions(
     if model is not None:
         registry.model(model)
     rows = _sorted(registry.versions(model), sort)
-    return compared.table("versions", rows, "" if rows else f"%sft_finetune {model or 'MODEL'}")
+    return listings.table("versions", rows, "" if rows else f"%sft_finetune {model or 'MODEL'}")
 
 
 _ORDERS: dict[str, Callable[[Version], float]] = {

@@ -115,6 +115,8 @@ def start(
         raise errors.from_os_error(error, f"starting endpoint {name}") from error
     except KeyboardInterrupt:
         _end_half_started(job, "stopped")
+        if job.spec().get("launch") == spec["launch"]:  # else the interrupt came before anything was written
+            _mark(job, "stopped", "it was interrupted before it was ready")
         raise errors.Interrupted(
             f"Starting endpoint {name} was interrupted; nothing of it runs.", "type the same line again."
         ) from None

@@ -4,10 +4,12 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
+from sft_magics.core import records
 from sft_magics.core.arguments import check_call, parse
 from sft_magics.core.errors import UsageProblem
 from sft_magics.core.lines import split
-from sft_magics.core.signatures import FromNamespace, Sentence, read
+from sft_magics.core.signatures import FromNamespace, Names, Sentence, read
+from tests.notebook import panel_samples
 
 
 def train(
@@ -231,6 +233,26 @@ def test_a_wrong_call_is_a_sentence(words: tuple[Any, ...], options: dict[str, A
         called(*words, **options)
     assert what in caught.value.what
     assert caught.value.next_step
+
+
+def test_a_record_in_the_place_of_a_name_means_its_thing() -> None:
+    def look(
+        version: Annotated[str, "a version", Names("version")],
+        *,
+        data: Annotated[Any, "a dataset", Names("dataset"), FromNamespace()] = None,
+        endpoint: Annotated[str | None, "an endpoint", Names("endpoint")] = None,
+        note: Annotated[Any, "anything"] = None,
+    ) -> None:
+        """Look."""
+
+    samples = {type(one): one for one in panel_samples.everything()}
+    version, dataset, served = (samples[kind] for kind in (records.Version, records.Dataset, records.Endpoint))
+    given = {"data": dataset, "endpoint": served, "note": version}
+    words, options = check_call(read("look", look), inspect.signature(look), (version,), given)
+    assert words == (version.ref,)
+    assert options == {"data": dataset.name, "endpoint": served.name, "note": version}
+    frame = object()
+    assert check_call(read("look", look), inspect.signature(look), ("a:1",), {"data": frame})[1]["data"] is frame
 
 
 def test_a_right_call_gets_its_values_in_their_types() -> None:

@@ -267,7 +267,7 @@ class Table(Tabular):
     sentence about all of them.
 
     Of runs and versions `differing` names the settings in which the rows differ, and `marks` has a footnote mark for
-    each row whose metrics are of other data than the rest (see `compared`).
+    each row whose metrics are of other data than the rest (see `listings`).
     """
 
     kind: str
@@ -293,10 +293,10 @@ class Table(Tabular):
         return self.rows[index]
 
     def __str__(self) -> str:
-        from sft_magics.core.records import compared
+        from sft_magics.core.records import listings
 
         told = self.kind in ("runs", "versions") and len(self.rows) > 1
-        rows = [compared.text(r, self, i) if told else str(r) for i, r in enumerate(self.rows)]
+        rows = [listings.text(r, self, i) if told else str(r) for i, r in enumerate(self.rows)]
         body = [*rows, *[self.note] * bool(self.note)] or [f"no {self.kind} yet"]
         return "\n".join([*body, *([f"Next: {self.next_step}"] * bool(self.next_step))])
 

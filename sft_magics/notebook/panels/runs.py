@@ -23,12 +23,10 @@ def rows(runs: Sequence[Run]) -> list[list[Child]]:
 
 
 def _metric(run: Run) -> Safe | None:
-    """Return the metric with its name, and of how many rows it is."""
+    """Return the metric with its name: a table may hold runs of other tasks."""
     if run.metric is None:
         return None
-    name = muted(f"{run.metric_name} ") if run.metric_name else None
-    of = muted(f" of {count(run.measured_rows)}") if run.measured_rows else None
-    return el("span", name, number(run.metric), of, class_="sft-k")
+    return el("span", muted(f"{run.metric_name} ") if run.metric_name else None, number(run.metric), class_="sft-k")
 
 
 def card(run: Run) -> list[Child]:

@@ -50,8 +50,15 @@ def measured_on(row: Row) -> str:
     """Return the data and how many of its rows the metrics are of; nothing where there are no metrics."""
     if _key(row) is None:
         return ""
-    count = row.measured_rows if isinstance(row, Run) else _headline_rows(row)
+    count = measured_rows(row)
     return f"{row.data} ({count:,} rows)" if count else row.data
+
+
+def measured_rows(row: Row) -> int:
+    """Return how many rows the headline metric is of; 0 where that is not known."""
+    if isinstance(row, Run):
+        return row.measured_rows if row.metric is not None else 0
+    return next((row.metrics[m].n for m in headlines(row.task) if m in row.metrics), 0)
 
 
 def _quality(row: Row) -> str:
@@ -63,10 +70,6 @@ def _quality(row: Row) -> str:
 def _start(version: Version) -> str:
     start = version.environment.get("start")
     return str(start.get("source", "")) if isinstance(start, dict) else ""
-
-
-def _headline_rows(version: Version) -> int:
-    return next((version.metrics[m].n for m in headlines(version.task) if m in version.metrics), 0)
 
 
 def _differing(rows: Sequence[Row]) -> tuple[str, ...]:
