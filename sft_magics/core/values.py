@@ -46,6 +46,8 @@ def checked(option: Option, value: Any) -> Any:
     known = all(kind in _WORDS for kind in option.types)
     if option.many or not typed or not known or (value is None and option.default is None):
         return value
+    if type(value) in option.types:  # whether it can work is the verb's own rule
+        return value
     return convert(option, value)
 
 

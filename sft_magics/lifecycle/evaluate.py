@@ -26,7 +26,7 @@ def evaluate(
     *,
     data: Annotated[str | None, "a dataset; without it the one it was trained on", Names("dataset")] = None,
     split: Annotated[
-        Literal["auto", "train", "validation", "all"], "which rows; auto: never those it learned from"
+        Literal["auto", "train", "validation", "test", "all"], "which rows; auto: never those it learned from"
     ] = "auto",
     gate: Annotated[str, 'what must hold, else it is an error (exit code 3): "f1 >= 0.9; recall[negative] > 0.8"'] = "",
     workspace: WorkspaceOption = None,

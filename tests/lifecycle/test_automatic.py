@@ -69,7 +69,7 @@ def test_auto_is_the_recipe_s_batch_and_parts_that_are_found() -> None:
     [
         ({"batch": 0}, "--batch cannot be 0"),
         ({"micro_batch": -1}, "--micro-batch cannot be -1"),
-        ({"batch": "many"}, "--batch cannot be many"),
+        ({"batch": "many"}, "--batch cannot be 'many'"),
     ],
 )
 def test_bad_values_are_sentences(workspace: Path, options: dict[str, object], what: str) -> None:
