@@ -78,19 +78,19 @@ def with_pictures(dataset: Dataset) -> Dataset:
     """Return a dataset whose examples show their images; the registry does not keep those."""
     if not dataset.of_images:
         return dataset
-    return replace(dataset, examples=tuple(_pictured(e, dataset.task) for e in dataset.examples))
+    return replace(dataset, examples=tuple(_pictured(e, dataset) for e in dataset.examples))
 
 
-def _pictured(example: Example, task: str) -> Example:
+def _pictured(example: Example, dataset: Dataset) -> Example:
     """Return an example with its picture, in which boxes and masks are drawn."""
     from sft_magics.datasets import boxes, overlays, thumbnail
 
-    if task == OBJECT_DETECTION:
+    if dataset.task == OBJECT_DETECTION:
         found = boxes.loads(example.label)
         said = answering.counted(box.label for box in found)
         return replace(example, label=said, picture=overlays.boxed(example.text, found))
-    if task == SEMANTIC_SEGMENTATION:
-        return replace(example, picture=overlays.tinted(example.text, example.mask))
+    if dataset.task == SEMANTIC_SEGMENTATION:
+        return replace(example, picture=overlays.tinted(example.text, example.mask, labels=dataset.labels))
     return replace(example, picture=thumbnail(example.text))
 
 

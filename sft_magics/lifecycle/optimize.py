@@ -57,7 +57,7 @@ def retrain(
     train.check_parent(record, live)
     material = _material(ws, registry, live, data or f"{record.data}+{FEEDBACK}")
     plan = _plan(live, firing(ws, registry, model), material.counts, epochs)
-    with work.telling("plan") as say:
+    with work.telling(f"planning how to retrain {model}") as say:
         say(plan, 0, 0)
     train.check_fits(record, material.dataset)
     usual = _TEXTS_LR if live.task == TEXT_CLASSIFICATION else None

@@ -174,13 +174,15 @@ def test_pictures_show_what_is_marked(tmp_path: Path) -> None:
     mask.save(tmp_path / "m.png")
     plain = overlays.boxed(str(tmp_path / "a.png"), [])
     marked = overlays.boxed(str(tmp_path / "a.png"), found)
-    tinted = overlays.tinted(str(tmp_path / "a.png"), str(tmp_path / "m.png"))
+    tinted = overlays.tinted(str(tmp_path / "a.png"), str(tmp_path / "m.png"), labels=("a", "b"))
     assert all(p.startswith("data:image/jpeg;base64,") for p in (plain, marked, tinted))
     assert len({plain, marked, tinted}) == 3
-    both = overlays.tinted(str(tmp_path / "a.png"), masks.read(tmp_path / "m.png"), str(tmp_path / "m.png"))
+    both = overlays.tinted(
+        str(tmp_path / "a.png"), masks.read(tmp_path / "m.png"), str(tmp_path / "m.png"), labels=("a", "b")
+    )
     assert width(both) == 2 * width(tinted) + 4, "the answer, and to its right the truth"
     assert overlays.boxed(str(tmp_path / "gone.png"), found) == ""
-    assert overlays.tinted(str(tmp_path / "gone.png"), str(tmp_path / "m.png")) == ""
+    assert overlays.tinted(str(tmp_path / "gone.png"), str(tmp_path / "m.png"), labels=()) == ""
 
 
 def test_masks_of_black_and_white_are_refused_with_what_to_write(tmp_path: Path) -> None:

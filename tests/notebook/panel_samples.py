@@ -261,6 +261,39 @@ def everything() -> list[Any]:
     ]  # fmt: skip
 
 
+def crowded() -> list[Any]:
+    """Return tables and cards as full as real work makes them: many versions, long names and notes, every state."""
+    made = {type(thing): thing for thing in everything()}
+    version, run, dataset = made[records.Version], made[records.Run], made[records.Dataset]
+    note = "kept after 41 of 736 steps: the loss of the validation rows rose from there on, see the run's remarks"
+    long = "customer-complaints-2026-emea"
+    versions = [
+        dataclasses.replace(
+            version, model=long if n % 2 else "reviews", number=n, aliases=("live", "previous") if n == 3 else (),
+            note=note if n != 2 else "", status="retired" if n == 1 else "ready", data=f"{long}+feedback",
+            successor=f"{long}:3" if n == 1 else None, size=91_200_000,
+        )
+        for n in range(1, 9)
+    ]  # fmt: skip
+    states = ("running", "queued", "done", "failed", "lost", "paused", "interrupted")
+    runs_ = [
+        dataclasses.replace(
+            run, id=f"run-{n:04x}", model=long, state=state, step=37, steps=184, metric=0.593, data=long,
+            version=f"{long}:{n}",
+        )
+        for n, state in enumerate(states)
+    ]  # fmt: skip
+    options = {"epochs": 3.0, "lr": 3e-5, "batch": 32, "method": "full", "seed": 0, "warmup": 0.1, "precision": "auto",
+               "clip": 1.0, "weight_decay": 0.01, "max_length": 128, "augment": "none", "patience": 0}  # fmt: skip
+    return [
+        records.Table("versions", tuple(versions), "%sft_show reviews:3"),
+        records.Table("runs", tuple(runs_), "%sft_watch run-0000"),
+        records.Table("datasets", (dataclasses.replace(dataset, name=long, source=f"/data/{long}.csv"),) * 3, ""),
+        dataclasses.replace(versions[2], options=options),
+        dataclasses.replace(runs_[0], options=options),
+    ]
+
+
 def hostile(thing: Any, name: str = "") -> Any:
     """Return `thing` with hostile text at the end of every string in it, in keys and values."""
     if isinstance(thing, str):

@@ -137,7 +137,7 @@ def test_a_long_run_stays_small_and_shows_its_spike() -> None:
     path = ghost.get("d") or ""
     assert 300 < path.count("L") < 900
     heights = [float(move.split()[1]) for move in path.lstrip("M").split("L")]
-    assert min(heights) == pytest.approx(22, abs=0.5)  # the spike reaches the top edge
+    assert min(heights) == pytest.approx(34, abs=0.5)  # the spike reaches the top edge
 
 
 def test_a_loss_that_is_not_a_number_is_marked() -> None:
@@ -338,7 +338,7 @@ def test_history_shows_what_changed() -> None:
 
 
 def test_a_short_class_name_stays_on_one_line_and_a_long_one_may_break() -> None:
-    assert 'class="sft-k"' in named("negative")
+    assert 'class="sft-a"' in named("negative")
     assert 'class="sft-u"' in named("n" * 60)
 
 
@@ -351,3 +351,47 @@ def test_a_run_that_was_taken_up_says_a_remark_once() -> None:
     for level in ("info", "info", "warning"):
         view.apply(ev.Remark(level, "Computing in bf16"))
     assert view.remarks == [("info", "Computing in bf16"), ("warning", "Computing in bf16")]
+
+
+def test_a_chart_holds_its_values_for_the_pointer_and_a_wild_one_is_left_out() -> None:
+    def bands(view: LossView) -> list[str]:
+        page = ElementTree.fromstring(f"<page>{drawn(view)}</page>")
+        return ["".join(g[0].itertext()) for g in page.iter() if g.get("class") == "sft-v"]
+
+    found = bands(samples.runs()["done"])
+    assert found[-1] == "step 240, accuracy 0.830, f1 0.820"
+    assert any(re.fullmatch(r"step 240, train 0\.\d+, validation 0\.390", words) for words in found)
+    assert all("accuracy" in words or "train" in words for words in found)
+    assert len(found) <= 2 * 40
+    assert bands(samples.runs()["waiting"]) == []
+    wild = samples.folded([*samples.events(upto=3), ev.StepDone(4, 0.1, math.nan, 5e-5, 1.0, 1.0, 1.0, at=samples.AT)])
+    assert all("NaN" not in words for words in bands(wild))
+
+
+def test_a_resumed_mark_stands_beside_its_line_and_never_over_the_name_of_an_epoch() -> None:
+    again = ev.RunPlanned(240, 3, 8543, 32, 5e-5, resumed_at=80, at=samples.AT + 30)
+    page = ElementTree.fromstring(f"<page>{drawn(samples.folded([*samples.events(upto=100), again]))}</page>")
+    (resumed,) = [t for t in page.iter() if t.tag.endswith("text") and t.text == "resumed"]
+    (epoch,) = [t for t in page.iter() if t.tag.endswith("text") and t.text == "epoch 1"]
+    assert float(resumed.get("y", "0")) - float(epoch.get("y", "0")) >= 11
+
+
+def test_the_edits_of_a_run_are_words_and_its_options_are_folded_up() -> None:
+    edits = [{"step": 40, "changes": {"lr": [5e-5, 1e-5], "epochs": [3, 4.0]}, "who": "ann", "number": 1}]
+    run = next(t for t in EVERYTHING if isinstance(t, records.Run))
+    for thing in (run, next(t for t in EVERYTHING if isinstance(t, records.Version))):
+        page = drawn(dataclasses.replace(thing, options={"epochs": 3.0, "lr": 5e-5, "tie": True, "edits": edits}))
+        assert "{" not in page.partition("</style>")[2]
+        seen = words(dataclasses.replace(thing, options={"epochs": 3.0, "lr": 5e-5, "tie": True, "edits": edits}))
+        assert "epochs 3 lr 5e-5 tie True edited from step 40 on lr 5e-5 → 1e-5, epochs 3 → 4 by ann" in seen
+
+
+def test_a_picture_that_may_grow_old_says_of_what_time_it_is() -> None:
+    for state, view in samples.runs().items():
+        stamped = words(view, dated=True), panels.text(view, dated=True)
+        open_ = state in ("waiting", "queued", "running", "edited", "paused")
+        assert [f"%sft_watch {view.job} shows it again" in said for said in stamped] == [open_, open_]
+        assert "As of " not in words(view)
+    job, failed = samples.jobs().values()
+    assert "As of " in words(job, dated=True)
+    assert "As of " not in words(failed, dated=True)

@@ -116,7 +116,7 @@ class SemanticSegmentation(Dense):
             counts = np.bincount(mask.ravel(), minlength=256)
             said = [f"{name} {counts[n] / mask.size:.0%}" for n, name in enumerate(self.labels) if counts[n]]
             said += [f"no class {counts[masks.NOTHING] / mask.size:.0%}"] if counts[masks.NOTHING] else []
-            picture = overlays.masked(preview.picture_of(batch["pictures"][place]), mask)
+            picture = overlays.masked(preview.picture_of(batch["pictures"][place]), mask, self.labels)
             found.append({"label": ", ".join(said), "text": pixels.named(rows.scenes.paths[i]), "picture": picture})
         return found
 

@@ -22,8 +22,8 @@ from sft_magics.notebook.panels.markup import (
     shorten,
 )
 from sft_magics.notebook.panels.style import BLUE, GREEN, PURPLE
-from sft_magics.notebook.panels.subjects import framed, legend, subject
-from sft_magics.notebook.panels.tables import table
+from sft_magics.notebook.panels.subjects import framed, grid, legend, subject
+from sft_magics.notebook.panels.tables import stamp, table
 
 HEADS = ("dataset", "train#", "validation#", "classes", "source", "fingerprint", "findings", "made")
 _INKS = (BLUE, GREEN, PURPLE)
@@ -36,7 +36,7 @@ def rows(datasets: Sequence[Dataset]) -> list[list[Child]]:
             el("strong", d.name), count(d.counts.get("train", 0)), count(d.counts.get("validation", 0)),
             shorten(", ".join(d.labels) or d.task, 60), shorten(d.source, 60), code(d.fingerprint[:12]),
             _worst(d.findings),
-            el("span", when(d.created_at), class_="sft-k"),
+            stamp(d.created_at),
         ]
         for d in datasets
     ]  # fmt: skip
@@ -115,7 +115,7 @@ def _examples(examples: Sequence[Example], task: str) -> Safe | None:
     if not examples:
         return None
     if task in (OBJECT_DETECTION, SEMANTIC_SEGMENTATION):
-        return section("Examples", el("div", *map(_marked, examples), class_="sft-g"))
+        return section("Examples", grid(_marked(e) for e in examples))
     most = 200 if task == CAUSAL_LM else 60
     rows: list[list[Child]] = [
         [subject(e.text, e.picture), shorten(e.label, most), badges.tag(e.split) if e.split else None] for e in examples

@@ -9,6 +9,7 @@ from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import count, duration, when
 from sft_magics.notebook.panels.markup import Child, code, el, facts, head, join, muted, section, shorten
+from sft_magics.notebook.panels.tables import stamp
 
 HEADS = ("endpoint", "state", "version", "by", "deployed as", "url", "requests#", "started")
 _ASKED = "a moving, funny film"
@@ -22,7 +23,7 @@ def rows(endpoints: Sequence[Endpoint]) -> list[list[Child]]:
         [
             join(el("strong", e.name), muted(" public") if e.public else None),
             el("span", badges.badge(e.state), title=e.why or None), e.version, e.engine, e.ref,
-            code(e.url), count(e.requests), el("span", when(e.created_at), class_="sft-k"),
+            code(e.url), count(e.requests), stamp(e.created_at),
         ]
         for e in endpoints
     ]  # fmt: skip

@@ -7,7 +7,7 @@ from sft_magics.core.tasks import CLASSIFIERS, OBJECT_DETECTION, SEMANTIC_SEGMEN
 from sft_magics.notebook.panels.formats import count, number, percent
 from sft_magics.notebook.panels.markup import Child, Safe, el, facts, head, join, muted, next_line, section, shorten
 from sft_magics.notebook.panels.predictions import confidence
-from sft_magics.notebook.panels.subjects import framed, legend, subject
+from sft_magics.notebook.panels.subjects import framed, grid, legend, subject
 from sft_magics.notebook.panels.tables import table
 
 
@@ -71,7 +71,7 @@ def _worst(found: ErrorGallery) -> list[Child]:
 def shown(rows: Sequence[Prediction], title: str, masked: Sequence[str] = ()) -> Safe | None:
     """Return answers beside their truths: pictures in which both are drawn, or texts; `masked` are a mask's classes."""
     if masked and any(r.picture for r in rows):
-        return el("div", pictures(rows, f"{title}; to the right the truth"), legend(masked))
+        return el("div", pictures(rows, f"{title}; to the right the truth", wide=True), legend(masked))
     if any(r.picture for r in rows):
         return pictures(rows, title)
     cells: list[list[Child]] = [
@@ -80,9 +80,9 @@ def shown(rows: Sequence[Prediction], title: str, masked: Sequence[str] = ()) ->
     return table(title, ("prompt", "truth", "answer", "confidence#"), cells) if cells else None
 
 
-def pictures(rows: Sequence[Prediction], title: str) -> Safe:
-    """Return pictures side by side, each with what it was taken for."""
-    return section(title, el("div", *map(_picture, rows), class_="sft-g"))
+def pictures(rows: Sequence[Prediction], title: str, *, wide: bool = False) -> Safe:
+    """Return pictures on a grid, each with what it was taken for; `wide` for two beside one another in each."""
+    return section(title, grid((_picture(row) for row in rows), wide=wide))
 
 
 def _picture(row: Prediction) -> Safe:

@@ -119,7 +119,8 @@ def _rows(view: LossView) -> str | None:
 
 def _charts(view: LossView) -> Safe:
     boundaries = _epoch_marks(view)
-    resumed = [(float(step), "resumed") for step in view.resumed_at]
+    resumed = [(float(step), "resumed", "went on from its checkpoint") for step in view.resumed_at]
+    edited = [(float(e.step), _short(e), _whole(e)) for e in view.edits]
     loss = Chart(
         "Loss",
         [
@@ -127,8 +128,8 @@ def _charts(view: LossView) -> Safe:
             Curve("validation", view.validation, VERMILLION, dash="6 3", dots=True, ring=view.best_step),
         ],
         view.steps,
-        marks=[*boundaries, *resumed],
-        flags=[(float(e.step), _short(e), _whole(e)) for e in view.edits],
+        marks=boundaries,
+        flags=sorted([*resumed, *edited]),
         empty="the curve begins with the first step",
         y_limits=(0.0, math.inf),
     )  # fmt: skip

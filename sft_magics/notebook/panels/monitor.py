@@ -14,6 +14,7 @@ from sft_magics.notebook.panels.markup import (
     facts,
     head,
     muted,
+    named,
     next_line,
     section,
     shorten,
@@ -104,8 +105,9 @@ def _mix(report: Report) -> Safe | None:
     for label in labels:
         reference = report.reference_mix.get(label)
         was = None if reference is None else percent(reference)
-        name = el("span", shorten(label, 60), class_="sft-u")
-        rows.append([name, share_cell(report.class_mix.get(label, 0.0), shorten(label, 60), mark=reference), was])
+        rows.append(
+            [named(label, 60), share_cell(report.class_mix.get(label, 0.0), shorten(label, 60), mark=reference), was]
+        )
     found = table("Mix of answers", ("class", "now", "in validation#"), rows)
     drift = (
         None

@@ -77,7 +77,7 @@ def rates(found: RatesTried) -> list[Child]:
                   ghost=_points(found.rates, found.losses, first)),
             Curve("advised", [(at(found.advised), lowest)], VERMILLION, dots=True),
         ],
-        last - first, marks=tens, x_name="power of ten",
+        last - first, marks=tens, x_name="power of ten", hover=False,
     )  # fmt: skip
     return [
         head(found.model, detail=muted(found.task)),

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 
 from sft_magics.core.records import Run
+from sft_magics.core.views import ACTIVE
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import count, duration, number, when
 from sft_magics.notebook.panels.marks import bar
-from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, muted, next_line, shorten
+from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, next_line, shorten
+from sft_magics.notebook.panels.options import options
+from sft_magics.notebook.panels.tables import stamp
 
 HEADS = ("run", "model", "state", "progress", "metric#", "made", "data", "started", "took")
 
@@ -16,7 +19,7 @@ def rows(runs: Sequence[Run]) -> list[list[Child]]:
     return [
         [
             code(r.id), r.model, _state(r), _progress(r), number(r.metric) if r.metric is not None else None, r.version,
-            r.data, el("span", when(r.created_at), class_="sft-k"), el("span", _took(r), class_="sft-k"),
+            r.data, stamp(r.created_at), el("span", _took(r), class_="sft-k"),
         ]
         for r in runs
     ]  # fmt: skip
@@ -24,7 +27,6 @@ def rows(runs: Sequence[Run]) -> list[list[Child]]:
 
 def card(run: Run) -> list[Child]:
     """Return the parts of one run's card."""
-    given = ", ".join(f"{name} {value}" for name, value in run.options.items() if value is not None)
     return [
         head(run.model, before=badges.badge(run.state), detail=code(run.id), right=muted(when(run.created_at))),
         facts(
@@ -35,10 +37,17 @@ def card(run: Run) -> list[Child]:
             ("from", run.parent),
             ("took", _took(run) if run.ended_at else None),
         ),
-        el("p", muted(shorten(given, 1000)), class_="sft-u") if given else None,
         el("p", shorten(run.why, 2000), class_="sft-u") if run.why else None,
         next_line(run.next_step),
+        options(run.options),
     ]
+
+
+def brief(run: Run) -> list[Child]:
+    """Return a run in one line, for a cell that shows its panel already."""
+    made = join(muted(", made "), el("strong", run.version)) if run.version else None
+    state = None if run.state in ACTIVE else muted(f" {run.state}")  # which the panel says, and it does not grow old
+    return [el("p", code(run.id), state, made)]
 
 
 def _state(run: Run) -> Safe:
@@ -50,7 +59,7 @@ def _progress(run: Run) -> Safe | None:
         return None
     words = f"step {count(run.step)} of {count(run.steps)}"
     drawn = bar(run.step / run.steps, words, color=badges.color(run.state), width=60)
-    return el("span", drawn, " ", words, class_="sft-k")
+    return el("span", drawn, " ", el("span", words, class_="sft-a"), class_="sft-k")
 
 
 def _took(run: Run) -> str:
