@@ -21,7 +21,6 @@ _HIDDEN = (
     f"{_LIVES} {_CHILD}:has(.sft-twin-ID)",
     ".sft-live-ID.jupyter-widgets-disconnected",
     _LOST,  # the words of a front end that still looks for the widget's model, or does not find it
-    f"{_CHILD}:has(.sft-gone)",
 )
 # A rule each: a front end drops the whole of a rule that it does not understand.
 _SHEET = "".join(f"{selector}{{display:none!important}}" for selector in _HIDDEN)

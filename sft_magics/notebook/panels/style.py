@@ -80,6 +80,7 @@ white-space:normal;max-width:none;line-height:1.45;background:none}
 .sft.sft td .sft-b{padding:0 7px 0 5px;font-size:11.5px;gap:4px}
 @container (max-width:700px){.sft.sft table{font-size:12px}.sft.sft th,.sft.sft td{padding-right:7px}
 .sft.sft td>.sft-u,.sft.sft tbody th>.sft-u{min-width:6em}}
+.jp-OutputArea-child:has(.sft-gone){display:none}
 .sft.sft details>summary{cursor:pointer;font-size:12px;opacity:.8}
 .sft.sft details[open]>summary{margin-bottom:6px}
 """.replace("LINE", _LINE)  # fmt: skip
