@@ -2,6 +2,9 @@
 #
 #   make demo             the tour in JupyterLab          make demo DEMO=headless   the same, executed without a browser
 #   make test             check, then every test          make check                formatting, lint, types, import rules
+#   make quick            the tests of what changed, at most four minutes of them
+#   make notebooks        every notebook, in both number formats, with and without the engine extras, all in one workspace
+#   make screenshots      every panel at three widths, light and dark, in build/screenshots
 #   make bench            the benchmarks                  make format               let ruff rewrite what it can
 #   make crash            the crash tests at full count (an hour; make test runs a small count)
 #   make soak             a million requests at an endpoint that is switched twenty times
@@ -15,13 +18,14 @@ STAMP   := $(VENV)/.stamp-setup
 # Without a terminal nobody waits for a browser to open.
 DEMO    ?= $(shell test -t 0 && echo lab || echo headless)
 DEMO_OUT := build/demo
-SAMPLES := minilm reviews lite0 digits
+# All that the three notebooks need, so that they run without a network.
+SAMPLES := minilm reviews lite0 digits basemap smollm2
 
 # Commands that the environment installs find each other, also from a notebook's `!` lines and a terminal in JupyterLab.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo demo-lab demo-headless test check crash soak bench bench-engine bench-registry bench-serving format clean distclean
+.PHONY: help setup browser demo demo-lab demo-headless test quick notebooks screenshots check crash soak bench bench-engine bench-quality bench-registry bench-serving format clean distclean
 
 help:
 	@sed -n '/^# One environment/,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -125,6 +129,16 @@ test: check browser
 	done; \
 	exit $$result
 
+quick: $(STAMP)
+	@$(BIN)/python -m tests.quick $(PYTEST_ARGS)
+
+# About two hours on two cores. NOTEBOOKS="00_tour --beside 2" runs the tour twice at the same time instead.
+notebooks: $(STAMP)
+	@$(BIN)/python -m tests.journeys.notebooks $(or $(NOTEBOOKS),--precision fp32 bf16 --engines auto torch)
+
+screenshots: $(STAMP) browser
+	@$(BIN)/python -m tests.browser.gallery
+
 check: $(STAMP)
 	@set -eu; \
 	echo "ruff format"; $(BIN)/ruff format --check .; \
@@ -150,6 +164,13 @@ bench-engine: $(STAMP)
 	fi; \
 	build/peers/bin/python -m tests.benchmarks engine --seeds 3 --threads 1 $(BENCH_ARGS); \
 	build/peers/bin/python -m tests.benchmarks tasks
+
+# CPU-seconds to the quality of a peer, and the length of a run that nobody names; both take an hour or more.
+bench-quality: $(STAMP)
+	@set -eu; \
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python accelerate || $(BIN)/python -m pip install --quiet accelerate; \
+	$(BIN)/python -m tests.benchmarks quality $(BENCH_ARGS); \
+	$(BIN)/python -m tests.benchmarks epochs
 
 # Other servers beside our endpoints.
 bench-serving: $(STAMP)

@@ -1,27 +1,36 @@
 """The headless face: `sft VERB ...` or `python -m sft_magics VERB ...`.
 
-Progress goes to stderr, the result to stdout. With `--json` stdout carries the events as JSON lines and the returned
-object as the last line. A user's mistake is two lines on stderr and exit code 2.
+Progress goes to stderr, the result to stdout. With `--json` stdout carries the events as JSON lines, and its last line
+is always one object: what the verb returned, or {"kind": "Error", "what": ..., "next": ..., "code": ...}.
+
+Exit codes: 0 done, 1 a failure, 2 a mistake in the line or in what it names, 3 a gate or check that does not hold,
+130 interrupted, 141 the reader of the output has gone.
 """
 
 import contextlib
+import dataclasses
 import io
+import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sft_magics.core import audience, codec, errors, signatures
+from sft_magics import __version__
+from sft_magics.core import arguments, audience, codec, errors, lines, streams
 from sft_magics.core.audience import Companion
 from sft_magics.core.events import Event, encode
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Endpoint
+from sft_magics.core.records.documents import document, failure
 from sft_magics.core.views import JobView, LossView
-from sft_magics.verbs import VERBS, Verb, find
+from sft_magics.verbs import VERBS, Verb, defect, find
 
 _FORK_SERVER = "SFT_FORK_SERVER"
+_SENTENCES = ("next_step", "why", "text")  # of events, which may name a verb
 
 
 class Terminal:
@@ -31,23 +40,25 @@ class Terminal:
 
     def __init__(self) -> None:
         self._bar: Any = None
-        self._remarks = 0
+        self._remarks: set[tuple[str, str]] = set()
         self._said = ""
+        self.unread: BrokenPipeError | None = None
 
     def hear(self, job: str, event: Event) -> None:
         """Do nothing: the view tells it all."""
 
     def show(self, view: JobView) -> None:
         """Draw the newest state."""
-        for level, text in view.remarks[self._remarks :]:
-            self._print(f"{level}: {errors.headless(text)}")
-        self._remarks = len(view.remarks)
+        for level, text in view.remarks:
+            if (level, text) not in self._remarks:  # one that no longer holds is gone from the view
+                self._remarks.add((level, text))
+                self._print(f"{level}: {errors.headless(text)}")
         if sys.stderr.isatty():
             self._draw(view)
         else:
             self._tell(view)
         if not view.active:
-            self._remarks = 0
+            self._remarks.clear()
 
     def stay(self, job: JobFolder, view: JobView, companion: Companion, wait: bool) -> None:
         """Follow to the end if asked to wait."""
@@ -99,9 +110,15 @@ class JsonLines(Terminal):
 
     def hear(self, job: str, event: Event) -> None:
         """Write the event with the job it belongs to."""
-        line = encode(event)
-        sys.stdout.write(f'{{"job":{codec.dumps(job)},{line[1:]}\n')
-        sys.stdout.flush()
+        ours: dict[str, Any] = {
+            name: errors.headless(text) for name in _SENTENCES if isinstance(text := getattr(event, name, None), str)
+        }
+        line = encode(dataclasses.replace(event, **ours))
+        if self.unread is None:
+            try:
+                _write_line(f'{{"job":{codec.dumps(job)},{line[1:]}')
+            except BrokenPipeError as error:  # the job goes on; the verb's end says that nobody reads
+                self.unread = error
 
     def show(self, view: JobView) -> None:
         """Do nothing: the events tell it all."""
@@ -130,26 +147,55 @@ def _tail(view: JobView) -> str:
     return "  ".join(parts)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; returns the exit code: 0, 2 for a user's mistake, 130 for an interrupt."""
+def main(words: list[str] | None = None) -> int:
+    """Run one verb; returns the exit code (see above)."""
+    streams.hold()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to stop
     try:
+        return _guarded(list(sys.argv[1:] if words is None else words))
+    except BrokenPipeError:  # whoever read us has gone (`sft runs | head -1`), and Python would complain at its exit
+        _close_outputs()
+        return 141
+
+
+def _close_outputs() -> None:
+    """Lead stdout to the null device, so that Python's own flush at the exit has nothing to complain about."""
+    with contextlib.suppress(OSError, io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _guarded(words: list[str]) -> int:
+    """Obey, and turn whatever goes wrong into two lines on stderr, an object under `--json`, and an exit code."""
+    end = words.index("--") if "--" in words else len(words)
+    as_json = "--json" in words[:end]
+    words = [w for w in words[:end] if w != "--json"] + words[end:]
+    try:
         with _without_fork_server():
-            code = _obey(list(sys.argv[1:] if arguments is None else arguments))
+            code = _obey(words, as_json)
         sys.stdout.flush()
         return code
-    except errors.SftError as error:
-        sys.stderr.write("\n".join(error.lines) + "\n")
-        return 2
+    except BrokenPipeError:
+        raise
+    except errors.TwoLines as error:
+        return _fail(error, as_json)
     except KeyboardInterrupt:
-        sys.stderr.write("Stopped.\nNext: sft runs\n")
-        return 130
-    except BrokenPipeError:  # whoever read us has gone (`sft runs | head -1`), and Python would complain at its exit
-        with contextlib.suppress(OSError, io.UnsupportedOperation):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return _fail(errors.Interrupted("Stopped.", "%sft_runs"), as_json)
+    except OSError as error:
+        _close_outputs()
+        return _fail(errors.from_os_error(error, "writing the output"), as_json)
+    except Exception as error:  # noqa: BLE001 - whatever it is, a script reads two lines and an object
+        return _fail(defect("board", error), as_json)
+
+
+def _fail(error: errors.TwoLines, as_json: bool) -> int:
+    if isinstance(error, errors.CheckFailed) and error.result is not None and not as_json:
+        _print(error.result, as_json)
+    if as_json:
+        _write_line(codec.dumps(failure(error)))
+    sys.stderr.write("\n".join(error.lines) + "\n")
+    return error.code
 
 
 @contextlib.contextmanager
@@ -167,44 +213,61 @@ def _without_fork_server() -> Iterator[None]:
             os.environ.pop(_FORK_SERVER, None)
 
 
-def _obey(words: list[str]) -> int:
-    end = words.index("--") if "--" in words else len(words)
-    ours, texts = words[:end], words[end:]
-    as_json = "--json" in ours
-    ours = [w for w in ours if w != "--json"]
-    if not ours or ours[0] in ("-h", "--help", "help"):
-        sys.stdout.write(_help(ours[1:]))
-        return 0
-    verb = find(ours[0])
-    if "-h" in ours or "--help" in ours:
-        sys.stdout.write(_help([verb.name]))
-        return 0
-    return _run(verb, [*ours[1:], *texts], as_json)
+def _obey(words: list[str], as_json: bool) -> int:
+    ours = words[: words.index("--")] if "--" in words else words
+    if ours[:1] in (["--version"], ["-V"]):
+        _show({"kind": "Program", "name": "sft_magics", "version": __version__}, f"sft_magics {__version__}", as_json)
+    elif not ours or ours[0] in ("-h", "--help", "help"):
+        _show(*_help(ours[1:2]), as_json)
+    else:
+        verb = find(ours[0])
+        if "-h" in ours or "--help" in ours:
+            _show(*_help([verb.name]), as_json)
+        else:
+            _run(verb, words[1:], as_json)
+    return 0
 
 
-def _run(verb: Verb, words: list[str], as_json: bool) -> int:
-    options = signatures.parse(verb.signature, words)
+def _show(found: dict[str, Any], text: str, as_json: bool) -> None:
+    if as_json:
+        _write_line(codec.dumps(found))
+    else:
+        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.flush()
+
+
+def _run(verb: Verb, words: list[str], as_json: bool) -> None:
+    options = arguments.parse(verb.signature, lines.from_shell(words), say=_note)
     watcher = JsonLines() if as_json else Terminal()
     with audience.watched_by(watcher):
         try:
             result = verb(**options)
         finally:
             watcher.close()
+        if watcher.unread is not None:
+            raise watcher.unread
         _print(result, as_json)
         if isinstance(result, Endpoint) and verb.name == "deploy" and not options.get("keep"):
-            _stay_in_front(result, options)
-    return 0
+            _stay_in_front(result, options, as_json)
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(text + "\n")
 
 
 def _print(result: Any, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(codec.dumps({"kind": type(result).__name__, **codec.plain(result)}) + "\n")
-    else:
-        sys.stdout.write(errors.headless(str(result)) + "\n")
+    _show(document(result) if as_json else {}, errors.headless(str(result)), as_json)
+
+
+def _write_line(line: str) -> None:
+    """Write a line of JSON; where stdout is not UTF-8, letters are escaped as JSON does, so that it stays legal."""
+    if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
+        line = re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], line)
+    sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
-def _stay_in_front(endpoint: Endpoint, options: dict[str, Any]) -> None:
+def _stay_in_front(endpoint: Endpoint, options: dict[str, Any], as_json: bool) -> None:
     """Keep a deployed endpoint in the foreground: Ctrl-C stops it, and we end when it ends."""
     sys.stderr.write("Serving; Ctrl-C stops it (with --keep it would stay).\n")
     job = JobFolder(Path(endpoint.folder))
@@ -213,20 +276,33 @@ def _stay_in_front(endpoint: Endpoint, options: dict[str, Any]) -> None:
             time.sleep(0.3)
     except KeyboardInterrupt:
         stop: Callable[..., Any] = VERBS["stop"].function
-        sys.stderr.write(f"{stop(endpoint.name, workspace=options.get('workspace'))}\n")
+        stopped = stop(endpoint.name, workspace=options.get("workspace"))
+        if as_json:
+            _print(stopped, as_json)
+        else:
+            sys.stderr.write(f"{errors.headless(str(stopped))}\n")
 
 
-def _help(words: list[str]) -> str:
+def _help(words: list[str]) -> tuple[dict[str, Any], str]:
+    """Return the help of a verb, or of all, as an object and as text."""
     if words:
-        text = errors.headless(find(words[0]).signature.help())
-        return text + "\n\n  --json                       events as JSON lines, the result as the last line\n"
+        verb = find(words[0])
+        text = errors.headless(verb.signature.help())
+        text += "\n\n  --json                       events as JSON lines, the result as the last line\n"
+        options = [
+            {"name": o.parameter if o.positional else o.flag, "help": o.help, "required": o.required}
+            for o in verb.signature.options
+        ]
+        return {"kind": "Help", "verb": verb.word, "summary": verb.signature.summary, "options": options}, text
     groups: dict[str, list[Verb]] = {}
     for verb in VERBS.values():
         groups.setdefault(verb.group, []).append(verb)
-    lines = ["sft VERB ...: supervised fine-tuning and the whole life cycle of a model.", ""]
+    rows = ["sft VERB ...: supervised fine-tuning and the whole life cycle of a model.", ""]
     for group, verbs in groups.items():
-        lines += [group, *(f"  {v.word:<11} {v.summary}" for v in verbs), ""]
-    return "\n".join([*lines, "sft VERB --help shows the options of a verb.", ""])
+        rows += [group, *(f"  {v.word:<11} {v.summary}" for v in verbs), ""]
+    rows += ["sft VERB --help shows the options of a verb, sft --version the version of this program.", ""]
+    known = [{"verb": v.word, "group": v.group, "summary": v.summary} for v in VERBS.values()]
+    return {"kind": "Help", "verbs": known}, "\n".join(rows)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ A verb's function is imported when it is first used, so that loading the table c
 
 import functools
 import importlib
+import inspect
+import re
 import time
 import traceback
 from collections.abc import Callable
@@ -12,7 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sft_magics.core import errors, signatures, workspace
+from sft_magics.core import arguments, errors, signatures, workspace
+from sft_magics.core.records.tabular import Column, frames
+
+
+def _frame(columns: dict[str, Column]) -> Any:
+    from sft_magics.datasets.record_frames import frame
+
+    return frame(columns)
+
+
+frames.append(_frame)
 
 
 @dataclass(frozen=True)
@@ -40,10 +52,15 @@ class Verb:
 
     @functools.cached_property
     def python(self) -> Callable[..., Any]:
-        """The function as Python code calls it: troubles of the disk come out as an `SftError`, defects as they are."""
+        """The function as Python code calls it: a wrong call and troubles of the disk come out as an `SftError`.
+
+        Defects come out as they are.
+        """
+        shape = inspect.signature(self.function)
 
         @functools.wraps(self.function)
         def call(*words: Any, **options: Any) -> Any:
+            words, options = arguments.check_call(self.signature, shape, words, options)
             try:
                 return self.function(*words, **options)
             except OSError as error:
@@ -68,10 +85,11 @@ class Verb:
         except OSError as error:
             raise errors.from_os_error(error, f"{signatures.magic_name(self.name)} was at work") from error
         except Exception as error:
-            raise _defect(self.name, error, options.get("workspace")) from error
+            raise defect(self.name, error, options.get("workspace")) from error
 
 
-def _defect(verb: str, error: Exception, given: Any) -> errors.Defect:
+def defect(verb: str, error: Exception, given: Any = None) -> errors.Defect:
+    """Return a failure of ours as an error, with its traceback written into the workspace."""
     what = f"{signatures.magic_name(verb)} failed by a defect of its own ({type(error).__name__}: {error})."
     try:
         folder = workspace.find(given).root / "defects"
@@ -140,7 +158,7 @@ VERBS: dict[str, Verb] = {name: Verb(name, module, group, summary) for name, mod
 
 def find(name: str) -> Verb:
     """Return the verb called `name` (dashes allowed); raises UsageProblem with the closest one."""
-    key = name.replace("-", "_")
+    key = re.sub(r"^(%*sft[_ ])", "", name).replace("-", "_")  # a line copied from a notebook
     for known in (key, f"{key}_"):
         if known in VERBS:
             return VERBS[known]

@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
 
+import sft_magics
 from sft_magics.__main__ import Terminal, main
+from sft_magics.core import errors, records
 from sft_magics.core.views import LossView
 from sft_magics.verbs import VERBS
 
@@ -86,7 +89,11 @@ def test_help_of_a_verb(words: list[str], capsys: pytest.CaptureFixture[str]) ->
         (["finetune", "--epochs", "many"], "--epochs cannot be 'many': it takes a number.", "--epochs"),
         (["finetune", "--epochs"], "--epochs needs a value", "--epochs VALUE"),
         (["finetune", "films", "--background", "--in-process"], "exclude each other", "leave one"),
-        (["create", "films"], "sft create needs --data: the dataset it is for.", "sft create MODEL --data DATASET"),
+        (
+            ["create", "films"],
+            "sft create needs --data: the dataset it is for, or a version of one.",
+            "sft create MODEL --data DATASET",
+        ),
         (["predict"], "sft predict needs VERSION", "sft predict VERSION"),
         (["stop"], "sft stop needs WHAT", "sft stop WHAT"),
         (["alert", "films", "recall[negative]", "<", "0.8"], "does not know what to do with '<'", "quotes"),
@@ -154,16 +161,129 @@ def test_the_board_in_words_and_in_json(home: Path, capsys: pytest.CaptureFixtur
     assert board["free_bytes"] > 0
 
 
-def test_a_mistake_under_json_is_the_same_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--json", "versions", "nothing"]) == 2
+def last_object(capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
     out, err = capsys.readouterr()
-    assert out == ""
+    found = json.loads(out.splitlines()[-1])
+    assert isinstance(found, dict)
+    return found, err
+
+
+def test_a_mistake_under_json_is_an_object_on_stdout_and_two_lines_on_stderr(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--json", "versions", "nothing"]) == 2
+    found, err = last_object(capsys)
+    assert found == {
+        "kind": "Error", "error": "NotFound", "what": "There is no model called 'nothing'.",
+        "next": "sft create nothing --data DATASET", "code": 2,
+    }  # fmt: skip
+    assert err.splitlines() == [found["what"], f"Next: {found['next']}"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "error"),
+    [
+        (errors.UsageProblem("a", "%sft_b"), 2, "UsageProblem"),
+        (errors.Refused("a", "%sft_b"), 2, "Refused"),
+        (errors.CheckFailed("a", "%sft_b"), 3, "CheckFailed"),
+        (errors.RunProblem("a", "%sft_b"), 1, "RunProblem"),
+        (errors.Interrupted("a", "%sft_b"), 130, "Interrupted"),
+        (KeyboardInterrupt(), 130, "Interrupted"),
+        (ZeroDivisionError("x"), 1, "Defect"),
+        (OSError(28, "No space left on device"), 1, "WorkspaceProblem"),
+    ],
+)
+def test_whatever_ends_a_verb_is_an_exit_code_and_an_object(
+    raised: BaseException, code: int, error: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def board(*, workspace: Annotated[str | None, "the folder"] = None) -> None:
+        """Fail."""
+        raise raised
+
+    monkeypatch.setitem(VERBS["board"].__dict__, "function", board)
+    assert main(["board", "--json"]) == code
+    found, err = last_object(capsys)
+    assert (found["kind"], found["error"], found["code"]) == ("Error", error, code)
+    assert "%" not in found["next"]
     assert len(err.splitlines()) == 2
+    assert main(["board"]) == code
+    out, again = capsys.readouterr()
+    assert (out, len(again.splitlines())) == ("", 2)
+
+
+def test_a_check_that_fails_still_shows_what_was_found(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    firing = records.Table("alerts", (records.Alert("alert-1", "films", "f1 < 0.8", "firing", 0.5),))
+
+    def board(*, workspace: Annotated[str | None, "the folder"] = None) -> None:
+        """Fail."""
+        raise errors.CheckFailed("It fires.", "%sft_monitor films", firing)
+
+    monkeypatch.setitem(VERBS["board"].__dict__, "function", board)
+    assert main(["board", "--json"]) == 3
+    found, _ = last_object(capsys)
+    assert found["result"]["rows"][0]["state"] == "firing"
+    assert found["result"]["rows"][0]["ref"] == "alert-1"
+    assert main(["board"]) == 3
+    assert "firing: films f1 < 0.8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--version"], ["-V"], ["--help"], [], ["help", "finetune"], ["finetune", "-h"]])
+def test_help_and_version_are_objects_too(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--json"]) == 0
+    found, err = last_object(capsys)
+    assert found["kind"] in ("Help", "Program")
+    assert err == ""
+
+
+def test_the_version_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"sft_magics {sft_magics.__version__}\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_is_no_defect(closed: str, home: Path) -> None:
+    child = command(["bash", "-c", f"exec {sys.executable} -m sft_magics board --json {closed}"])
+    assert child.returncode == 0, child.stderr
+    assert ">&-" in closed.replace("2>&-", "") or json.loads(child.stdout)["kind"] == "Board"
+    assert not (home / "defects").exists()
+
+
+def test_a_stdout_that_takes_nothing_is_said_in_a_sentence() -> None:
+    child = command(["bash", "-c", f"{sys.executable} -m sft_magics board > /dev/full"])
+    assert child.returncode == 1
+    assert len(child.stderr.splitlines()) == 2
+
+
+def test_json_is_legal_where_stdout_is_not_utf_8(tmp_path: Path) -> None:
+    child = sft("board", "--json", "--workspace", str(tmp_path / "größe-映画"), PYTHONIOENCODING="latin-1")
+    assert json.loads(child.stdout)["workspace"].endswith("größe-映画")
+
+
+def test_words_without_quotes_are_one_text_and_the_line_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "films:1", "my", "parcel", "is", "late"]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert err[0].startswith("Read as one text: 'my parcel is late'.")
+    assert "films" in err[1]
+
+
+def test_a_verb_copied_from_a_notebook_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["%sft_runs"]) == 0
+    assert "no runs yet" in capsys.readouterr().out
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
     child = command(["bash", "-o", "pipefail", "-c", f"{sys.executable} -m sft_magics doctor | true"])
     assert (child.returncode, child.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(("closed", "says"), [("<&-", True), (">&-", False), ("2>&-", True), ("<&- >&- 2>&-", False)])
+def test_closed_streams_are_no_error(closed: str, *, says: bool) -> None:
+    for words in ("runs", "--help"):
+        done = command(["sh", "-c", f"{sys.executable} -m sft_magics {words} {closed}"])
+        assert (done.returncode, done.stderr) == (0, "")
+        assert bool(done.stdout) == says
 
 
 def test_a_terminal_that_lacks_a_letter_is_no_error(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import sft_magics as sft
 from sft_magics.__main__ import main
-from sft_magics.core import errors, signatures
+from sft_magics.core import arguments, errors, values
 from sft_magics.core.errors import UsageProblem
 from sft_magics.notebook.completion import suggest
 from sft_magics.verbs import VERBS, Verb, find
@@ -52,7 +52,7 @@ def test_every_default_is_what_the_line_would_give(name: str) -> None:
         if option.boolean:
             assert option.default in (True, False)
         elif option.default is not None and not option.required and not option.many:
-            again = signatures.convert(option, str(option.default))
+            again = values.convert(option, str(option.default))
             assert (again, type(again)) == (option.default, type(option.default))
 
 
@@ -76,7 +76,7 @@ def test_a_line_that_gives_every_option_is_read(name: str) -> None:
     for option in signature.options:
         sample = option.choices[0] if option.choices else {int: "3", float: "0.5"}.get(option.types[0], "word")
         words += [sample] if option.positional else [option.switch] if option.boolean else [option.flag, sample]
-    found = signatures.parse(signature, words)
+    found = arguments.parse(signature, words)
     assert set(found) == {o.parameter for o in signature.options}
     for option in signature.options:
         if option.boolean:
@@ -166,6 +166,13 @@ def test_python_code_gets_the_sentence_of_a_full_disk_and_the_traceback_of_a_def
         verb_of(refused).python()
     with pytest.raises(KeyError):
         verb_of(broken).python()
+
+
+def test_a_wrong_call_from_python_is_a_sentence() -> None:
+    with pytest.raises(UsageProblem, match=r"sft\.finetune has no option epoch\. Did you mean 'epochs'"):
+        sft.finetune("films", epoch=1)
+    with pytest.raises(UsageProblem, match="--epochs cannot be 'many'"):
+        sft.finetune("films", epochs="many")
 
 
 def test_importing_the_package_and_its_table_brings_in_nothing_heavy() -> None:

@@ -9,24 +9,31 @@
     ├── EndpointProblem      an endpoint that is down, taken, or refuses
     ├── WorkspaceProblem     disk full, read-only, locked, damaged
     ├── Refused              a rule of the life cycle forbids it (and names who still needs the thing)
+    │   └── CheckFailed      a gate or check that the user asked for does not hold
     └── Defect               sft_magics itself failed; the details lie in a file
 
+    KeyboardInterrupt
+    └── Interrupted          the user stopped it: no SftError, so that nothing that survives a failure goes on
+
 Every error is one sentence and one next step. `%sft_verb` in a next step is the notebook's spelling; the headless
-face rewrites it with `headless()`.
+face rewrites it with `headless()`. `code` is the exit code of the command line.
 """
 
 import difflib
 import errno
 import re
 from collections.abc import Iterable
+from typing import Any, ClassVar
 
-_MAGIC = re.compile(r"%{1,2}sft_(\w+)(\??)")
+_MAGIC = re.compile(r"%{1,2}sft(?:_(\w+)|(?!_)\b)(\??)")
 # Names that users type end up in errors; these characters would break a line or drive a terminal.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
-class SftError(Exception):
-    """A user's problem said in two lines: what happened, and the next thing to type."""
+class TwoLines(BaseException):
+    """What every error of ours has: what happened, and the next thing to type."""
+
+    code: ClassVar[int] = 2
 
     def __init__(self, what: str, next_step: str) -> None:
         super().__init__(what, next_step)
@@ -44,6 +51,16 @@ class SftError(Exception):
     def lines(self) -> tuple[str, str]:
         """The two lines in their headless spelling."""
         return headless(self.what), "Next: " + headless(self.next_step)
+
+
+class SftError(TwoLines, Exception):
+    """A user's problem said in two lines: what happened, and the next thing to type."""
+
+
+class Interrupted(TwoLines, KeyboardInterrupt):
+    """The user interrupted the work. It passes every `except SftError`, as Python's own KeyboardInterrupt does."""
+
+    code = 130
 
 
 class UsageProblem(SftError):
@@ -65,30 +82,48 @@ class ModelProblem(SftError):
 class RunProblem(SftError):
     """A run that failed, was interrupted or is lost."""
 
+    code = 1
+
 
 class EndpointProblem(SftError):
     """An endpoint that is down, taken or refuses."""
 
+    code = 1
+
 
 class WorkspaceProblem(SftError):
     """The disk or the workspace folder does not let us work."""
+
+    code = 1
 
 
 class Refused(SftError):
     """A rule of the life cycle forbids it."""
 
 
+class CheckFailed(Refused):
+    """A gate or check that the user asked for does not hold; `result` is what was found, where there is a record."""
+
+    code = 3
+
+    def __init__(self, what: str, next_step: str, result: Any = None) -> None:
+        super().__init__(what, next_step)
+        self.result = result
+
+
 class Defect(SftError):
     """A mistake of ours, not of the user."""
+
+    code = 1
 
 
 def headless(text: str) -> str:
     """Return `text` with `%sft_verb` spelled as the command line spells it, `sft verb`."""
 
     def spell(found: re.Match[str]) -> str:
-        return f"sft {found[1].replace('_', '-')}{' --help' * bool(found[2])}"
+        return f"sft {(found[1] or 'board').replace('_', '-')}{' --help' * bool(found[2])}"
 
-    return re.sub(r"%sft(?!_)\b", "sft board", _MAGIC.sub(spell, text))
+    return _MAGIC.sub(spell, text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

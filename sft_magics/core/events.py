@@ -90,7 +90,7 @@ class EpochDone(Event):
 
 @dataclass(frozen=True)
 class CheckpointSaved(Event):
-    """A checkpoint lies durably in `path` (relative to the job folder); `why`: epoch, time, stop."""
+    """A checkpoint lies durably in `path` (relative to the job folder); `why`: epoch (evaluated), time, stop."""
 
     step: int
     path: str
@@ -113,10 +113,22 @@ class Edited(Event):
 
 @dataclass(frozen=True)
 class Remark(Event):
-    """A sentence for the user; `level` is "info", "warning" or "problem"."""
+    """A sentence for the user; `level` is "info", "warning" or "problem".
+
+    `epoch` dates what an evaluation showed. A remark on a `topic` takes the place of the one before it.
+    """
 
     level: str
     text: str
+    epoch: float | None = None
+    topic: str = ""
+
+
+@dataclass(frozen=True)
+class Withdrawn(Event):
+    """What the last remark on this `topic` said no longer holds."""
+
+    topic: str
 
 
 @dataclass(frozen=True)
@@ -142,12 +154,16 @@ class Committed(Event):
 
 @dataclass(frozen=True)
 class Ended(Event):
-    """The last line: `state` is done, paused, interrupted or failed; `why` and `next_step` are for the user."""
+    """The last line: `state` is done, paused, interrupted or failed; `why` and `next_step` are for the user.
+
+    `concern` is a sentence where a run is done and what it made is of no use: no better than a constant answer.
+    """
 
     state: str
     why: str = ""
     next_step: str = ""
     problem: str = ""
+    concern: str = ""
 
 
 KINDS: dict[str, type[Event]] = {c.__name__: c for c in Event.__subclasses__()}

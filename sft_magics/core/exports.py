@@ -33,6 +33,8 @@ EXPORTER = 2  # raise it when what is exported changes: old exports are then mad
 
 TORCH, ONNX, INT8, OPENVINO = "torch", "onnx", "onnx-int8", "openvino"
 ENGINES = (TORCH, ONNX, INT8, OPENVINO)
+TORCH_FP32, TORCH_BF16 = "torch-fp32", "torch-bf16"  # torch in a number format that is not this machine's own choice
+PRECISIONS = {TORCH: "auto", TORCH_FP32: "fp32", TORCH_BF16: "bf16"}  # of torch, by the engine's name
 LADDER = (OPENVINO, ONNX)  # what `auto` tries before torch; int8 only answers who asks for it
 PACKAGES = {ONNX: "onnxruntime", INT8: "onnxruntime", OPENVINO: "openvino"}
 EXPORTER_PACKAGES = ("onnx", "onnxscript")

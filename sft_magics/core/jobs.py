@@ -1,6 +1,6 @@
 """The folder of a job: what it shall do, what it said, whether it lives, what it was told.
 
-spec.json      the order, JSON
+spec.json      the order, JSON; paths inside the workspace are relative (see `portable`)
 events.jsonl   what it says (see `events`)
 alive.lock     held by the process for its whole life: the OS frees it however the process dies
 pid            its process id, written by whoever launched it
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_magics.core import codec, errors, orders
+from sft_magics.core import codec, errors, orders, portable
 from sft_magics.core.events import Event, EventReader
 from sft_magics.core.orders import Orders, Taken
 from sft_magics.core.workspace import is_locked, try_lock, write_durably
@@ -48,14 +48,25 @@ class JobFolder:
         """Make the folder with its order in it, durably; raises WorkspaceProblem."""
         try:
             self.path.mkdir(parents=True, mode=0o700)
-            write_durably(self.path / "spec.json", codec.dumps(spec).encode())
+            self.write_spec(spec)
         except OSError as error:
             raise errors.from_os_error(error, f"writing {self.path.name}") from error
         return self
 
+    @property
+    def root(self) -> Path:
+        """The workspace that the folder lies in, two levels up: `runs/run-7f3a`, `endpoints/reviews`."""
+        return self.path.parent.parent
+
+    def write_spec(self, spec: dict[str, Any]) -> None:
+        """Write the order durably, paths inside the workspace relative to it; raises OSError."""
+        kept = portable.packed(codec.plain(spec), self.root)
+        write_durably(self.path / "spec.json", codec.dumps(kept).encode())
+
     def spec(self) -> dict[str, Any]:
         """Return the order."""
-        return self._json("spec.json") or {}
+        found: dict[str, Any] = portable.unpacked(self._json("spec.json") or {}, self.root)
+        return found
 
     def result(self) -> dict[str, Any] | None:
         """Return what the job returned, if it did."""

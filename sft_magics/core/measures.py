@@ -44,7 +44,8 @@ def confusion(truths: Sequence[str], predicted: Sequence[str], labels: Sequence[
 def classification(counts: list[list[int]], labels: Sequence[str]) -> dict[str, Metric]:
     """Return accuracy, macro precision/recall/f1 and the three per class, keyed as `Metric.key`.
 
-    What has no denominator (the precision of a class that was never predicted) is NaN and left out of the macro mean.
+    As scikit-learn has it: of a class that was never predicted the precision is 0, of one that has no rows the recall,
+    and both count in the macro mean. A class that has neither rows nor predictions is NaN and left out.
     """
     n = sum(map(sum, counts))
     metrics = [proportion("accuracy", sum(counts[i][i] for i in range(len(labels))), n)]
@@ -61,9 +62,12 @@ def _of_class(label: str, hits: int, truths: int, guesses: int) -> list[Metric]:
     jaccard = proportion("f1", hits, union, label)
     low, high = (2 * j / (1 + j) for j in wilson(hits, union))
     f1 = math.nan if union == 0 else 2 * jaccard.value / (1 + jaccard.value)
+    shares = [
+        proportion(name, hits, n, label) if n or not union else Metric(name, 0.0, n=0, label=label)
+        for name, n in (("precision", guesses), ("recall", truths))
+    ]
     return [
-        proportion("precision", hits, guesses, label),
-        proportion("recall", hits, truths, label),
+        *shares,
         Metric("f1", f1, low if union else None, high if union else None, union, label),
     ]
 

@@ -76,5 +76,6 @@ def _value(cells: Cells, classes: int, metric: str) -> float:
     below: Sequence[float] = guesses if metric == "precision" else truths
     if metric == "f1":
         below = [(t + g) / 2 for t, g in zip(truths, guesses, strict=True)]
-    values = [h / b for h, b in zip(hits, below, strict=True) if b]
+    met = [t + g > 0 for t, g in zip(truths, guesses, strict=True)]  # as `measures.classification` counts classes
+    values = [h / b if b else 0.0 for h, b, there in zip(hits, below, met, strict=True) if there]
     return sum(values) / len(values) if values else 0.0

@@ -1,10 +1,12 @@
 """One grammar for naming things: `pets`, `pets:3`, `pets@live`, `run-7f3a`; and the weights of a run.
 
     reference  = run-id | name [":" number | "@" alias]
+    dataset    = name [":" number]
     checkpoint = run-id ["/" (step | "best" | "newest")]
 
 A name begins with a letter or digit and holds letters, digits, `_`, `-` and `.`, 100 characters at most. `run-` is kept
-for runs. What kind of thing a bare name means is decided by the parameter it is given to.
+for runs. The type of a parameter decides what a reference means: `pets:3` is a version of the model where a model is
+wanted, and a version of the dataset where a dataset is. A bare name means the newest version.
 """
 
 import re
@@ -17,6 +19,7 @@ _NUMBER = re.compile(r"0*[1-9][0-9]{0,8}")
 _STEP = re.compile(r"[0-9]{1,12}")
 _RUN = re.compile(r"run-[0-9a-f]{4,}")
 RESERVED = ("run-", "job-")
+RESERVED_DATASETS = ("sample", "hub", "feedback")  # sample:reviews, hub:owner/name, --data films+feedback
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,21 @@ def parse(text: str) -> Reference:
     return Reference(check_name(text, "model"))
 
 
+def dataset(text: str) -> Reference:
+    """Parse the name of a dataset or of one of its versions (`pets`, `pets:2`); raises UsageProblem."""
+    text = str(text).strip()
+    name, colon, number = text.partition(":")
+    check_name(name, "dataset")
+    if not colon:
+        return Reference(name)
+    if not _NUMBER.fullmatch(number):
+        raise errors.UsageProblem(
+            f"'{_short(text)}' names no version of a dataset: after the colon comes its number.",
+            f"write {name}:1, or {name} for the newest version.",
+        )
+    return Reference(name, number=int(number))
+
+
 def checkpoint(text: str) -> tuple[str, str]:
     """Return the run and which of its weights are meant: a step's number, "best", "newest", or ""; UsageProblem."""
     run, stroke, which = str(text).strip().partition("/")
@@ -75,6 +93,12 @@ def checkpoint(text: str) -> tuple[str, str]:
 def check_name(name: str, kind: str) -> str:
     """Return `name` if it may name a `kind`; raises UsageProblem with a name that would do."""
     name = str(name)
+    if kind == "dataset" and name in RESERVED_DATASETS:
+        raise errors.UsageProblem(
+            f"'{name}' cannot name a dataset: it is reserved, as in sample:reviews, hub:owner/name and "
+            "--data films+feedback.",
+            f"choose a name such as my-{name}.",
+        )
     if _NAME.fullmatch(name) and not name.startswith(RESERVED):
         return name
     suggestion = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-._")[:40] or "my-" + kind

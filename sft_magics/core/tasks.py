@@ -28,10 +28,6 @@ PER_CLASS: Mapping[str, tuple[str, ...]] = {
     CAUSAL_LM: (),
 }
 
-# Of the classes of a mask, in their order, again from the first where there are more: Okabe and Ito's colors without
-# black, which pass on white and on dark. Pixels of no class are gray.
-CLASS_COLORS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
-
 SURE_BOX = 0.4  # the confidence from which on a box is shown, and counted for precision and recall
 
 

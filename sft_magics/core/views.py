@@ -3,11 +3,13 @@
 A view is rebuilt from the events file alone, so the same picture comes up in any notebook, kernel or terminal.
 """
 
+import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sft_magics.core import events as ev
+from sft_magics.core.records.stored import EpochRow
 from sft_magics.core.tasks import HEADLINES
 
 ACTIVE = ("waiting", "queued", "running")
@@ -44,7 +46,9 @@ class JobView:
     why: str = ""
     next_step: str = ""
     problem: str = ""
+    concern: str = ""
     remarks: list[tuple[str, str]] = field(default_factory=list)
+    standing: dict[str, tuple[str, str]] = field(default_factory=dict)  # of each topic the remark that holds
 
     @property
     def active(self) -> bool:
@@ -77,6 +81,7 @@ class JobView:
         if self.started_at is not None and self.stopped_at is None:
             self.stopped_at = self.ended_at or self.heard_at
         self.behind, self.why, self.next_step, self.problem, self.ended_at = "", "", "", "", None
+        self.concern = ""
 
     def _on_takenup(self, event: ev.TakenUp) -> None:  # noqa: ARG002 - every handler takes its event
         self.state = "waiting"
@@ -98,12 +103,24 @@ class JobView:
 
     def _on_remark(self, event: ev.Remark) -> None:
         # A run that is taken up again says most things again.
-        if (event.level, event.text) not in self.remarks:
-            self.remarks.append((event.level, event.text))
+        said = (event.level, event.text if event.epoch is None else f"Epoch {event.epoch:.3g}: {event.text}")
+        if said in self.remarks:
+            return
+        if event.topic:
+            self._withdraw(event.topic)
+            self.standing[event.topic] = said
+        self.remarks.append(said)
+
+    def _on_withdrawn(self, event: ev.Withdrawn) -> None:
+        self._withdraw(event.topic)
+
+    def _withdraw(self, topic: str) -> None:
+        if (said := self.standing.pop(topic, None)) in self.remarks:
+            self.remarks.remove(said)
 
     def _on_ended(self, event: ev.Ended) -> None:
         self.state, self.why, self.next_step = event.state, event.why, event.next_step
-        self.problem, self.ended_at = event.problem, event.at
+        self.problem, self.concern, self.ended_at = event.problem, event.concern, event.at
 
 
 @dataclass
@@ -133,12 +150,14 @@ class LossView(JobView):
     train: list[Point] = field(default_factory=list)
     validation: list[Point] = field(default_factory=list)
     metrics: dict[str, list[Point]] = field(default_factory=dict)
+    evaluations: list[EpochRow] = field(default_factory=list)
     best_step: int | None = None
     best_steps: list[int] = field(default_factory=list)
     checkpoint_step: int | None = None
     resumed_at: list[int] = field(default_factory=list)
     edits: list[Mark] = field(default_factory=list)
     version: str | None = None
+    _measured: float = 0.0  # seconds of work up to the last evaluation, or to the plan
 
     def _on_runplanned(self, event: ev.RunPlanned) -> None:
         self.steps, self.epochs, self.rows = event.steps, event.epochs, event.rows
@@ -151,6 +170,8 @@ class LossView(JobView):
         # A run that starts or resumes at step k repeats what lay beyond k.
         for curve in (self.train, self.validation, *self.metrics.values()):
             curve[:] = [p for p in curve if p[0] <= event.resumed_at]
+        self.evaluations = [e for e in self.evaluations if e.step <= event.resumed_at]
+        self._measured = self.seconds
         self.best_steps = [s for s in self.best_steps if s <= event.resumed_at]
         self.edits = [e for e in self.edits if e.step < event.resumed_at]
         self.best_step = self.best_steps[-1] if self.best_steps else None
@@ -165,6 +186,11 @@ class LossView(JobView):
     def _on_epochdone(self, event: ev.EpochDone) -> None:
         self.epoch = event.epoch
         self.validation.append((event.step, event.validation_loss))
+        learned = event.train_loss if math.isfinite(event.train_loss) else None
+        took, self._measured = self.seconds - self._measured, self.seconds
+        self.evaluations.append(
+            EpochRow(event.step, event.epoch, learned, event.validation_loss, event.metrics, took, event.best)
+        )
         for name, value in event.metrics.items():
             self.metrics.setdefault(name, []).append((event.step, value))
         if event.best:
@@ -181,15 +207,23 @@ class LossView(JobView):
     def _on_committed(self, event: ev.Committed) -> None:
         self.version = event.version
 
+    def evaluated(self) -> list[EpochRow]:
+        """Return the evaluations so far, of which one alone is marked as the best."""
+        return [replace(e, best=e.step == self.best_step) for e in self.evaluations]
+
     def latest(self, metric: str) -> float | None:
         """Return the newest value of `metric`, or None."""
         points = self.metrics.get(metric)
         return points[-1][1] if points else None
 
+    @property
+    def headline(self) -> str:
+        """The metric that speaks for the task; nothing before the first epoch has ended."""
+        return next((names[0] for names in HEADLINES.values() if names[0] in self.metrics), "")
+
     def best_quality(self) -> float | None:
-        """Return the value at the best epoch so far of the metric that speaks for the task."""
-        first = next((names[0] for names in HEADLINES.values() if names[0] in self.metrics), "")
-        return self.best(first)
+        """Return the value of the headline metric at the best epoch so far."""
+        return self.best(self.headline)
 
     def best(self, metric: str) -> float | None:
         """Return the value of `metric` at the best epoch so far, or None."""

@@ -175,8 +175,15 @@ def locked(path: Path) -> Iterator[int]:
 
 
 def try_lock(path: Path) -> int | None:
-    """Take the lock on `path` for the life of this process and return its descriptor, or None if another holds it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    """Take the lock on `path` for the life of this process and return its descriptor, or None if another holds it.
+
+    The descriptor is never that of a standard stream, even where one is closed: it can be handed to a child.
+    """
+    opened = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fd = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(opened)
     for _ in range(_TRIES):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

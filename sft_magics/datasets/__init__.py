@@ -2,6 +2,7 @@
 
 from sft_magics.datasets.asking import texts_of
 from sft_magics.datasets.building import build, combine
+from sft_magics.datasets.differences import compare
 from sft_magics.datasets.embedded import keep
 from sft_magics.datasets.pictures import pictures_below, thumbnail
 from sft_magics.datasets.samples import SAMPLES
@@ -13,6 +14,7 @@ __all__ = [
     "Loaded",
     "build",
     "combine",
+    "compare",
     "frame_of",
     "id_label_pairs",
     "keep",

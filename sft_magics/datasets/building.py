@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft_magics.core import errors, references
+from sft_magics.core import errors, portable, references
 from sft_magics.core.records import Dataset, Example, Finding
 from sft_magics.core.tasks import CLASSIFIERS
 from sft_magics.core.workspace import Workspace
@@ -32,8 +32,8 @@ Row = tuple[str, str, str, str, str, str]  # id, text, label, split, content, ma
 class Rows:
     """Labeled texts on their way to a file; `splits` are those that were given, None where none was.
 
-    For images `texts` are paths, `hashes` the SHA-256 of each file and `sides` its shorter side. `masks`, `classes` and
-    `names` are as in `Loaded`; `classes` is empty where each row has one class, its label.
+    For images `texts` are paths, `hashes` the SHA-256 of each file and `sides` its shorter side. `pixels`, `masks`,
+    `classes` and `names` are as in `Loaded`; `classes` is empty where each row has one class, its label.
     """
 
     texts: list[str]
@@ -44,6 +44,7 @@ class Rows:
     about: dict[str, Any] = field(default_factory=dict)
     hashes: list[str] = field(default_factory=list)
     sides: list[int] = field(default_factory=list)
+    pixels: list[str] = field(default_factory=list)
     masks: list[str] = field(default_factory=list)
     classes: list[list[str]] = field(default_factory=list)
     names: tuple[str, ...] = ()
@@ -58,28 +59,40 @@ def build(
     label: str | None = None,
     split: str | None = None,
     validation: float = 0.15,
+    test: float = 0.0,
     seed: int = 0,
     broken: str = "refuse",
     task: str | None = None,
+    boxes: str = "auto",
     progress: Progress | None = None,
 ) -> Dataset:
     """Load `source` (see `sources.load`), check and split it, write its rows, and return the record; registers nothing.
 
-    `validation` is the fraction, above 0 and below 1, that the hash puts aside; a split column of the source goes
-    before it, and its test rows stay a third split. Raises DataProblem, NotFound, UsageProblem, WorkspaceProblem.
+    `validation` and `test` are the fractions that the hash puts aside, the first above 0, the two together below 1; a
+    split column of the source goes before them, and its test rows stay a third split. Raises DataProblem, NotFound,
+    UsageProblem, WorkspaceProblem.
     """
     references.check_name(name, "dataset")
+    _check_shares(validation, test)
     loaded = load(
-        source, text=text, label=label, split=split, broken=broken, task=task, progress=progress,
+        source, text=text, label=label, split=split, broken=broken, task=task, progress=progress, boxes=boxes,
         keep=workspace.root / "pictures",
     )  # fmt: skip
     check_task(loaded, task)
+    if boxes != "auto" and not any(found.code == "boxes" for found in loaded.findings):
+        raise errors.UsageProblem(
+            f"{loaded.source} is no table of boxes: --boxes does not go with it.", f"%sft_data {name} {loaded.source}"
+        )
     about = {"columns": loaded.columns, "license": loaded.license}
     rows = Rows(
         loaded.texts, loaded.labels, loaded.splits, loaded.findings, loaded.empty_classes, about, loaded.hashes,
-        loaded.sides, loaded.masks, loaded.classes, loaded.names,
+        loaded.sides, loaded.pixels, loaded.masks, loaded.classes, loaded.names,
     )  # fmt: skip
-    return _settle(name, rows, loaded.source, workspace, validation, seed, task=loaded.task)
+    if test and splits.TEST in loaded.splits:
+        raise errors.UsageProblem(
+            f"{loaded.source} has test rows of its own.", "leave --test out, or add --split none."
+        )
+    return _settle(name, rows, loaded.source, workspace, (validation, test), seed, task=loaded.task)
 
 
 def check_task(loaded: Loaded, task: str | None) -> None:
@@ -112,6 +125,7 @@ def combine(
     class each.
     """
     references.check_name(name, "dataset")
+    _check_shares(validation, 0.0)
     if task not in CLASSIFIERS:
         raise errors.Refused(f"Rows for {task} are not joined: they have no single class.", "name one dataset.")
     rows = Rows([], [], [], about={"parents": tuple(parents), "license": license})
@@ -124,7 +138,7 @@ def combine(
     if relabeled:
         verb = "row took its label" if relabeled == 1 else "rows took their label"
         rows.findings = (Finding("info", "relabeled", f"{relabeled:,} {verb} from a later part."),)
-    return _settle(name, rows, source, workspace, validation, seed, first=tuple(labels or ()), task=task)
+    return _settle(name, rows, source, workspace, (validation, 0.0), seed, first=tuple(labels or ()), task=task)
 
 
 def _join(rows: Rows, parts: "Sequence[DataFrame]") -> int:
@@ -169,21 +183,19 @@ def _settle(
     rows: Rows,
     source: str,
     ws: Workspace,
-    validation: float,
+    shares: tuple[float, float],
     seed: int,
     *,
     task: str,
     first: tuple[str, ...] = (),
 ) -> Dataset:
-    """Split, check and write the rows; return the record."""
-    if not 0.0 < validation < 1.0:
-        raise errors.UsageProblem(f"--validation cannot be {validation}: it is a fraction.", "write --validation 0.15.")
+    """Split, check and write the rows; return the record. `shares` are those of validation and test."""
     single = task in CLASSIFIERS
     kinds = rows.labels if single else [""] * len(rows.labels)
     if single:
         checks.check_classes(source, rows.labels)
-    keys = rows.hashes or [splits.normalized(text) for text in rows.texts]
-    assigned = splits.assign(keys, kinds, rows.splits, validation, seed)
+    keys = _shown_alike(rows) or rows.hashes or [splits.normalized(text) for text in rows.texts]
+    assigned = splits.assign(keys, kinds, rows.splits, shares[0], seed, shares[1])
     noun = "image" if rows.hashes else "text"
     checked = Checked(keys, rows.texts, kinds, assigned, rows.empty_classes, noun, None if single else rows.classes)
     checks.check_trained(source, checked)
@@ -198,6 +210,8 @@ def _settle(
     file = Path("datasets") / name / f"{mark[: tables.NAME_DIGITS]}.parquet"
     width = 6 if rows.masks else 5 if rows.hashes else 4
     tables.write(ws.root / file, list(zip(*table, strict=True))[:width])
+    if rows.hashes:
+        table = [_kept(row, ws.root) for row in table]
     labels = _label_order(rows.labels, first) if single else rows.names
     counts = Counter(assigned)
     met = [[label] for label in rows.labels] if single else rows.classes
@@ -220,6 +234,30 @@ def _settle(
         length_edges=edges,
         **rows.about,
     )
+
+
+def _shown_alike(rows: Rows) -> list[str]:
+    """Return a key for each picture: the first hash of those that show the same, whatever their format."""
+    first: dict[str, str] = {}
+    for shown, content in zip(rows.pixels, rows.hashes, strict=False):
+        first[shown] = min(first.get(shown, content), content)
+    return [first[shown] for shown in rows.pixels]
+
+
+def _check_shares(validation: float, test: float) -> None:
+    if not 0.0 < validation < 1.0:
+        raise errors.UsageProblem(f"--validation cannot be {validation}: it is a fraction.", "write --validation 0.15.")
+    if not 0.0 <= test < 1.0 - validation:
+        raise errors.UsageProblem(
+            f"--test cannot be {test} beside --validation {validation}: rows to train on must be left.",
+            "write --test 0.15.",
+        )
+
+
+def _kept(row: Row, root: Path) -> Row:
+    """Return a row of a picture as a record keeps it: paths inside the workspace are relative."""
+    key, text, label, split, content, mask = row
+    return key, portable.relative(text, root), label, split, content, portable.relative(mask, root)
 
 
 def _first_rows(table: Sequence[Row]) -> tuple[Example, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sft_magics.core import errors
 from sft_magics.core.records import Finding
+from sft_magics.datasets import identity
 from sft_magics.datasets.splits import TEST, TRAIN, VALIDATION
 
 FEW_IN_VALIDATION = 10
@@ -88,6 +89,7 @@ def findings(rows: Checked) -> tuple[Finding, ...]:
     if rows.classes is not None:
         found = [
             *_leaks(rows),
+            *_near_leaks(rows),
             *_empty_classes(rows),
             *_unlearned(rows),
             *_tiny(rows),
@@ -96,8 +98,8 @@ def findings(rows: Checked) -> tuple[Finding, ...]:
         ]
         return tuple(sorted(found, key=lambda f: ("error", "warning", "info").index(f.level)))
     found = [
-        *_conflicts(rows), *_leaks(rows), *_empty_classes(rows), *_spellings(rows), *_rare(rows), *_imbalance(rows),
-        *_tiny(rows), *_duplicates(rows), *_long(rows), *_numbers(rows),
+        *_conflicts(rows), *_leaks(rows), *_near_leaks(rows), *_empty_classes(rows), *_spellings(rows), *_rare(rows),
+        *_imbalance(rows), *_tiny(rows), *_duplicates(rows), *_long(rows), *_numbers(rows),
     ]  # fmt: skip
     return tuple(sorted(found, key=lambda f: ("error", "warning", "info").index(f.level)))
 
@@ -134,6 +136,30 @@ def _leaks(rows: Checked) -> list[Finding]:
                 f"such as “{_short(rows.texts[leaked[0]])}”: the {split} scores will look better than they are."
             )
             found.append(Finding("warning", "leak", message))
+    return found
+
+
+def _near_leaks(rows: Checked) -> list[Finding]:
+    """Return how many rows outside train differ from a train row only in case, spaces, punctuation, or "RT:"."""
+    if rows.noun != "text":
+        return []
+    bare = [identity.bare(text) for text in rows.texts]
+    exact = {key for key, split in zip(rows.keys, rows.splits, strict=True) if split == TRAIN}
+    train = {words for words, split in zip(bare, rows.splits, strict=True) if split == TRAIN}
+    found = []
+    for split in (VALIDATION, TEST):
+        near = [
+            i
+            for i, words in enumerate(bare)
+            if rows.splits[i] == split and words in train and rows.keys[i] not in exact
+        ]
+        if near:
+            are = "is a near-duplicate" if len(near) == 1 else "are near-duplicates"
+            message = (
+                f"{_count(len(near), 'row', 'rows')} of {split} {are} of train rows (but for case, spaces, punctuation "
+                f"or a leading RT), such as “{_short(rows.texts[near[0]])}”: the {split} scores may flatter."
+            )
+            found.append(Finding("warning", "near_leak", message))
     return found
 
 

@@ -53,7 +53,7 @@ def assign(table: Columns, text: str | None, label: str | None, split: str | Non
     split_found = split_column(table, split)
     taken = {name for name in (text, label, split_found) if name is not None}
     text_found = text or find_text(table, taken, label)
-    label_found = label or _find_label(table, taken | {text_found}, text)
+    label_found = label or find_label(table, taken | {text_found}, text)
     if text_found == label_found:
         raise errors.DataProblem(
             f"The text and the label cannot both be the column '{text_found}'.", "name two columns: --text A --label B."
@@ -131,7 +131,8 @@ def find_text(table: Columns, taken: set[str], label: str | None = None) -> str:
     return _only(table, found, "text", f" --label {_quoted(label)}" if label else "")
 
 
-def _find_label(table: Columns, taken: set[str], text: str | None) -> str:
+def find_label(table: Columns, taken: set[str], text: str | None = None) -> str:
+    """Return the column of labels; raises DataProblem when there is none or more than one that could be it."""
     found = _named(table, LABEL_NAMES, taken)
     if not found:
         found = [name for name, values in table.values.items() if name not in taken and _is_classes(values)]

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from sft_magics.core import errors, workspace
+from sft_magics.core.picture_formats import FORMATS, SUFFIXES
+from sft_magics.datasets import decoding
 from sft_magics.datasets.arrow import Cell
 from sft_magics.datasets.files import Columns
-from sft_magics.datasets.pictures import SUFFIXES, Kept, reason
+from sft_magics.datasets.pictures import Kept, reason
 
 Progress = Callable[[str, int, int], None]
 _THREADS = 8
 _DIGITS = 16
 _ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg"}
-_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,9 @@ def _write(cell: Any, row: int, folder: Path) -> _Written:
         return _Written(f"row {row:,}", reason(error))
     name = hashlib.sha256(data).hexdigest()[:_DIGITS]
     place = folder / name[:2] / f"{name}{ending}"
-    if not (place.is_file() and place.stat().st_size == len(data)):
+    if place.is_file() and place.stat().st_size == len(data):
+        place.touch()  # a collection of garbage leaves what was used within the last hour
+    else:
         place.parent.mkdir(exist_ok=True, mode=0o700)
         workspace.write_durably(place, data)
     return _Written(str(place))
@@ -139,7 +143,7 @@ def _encoded(value: Any) -> tuple[bytes, str]:
         with Image.open(io.BytesIO(bytes(value))) as image:
             kind = str(image.format)
             ending = _ENDINGS.get(kind, f".{kind.lower()}")
-            if ending in SUFFIXES:
+            if ending in SUFFIXES and (kind in FORMATS or kind in _ENDINGS):
                 return bytes(value), ending
             return _png(image), ".png"
     return _png(value if isinstance(value, Image.Image) else _drawn(value)), ".png"
@@ -162,6 +166,20 @@ def _drawn(value: Any) -> Any:
 
 
 def _png(image: Any) -> bytes:
-    buffer = io.BytesIO()
-    (image if image.mode in _MODES else image.convert("RGB")).save(buffer, "PNG", compress_level=1)
+    """Return the bytes of a PNG, upright; raises ValueError for pixels that have no agreed brightness."""
+    import numpy as np
+    from PIL import Image
+
+    image.load()
+    turn, buffer = decoding.orientation(image), io.BytesIO()
+    if image.mode in decoding.DEEP and _fits_16_bits(image):
+        image = Image.fromarray(np.asarray(image).astype(np.uint16))
+    elif image.mode not in _MODES:
+        image = decoding.colored(image)
+    decoding.turned(image, turn).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def _fits_16_bits(image: Any) -> bool:
+    low, high = image.getextrema()
+    return bool(low >= 0 and high <= decoding.DEEPEST)

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.core import errors
+from sft_magics.core.picture_formats import is_picture
 from sft_magics.core.records import Finding
-from sft_magics.datasets import columns, pictures
+from sft_magics.datasets import class_folders, decoding, pictures
 from sft_magics.datasets.files import Columns
+from sft_magics.datasets.naming import counted
 from sft_magics.datasets.pictures import NONE_KEPT, Kept, Looked
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 BROKEN = ("refuse", "skip")
 _NAMED = 5
+_DARK = 8_192  # of 65,535: gray of 16 bits that never passes an eighth was most likely meant for fewer bits
 _SIDE = 10_000  # rows of a table are judged by their first few
 
 
@@ -29,32 +32,17 @@ def paths_in(table: Columns, name: str) -> bool:
     known = [
         v for v in table.values[name][:_SIDE] if v is not None and not (isinstance(v, str) and v in table.kept.wrong)
     ]
-    return bool(known) and all(isinstance(v, str) and pictures.is_picture(v.strip()) for v in known)
+    return bool(known) and all(isinstance(v, str) and is_picture(v.strip()) for v in known)
 
 
 def load_folder(source: str | Path, broken: str, progress: "Progress") -> "Loaded":
-    """Load `FOLDER/class/image.jpg`, or `FOLDER/train/class/image.jpg` with `val` and `test` beside it.
+    """Load `FOLDER/class/image.jpg`, with train, val and test above or below the classes if they are there.
 
     Raises DataProblem for a folder that is laid out otherwise, and for broken images unless they are to be skipped.
     """
-    root = Path(source).expanduser().resolve()
-    folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
-    split = {entry: columns.SPLITS.get(entry.name.lower()) for entry in folders}
-    if folders and all(split.values()):
-        found = [(split[top], entry) for top in folders for entry in _classes_of(top)]
-    else:
-        found = [(None, entry) for entry in folders]
-    rows = [(str(path), entry.name, part) for part, entry in found for path in pictures.below(entry)]
-    if not rows:
-        raise errors.DataProblem(
-            f"{source} is a folder, and holds no images in folders of classes.",
-            f"lay them out as {source}/cat/1.jpg and {source}/dog/2.jpg, or name a file: .csv, .tsv, .jsonl, .parquet.",
-        )
-    return _looked_at(str(source), rows, broken, progress)
-
-
-def _classes_of(folder: Path) -> list[Path]:
-    return [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    found = class_folders.read(Path(source).expanduser().resolve(), str(source))
+    loaded = _looked_at(str(source), found.rows, broken, progress)
+    return replace(loaded, findings=(*found.findings, *loaded.findings), empty_classes=found.empty)
 
 
 def base_of(source: Any) -> Path:
@@ -100,9 +88,10 @@ def _looked_at(
         labels=[row[1] for row, _ in good],
         splits=[row[2] for row, _ in good],
         columns={},
-        findings=left_out(wrong, kept),
+        findings=(*left_out(wrong, kept), *notes([look for _, look in good])),
         hashes=[look.sha256 for _, look in good],
         sides=[min(look.width, look.height) for _, look in good],
+        pixels=[look.pixels for _, look in good],
         task="image-classification",
     )
 
@@ -127,3 +116,20 @@ def left_out(wrong: Sequence[Looked], kept: Kept = NONE_KEPT) -> tuple[Finding, 
         return ()
     verb = "image was" if len(wrong) == 1 else "images were"
     return (Finding("warning", "broken_images", f"{len(wrong):,} broken {verb} left out: {_listed(wrong, kept)}."),)
+
+
+def notes(looks: Sequence[Looked]) -> tuple[Finding, ...]:
+    """Return what a person should know of pictures as they were decoded."""
+    found = []
+    deep = [look.deep for look in looks if look.deep]
+    if deep and max(deep) < _DARK:
+        message = (
+            f"{counted(len(deep), 'picture holds', 'pictures hold')} gray of 16 bits, at most {max(deep):,} of "
+            f"{decoding.DEEPEST:,}: they are seen nearly black. Scale them to the whole range first."
+        )
+        found.append(Finding("warning", "dark", message))
+    pages = sum(look.pages for look in looks)
+    if pages:
+        message = f"{counted(pages, 'file holds', 'files hold')} several pictures: the first of each is used."
+        found.append(Finding("info", "pages", message))
+    return tuple(found)

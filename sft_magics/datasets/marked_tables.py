@@ -1,22 +1,24 @@
 """Tables of marked pictures: a column of masks' paths, a column of objects, or a row for each box.
 
-Boxes of a column `objects` are left, top, width, height as the hub has them, or corners where only these fit; those of
-`xmin`, `ymin`, `xmax`, `ymax` are corners. Numbers that never pass 1 are shares of the picture.
+Boxes of a column `objects` are left, top, width, height as the hub has them, or corners where most of them fit only so
+(see `box_layout`); those of `xmin`, `ymin`, `xmax`, `ymax` are corners. Columns `width` and `height` that hold the
+sizes of the pictures say which way up boxes are meant.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.core import errors
 from sft_magics.core.records import Finding
 from sft_magics.core.tasks import OBJECT_DETECTION, SEMANTIC_SEGMENTATION
-from sft_magics.datasets import columns, image_sources, masks, pictures, scene_sources
+from sft_magics.datasets import box_layout, columns, image_sources, masks, naming, pictures, scene_sources
+from sft_magics.datasets.box_layout import Four
 from sft_magics.datasets.boxes import Box
 from sft_magics.datasets.files import Columns
+from sft_magics.datasets.orientation import Scene
 from sft_magics.datasets.pictures import Looked
-from sft_magics.datasets.scene_sources import Scene
 
 if TYPE_CHECKING:
     from sft_magics.datasets.sources import Loaded, Progress
@@ -30,7 +32,6 @@ CORNERS = (
 _PLACES = ("bbox", "bboxes", "box", "boxes")
 _KINDS = ("category", "categories", "label", "labels", "class", "classes", "name", "category_id")
 _CLASS = ("label", "class", "category", "name", "class_name")
-Four = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Chosen:
     split: str | None
     broken: str
     progress: "Progress"
+    boxes: str = "auto"
+    keep: Path | None = None
 
 
 @dataclass
@@ -52,7 +55,8 @@ class _Marked:
     cell: str
     boxes: list[tuple[str, Four]]
     split: str | None = None
-    wrong: str = ""
+    faults: list[str] = field(default_factory=list)
+    size: tuple[int, int] | None = None
 
 
 def reader(table: Columns, task: str | None, label: str | None) -> "Callable[[Columns, Chosen], Loaded] | None":
@@ -127,7 +131,7 @@ def _masks(table: Columns, chosen: Chosen) -> "Loaded":
         for a, b, part in zip(table.values[picture], table.values[mask], splits, strict=True)
         if a and b
     ]
-    found = masks.loaded(table.where, rows, base, chosen.broken, chosen.progress, table.kept)
+    found = masks.loaded(table.where, rows, base, chosen.broken, chosen.progress, table.kept, chosen.keep)
     left = len(table) - len(rows)
     said = (Finding("warning", "missing_labels", f"{left:,} rows without a picture or a mask were left out."),)
     return replace(
@@ -139,34 +143,49 @@ def _objects(table: Columns, chosen: Chosen) -> "Loaded":
     objects, picture = _objects_column(table), _picture_column(table, chosen, _mask_column(table, None))
     assert objects is not None
     splits, named = _splits(table, chosen.split)
-    cells = zip(table.values[picture], table.values[objects], splits, strict=True)
-    rows = [_of_objects(cell, found, part) for cell, found, part in cells if cell]
+    cells = zip(table.values[picture], table.values[objects], splits, _sizes(table), strict=True)
+    rows = [_of_objects(cell, found, part, size) for cell, found, part, size in cells if cell]
     return _boxed(table, chosen, rows, {"text": picture, "label": objects, **named}, corners=False)
 
 
-def _of_objects(cell: str, found: Any, split: str | None) -> _Marked:
+def _of_objects(cell: str, found: Any, split: str | None, size: tuple[int, int] | None) -> _Marked:
     """Return the boxes of a cell: a dict of lists, or a list of dicts."""
-    marked = _Marked(cell, [], split)
+    marked = _Marked(cell, [], split, size=size)
     try:
         if isinstance(found, Mapping):
             pairs = list(zip(found[_key(found, _KINDS) or ""], found[_key(found, _PLACES) or ""], strict=True))
         else:
             pairs = [(one[_key(one, _KINDS) or ""], one[_key(one, _PLACES) or ""]) for one in found or ()]
-        marked.boxes = [(_named(kind), _four(place)) for kind, place in pairs]
     except (ValueError, TypeError, KeyError) as error:
-        marked.wrong = f"its boxes cannot be read: {error}"
+        marked.faults.append(f"its boxes cannot be read: {error}")
+        return marked
+    for number, (kind, place) in enumerate(pairs, 1):
+        try:
+            marked.boxes.append((naming.cleaned(kind), _four(place)))
+        except (ValueError, TypeError) as error:
+            marked.faults.append(f"box {number}: {error}")
     return marked
-
-
-def _named(kind: Any) -> str:
-    if kind is None or not str(kind).strip():
-        raise ValueError("a box has no class")
-    return str(kind).strip()
 
 
 def _four(values: Any) -> Four:
     left, top, right, bottom = (float(v) for v in values)
     return left, top, right, bottom
+
+
+def _sizes(table: Columns) -> list[tuple[int, int] | None]:
+    """Return what the columns `width` and `height` hold in each row, if there are such columns and both are numbers."""
+    wide, high = (_first(table, (name,)) for name in ("width", "height"))
+    if wide is None or high is None:
+        return [None] * len(table)
+    return [_size(a, b) for a, b in zip(table.values[wide], table.values[high], strict=True)]
+
+
+def _size(wide: Any, high: Any) -> tuple[int, int] | None:
+    try:
+        found = int(float(wide)), int(float(high))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if min(found) > 0 else None
 
 
 def _corners(table: Columns, chosen: Chosen) -> "Loaded":
@@ -180,9 +199,10 @@ def _corners(table: Columns, chosen: Chosen) -> "Loaded":
         )
     splits, named = _splits(table, chosen.split)
     rows: dict[str, _Marked] = {}
+    sizes = _sizes(table)
     for i, (cell, kind) in enumerate(zip(table.values[picture], table.values[label], strict=True)):
         if cell:
-            marked = rows.setdefault(cell, _Marked(cell, []))
+            marked = rows.setdefault(cell, _Marked(cell, [], size=sizes[i]))
             marked.split = marked.split or splits[i]
             _add(marked, kind, [table.values[name][i] for name in sides], i)
     used = {"text": picture, "label": label, "box": " + ".join(sides), **named}
@@ -194,9 +214,9 @@ def _add(marked: _Marked, kind: Any, corners: Sequence[Any], row: int) -> None:
     if all(v is None for v in corners):
         return
     try:
-        marked.boxes.append((_named(kind), _four(corners)))
+        marked.boxes.append((naming.cleaned(kind), _four(corners)))
     except (ValueError, TypeError) as error:
-        marked.wrong = f"row {row + 1:,}: {error}"
+        marked.faults.append(f"row {row + 1:,}: {error}")
 
 
 def _boxed(table: Columns, chosen: Chosen, rows: Sequence[_Marked], used: dict[str, str], *, corners: bool) -> "Loaded":
@@ -204,36 +224,20 @@ def _boxed(table: Columns, chosen: Chosen, rows: Sequence[_Marked], used: dict[s
     base = image_sources.base_of(chosen.source)
     paths = [image_sources.placed(row.cell, base, table.kept) for row in rows]
     looks = pictures.look_at(paths, chosen.progress, table.kept)
-    numbers = [n for row in rows for _, four in row.boxes for n in four]
-    shares = bool(numbers) and max(numbers) <= 1.0
-    by_corners = corners or _fit_as_corners(rows, looks, shares=shares)
+    marks = [(look, four) for row, look in zip(rows, looks, strict=True) if not look.wrong for _, four in row.boxes]
+    how, said = box_layout.settled(table.where, marks, "xyxy" if corners else chosen.boxes)
+    sizes = _picture_sizes(rows, looks)
     scenes = [
-        Scene(Path(path), [_box(kind, four, look, shares=shares, corners=by_corners) for kind, four in row.boxes],
-              row.split, row.wrong)
-        for path, row, look in zip(paths, rows, looks, strict=True)
+        Scene(Path(path), [Box(kind, *how.corners(four, look)) for kind, four in row.boxes], row.split,
+              faults=tuple(row.faults), size=size)
+        for path, row, look, size in zip(paths, rows, looks, sizes, strict=True)
     ]  # fmt: skip
     found = scene_sources.loaded(table.where, scenes, (), chosen.broken, chosen.progress, looks, table.kept)
-    what = "left, top, right, bottom" if by_corners else "left, top, width, height"
-    said = Finding("info", "boxes", f"Boxes were read as {what}, in {'shares' if shares else 'pixels'}.")
     return replace(found, columns=used, findings=(*found.findings, said))
 
 
-def _scaled(four: Four, look: Looked, *, shares: bool) -> Four:
-    a, b, c, d = four
-    return (a * look.width, b * look.height, c * look.width, d * look.height) if shares else four
-
-
-def _box(kind: str, four: Four, look: Looked, *, shares: bool, corners: bool) -> Box:
-    a, b, c, d = _scaled(four, look, shares=shares)
-    return Box(kind, a, b, c, d) if corners else Box(kind, a, b, a + c, b + d)
-
-
-def _fit_as_corners(rows: Sequence[_Marked], looks: Sequence[Looked], *, shares: bool) -> bool:
-    """Say whether more boxes fit their pictures as corners than as corner and size; a tie is corner and size."""
-    fits = {True: 0, False: 0}
-    for row, look in zip(rows, looks, strict=True):
-        if not look.wrong:
-            for corners in fits:
-                made = (_box(kind, four, look, shares=shares, corners=corners) for kind, four in row.boxes)
-                fits[corners] += sum(not box.wrong(look.width, look.height) for box in made)
-    return fits[True] > fits[False]
+def _picture_sizes(rows: Sequence[_Marked], looks: Sequence[Looked]) -> list[tuple[int, int] | None]:
+    """Return the declared sizes where most of them are those of the pictures; columns of that name may mean others."""
+    pairs = [(row.size, look) for row, look in zip(rows, looks, strict=True) if row.size and not look.wrong]
+    right = sum(size in ((look.width, look.height), look.stored) for size, look in pairs)
+    return [row.size for row in rows] if 2 * right > len(pairs) else [None] * len(rows)

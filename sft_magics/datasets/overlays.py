@@ -5,8 +5,9 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sft_magics.core.tasks import CLASS_COLORS
-from sft_magics.datasets import masks
+from sft_magics.core.colors import CLASS_COLORS, class_colors
+from sft_magics.core.picture_formats import FORMATS
+from sft_magics.datasets import decoding, masks
 from sft_magics.datasets.boxes import Box
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 SIDE = 144
 COLORS = tuple(tuple(bytes.fromhex(color[1:])) for color in CLASS_COLORS)
+_NO_CLASS = (128, 128, 128)
 TRUTH = COLORS[2]
 _GAP = 4
 
@@ -35,9 +37,9 @@ def boxed(path: str, found: Sequence[Box], truth: Sequence[Box] = ()) -> str:
     return _encoded(small)
 
 
-def tinted(path: str, mask: Any, truth: str = "") -> str:
+def tinted(path: str, mask: Any, truth: str = "", *, labels: Sequence[str]) -> str:
     """Return a picture under the colors of its mask (a path, or numbers height x width), and to its right under those
-    of its truth, if there is one; "" where it cannot be read.
+    of its truth, if there is one; "" where it cannot be read. `labels` are the classes, of which each has its color.
     """
     from PIL import Image
 
@@ -45,7 +47,7 @@ def tinted(path: str, mask: Any, truth: str = "") -> str:
     if image is None:
         return ""
     small, _ = _small(image)
-    sides = [_under(small, mask), *([_under(small, truth)] if truth else [])]
+    sides = [_under(small, mask, labels), *([_under(small, truth, labels)] if truth else [])]
     width = sum(side.width for side in sides) + _GAP * (len(sides) - 1)
     sheet = Image.new("RGB", (width, small.height), "white")
     for number, side in enumerate(sides):
@@ -69,12 +71,12 @@ def classed(image: "Image", marks: "Sequence[tuple[int, Sequence[float]]]") -> s
     return _encoded(small)
 
 
-def masked(image: "Image", mask: Any) -> str:
-    """Return a picture under the colors of its mask, numbers height x width."""
-    return _encoded(_under(_small(image)[0], mask))
+def masked(image: "Image", mask: Any, labels: Sequence[str]) -> str:
+    """Return a picture under the colors of its mask, numbers height x width, of these classes."""
+    return _encoded(_under(_small(image)[0], mask, labels))
 
 
-def _under(small: "Image", mask: Any) -> "Image":
+def _under(small: "Image", mask: Any, labels: Sequence[str]) -> "Image":
     """Return a picture mixed with the colors of its mask; as it is where that has gone."""
     import numpy as np
     from PIL import Image
@@ -84,7 +86,9 @@ def _under(small: "Image", mask: Any) -> "Image":
     except Exception:  # noqa: BLE001 - a mask that has gone is left out of the picture
         return small
     shrunk = np.asarray(Image.fromarray(numbers).resize(small.size, Image.Resampling.NEAREST))
-    palette = np.array([COLORS[i % len(COLORS)] for i in range(255)] + [(128, 128, 128)], dtype=np.float32)
+    palette = np.full((256, 3), _NO_CLASS, dtype=np.float32)
+    for i, color in enumerate(class_colors(labels)):
+        palette[i] = tuple(bytes.fromhex(color[1:]))
     mixed = 0.5 * np.asarray(small, dtype=np.float32) + 0.5 * palette[shrunk]
     return Image.fromarray(mixed.astype(np.uint8))
 
@@ -93,8 +97,8 @@ def _opened(path: str) -> "Image | None":
     from PIL import Image
 
     try:
-        with Image.open(path) as image:  # as it lies in the file: that is what the marks speak of
-            return image.convert("RGB")
+        with Image.open(path, formats=FORMATS) as image:
+            return decoding.rgb(image)
     except Exception:  # noqa: BLE001 - a picture that has gone is shown by its name alone
         return None
 

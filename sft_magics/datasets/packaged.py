@@ -18,7 +18,7 @@ from sft_magics.datasets import (
     samples,
     scene_sources,
 )
-from sft_magics.datasets.scene_sources import Scene
+from sft_magics.datasets.orientation import Scene
 
 if TYPE_CHECKING:
     from sft_magics.datasets.sources import Loaded, Progress

@@ -7,21 +7,43 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+from sft_magics.core.picture_formats import FORMATS, is_picture
+from sft_magics.datasets import decoding
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 _THUMBNAIL = 56
 _THREADS = 4
+_EXACT = 512 * 512  # pixels up to which a JPEG is decoded whole, so that the same picture in another format is found
+_DRAFT = (64, 64)
 
 
 @dataclass(frozen=True)
 class Looked:
-    """What a look at an image file found: the SHA-256 of the file and its sides in pixels, or what is wrong with it."""
+    """What a look at an image file found: the SHA-256 of the file and its sides in pixels, or what is wrong with it.
+
+    `width` and `height` are those of the upright picture, `turn` is its EXIF orientation. `pixels` is a hash of what it
+    shows, alike for the same picture in another lossless format. `deep` is the brightest value of gray of 16 bits, 0
+    for others. `pages` says that the file holds more than one picture.
+    """
 
     path: str
     sha256: str = ""
     width: int = 0
     height: int = 0
     wrong: str = ""
+    turn: int = 1
+    pixels: str = ""
+    deep: int = 0
+    pages: bool = False
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Width and height as they lie in the file, before the picture is turned upright."""
+        return (self.height, self.width) if decoding.is_sideways(self.turn) else (self.width, self.height)
 
 
 @dataclass(frozen=True)
@@ -42,15 +64,15 @@ class Kept:
 NONE_KEPT = Kept()
 
 
-def is_picture(name: str) -> bool:
-    """Say whether a file's name ends like an image's."""
-    return name.lower().endswith(SUFFIXES)
+def is_hidden(name: str) -> bool:
+    """Report whether a file or folder is one that systems leave behind, such as `._a.jpg` and `__MACOSX`."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def below(folder: Path) -> Iterator[Path]:
     """Yield the image files below a folder by name; hidden files and folders are passed over."""
     for entry in sorted(folder.iterdir()):
-        if entry.name.startswith("."):
+        if is_hidden(entry.name):
             continue
         if entry.is_dir():
             yield from below(entry)
@@ -64,20 +86,33 @@ def pictures_below(folder: str) -> list[str]:
 
 
 def look(path: str) -> Looked:
-    """Read and decode one file whole, a JPEG at a fraction of its size; whatever it holds, this raises nothing."""
+    """Read and decode one file whole, a large JPEG at a fraction of its size; whatever it holds, nothing is raised."""
     from PIL import Image
 
     try:
         data = Path(path).read_bytes()
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            image.draft("RGB", (64, 64))
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            pages = image.format in ("GIF", "TIFF", "WEBP") and bool(getattr(image, "is_animated", False))
+            wide, high = image.size
+            if wide * high > _EXACT:
+                image.draft("RGB", _DRAFT)
             image.load()
-    except FileNotFoundError:
-        return Looked(path, wrong="there is no such file")
+            wide, high = image.size if image.format == "TIFF" else (wide, high)  # Pillow turns a TIFF as it loads it
+            turn = decoding.orientation(image)
+            deep = _brightest(image)
+            seen = decoding.rgb(image)
     except Exception as error:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
         return Looked(path, wrong=reason(error))
-    return Looked(path, hashlib.sha256(data).hexdigest(), width, height)
+    wide, high = (high, wide) if decoding.is_sideways(turn) else (wide, high)
+    shown = hashlib.sha256(f"{wide} {high} {seen.size}".encode())
+    shown.update(seen.tobytes())
+    return Looked(
+        path, hashlib.sha256(data).hexdigest(), wide, high, turn=turn, pixels=shown.hexdigest(), deep=deep, pages=pages
+    )
+
+
+def _brightest(image: "Image") -> int:
+    return int(image.getextrema()[1]) if image.mode in decoding.DEEP else 0  # type: ignore[arg-type]
 
 
 def shorter_side(path: str) -> int:
@@ -85,7 +120,7 @@ def shorter_side(path: str) -> int:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return int(min(image.size))
     except Exception:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
         return 0
@@ -93,6 +128,8 @@ def shorter_side(path: str) -> int:
 
 def reason(error: Exception) -> str:
     """Return what a picture's decoder has to say, in a few words."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return "it is no image that can be read" if "cannot identify" in text else text[:120]
 
@@ -114,17 +151,15 @@ def look_at(paths: Sequence[str], progress: Callable[[str, int, int], None], kep
 
 def thumbnail(path: str) -> str:
     """Return a small copy of an image as a `data:` address, or an empty string where the file cannot be read."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             image.draft("RGB", (2 * _THUMBNAIL, 2 * _THUMBNAIL))
-            small = ImageOps.exif_transpose(image).convert("RGBA")
+            small = decoding.rgb(image)
     except Exception:  # noqa: BLE001 - a picture that has gone is shown by its name alone
         return ""
     small.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    paper = Image.new("RGB", small.size, "white")
-    paper.paste(small, mask=small.getchannel("A"))
     buffer = io.BytesIO()
-    paper.save(buffer, "JPEG", quality=80)
+    small.save(buffer, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -9,6 +9,7 @@ from sft_magics.core import errors
 from sft_magics.core.records import Finding
 from sft_magics.core.tasks import CAUSAL_LM
 from sft_magics.datasets import (
+    answered,
     cells,
     columns,
     dialogues,
@@ -35,8 +36,9 @@ class Loaded:
 
     `splits` holds train, validation, test or None (not said) a row. `columns` maps text, label and split to the names
     of the source's columns. `empty_classes` are declared by a categorical column and met in no row. For images `texts`
-    holds the path of each file, `hashes` its SHA-256 and `sides` its shorter side in pixels. `masks` holds the path of
-    each mask, `classes` what is met in each row (of boxes once for each), and `names` all classes in their order.
+    holds the path of each file, `hashes` its SHA-256, `sides` its shorter side in pixels and `pixels` a hash of what it
+    shows, whatever its format. `masks` holds the path of each mask, `classes` what is met in each row (of boxes once
+    for each), and `names` all classes in their order.
     """
 
     source: str
@@ -49,6 +51,7 @@ class Loaded:
     empty_classes: tuple[str, ...] = ()
     hashes: list[str] = field(default_factory=list)
     sides: list[int] = field(default_factory=list)
+    pixels: list[str] = field(default_factory=list)
     task: str = "text-classification"
     masks: list[str] = field(default_factory=list)
     classes: list[list[str]] = field(default_factory=list)
@@ -75,6 +78,7 @@ def load(
     task: str | None = None,
     progress: Progress | None = None,
     keep: Path | None = None,
+    boxes: str = "auto",
 ) -> Loaded:
     """Load rows to learn from: `sample:NAME`; a .csv, .tsv, .jsonl or .parquet path or a DataFrame of labeled texts, of
     image paths and labels, or of prompts and responses or chats; a folder with a folder of images for each class, with
@@ -84,13 +88,14 @@ def load(
     `text`, `label` and `split` name columns; without them they are found by name and content. `split="none"` ignores a
     split column. `task` says which reading is meant where a table allows two. Labels become strings (1.0 becomes "1").
     Rows without a text or a label are left out and reported in `findings`. Images that cannot be read, boxes and masks
-    that do not fit theirs are refused by name, or left out with `broken="skip"`. Raises DataProblem and NotFound.
+    that do not fit theirs are refused by name, or left out with `broken="skip"`. `boxes` says what the four numbers of
+    a box in a table mean: xywh, xyxy, or auto. Raises DataProblem and NotFound.
     """
     say = progress or silent
     if isinstance(source, str) and source.startswith(samples.PREFIX):
         _no_columns("A sample", source, text, label, split)
         return packaged.load(source, say)
-    marked = None if files.is_table(source) else scene_sources.reader(source, task)
+    marked = None if files.is_table(source) else scene_sources.reader(source, task, keep)
     if marked is not None:
         _no_columns("A source of marked images", source, text, label, split)
         return marked(str(source), broken, say)
@@ -98,8 +103,10 @@ def load(
         _no_columns("A folder of images", source, text, label, split)
         return image_sources.load_folder(source, broken, say)
     table, left = hub.read(source) if hub.reads(source) else (read_columns(source), ())
-    table = embedded.unpacked(table, keep, say)
-    found = _of_table(table, marked_tables.Chosen(source, text, label, split, broken, say), task)
+    found = load_table(
+        table, source, text=text, label=label, split=split, broken=broken, task=task, progress=say, keep=keep,
+        boxes=boxes,
+    )  # fmt: skip
     return replace(found, findings=(*left, *found.findings, *_unread(table, found)))
 
 
@@ -111,6 +118,16 @@ def _unread(table: Columns, found: Loaded) -> tuple[Finding, ...]:
         return ()
     shown = ", ".join(left[:8]) + (f" and {len(left) - 8} more" if len(left) > 8 else "")
     return (Finding("info", "unread_columns", f"Columns not read: {shown}."),)
+
+
+def load_table(
+    table: Columns, source: Any, *, text: str | None, label: str | None, split: str | None, broken: str = "refuse",
+    task: str | None = None, progress: Progress | None = None, keep: Path | None = None, boxes: str = "auto",
+) -> Loaded:  # fmt: skip
+    """Return the rows of the columns of `source`, as `load` does."""
+    say = progress or silent
+    unpacked = embedded.unpacked(table, keep, say)
+    return _of_table(unpacked, marked_tables.Chosen(source, text, label, split, broken, say, boxes, keep), task)
 
 
 def _of_table(table: Columns, chosen: marked_tables.Chosen, task: str | None) -> Loaded:
@@ -170,16 +187,25 @@ def frame_of(texts: Sequence[str], labels: Sequence[str], hashes: Sequence[str] 
     return pd.DataFrame({"text": list(texts), "label": list(labels), **more}, dtype="str")
 
 
-def id_label_pairs(source: Any) -> list[tuple[str, str]]:
-    """Return (id, label) a row of a file or frame with these two columns; rows that lack either are passed over.
+def id_label_pairs(source: Any, label: str | None = None) -> list[tuple[str, str]]:
+    """Return (id, label) a row of a file or frame; rows that lack either are passed over.
 
-    Ids and labels become strings as in `load`. Raises DataProblem and NotFound.
+    The columns are id, or the request_id of answers that were written to a file, and `label`, or the one that looks
+    like it. Ids and labels become strings as in `load`. Raises DataProblem and NotFound.
     """
     table = read_columns(source)
-    for name in ("id", "label"):
-        columns.check_exists(table, name, name, f"rename its columns to id and label: {table.where} needs both.")
-    pairs = zip(cells.labels_of(table, "id"), cells.labels_of(table, "label"), strict=True)
-    return [(key, label) for key, label in pairs if key is not None and label is not None]
+    columns.check_exists(table, "label", label)
+    key = answered.id_column(table)
+    if key is None:
+        step = f"rename its columns to id and label: {table.where} needs both."
+        for name in ("id", label or "label"):
+            columns.check_exists(table, name, name, step)
+        key, found = "id", label or "label"
+    else:
+        asked = {name for name in table.values if name.lower() in columns.TEXT_NAMES}
+        found = label or columns.find_label(table, answered.written(table) | asked)
+    pairs = zip(cells.labels_of(table, key), cells.labels_of(table, found), strict=True)
+    return [(one, right) for one, right in pairs if one is not None and right is not None]
 
 
 def _check_is_file(source: str) -> None:

@@ -1,4 +1,4 @@
-"""Which rows are for training and which for validation: decided by a hash of each row's own content.
+"""Which rows are for training, for validation and for test: decided by a hash of each row's own content.
 
 A row's split depends on its text, the seed and the fraction alone, so it stays where it is when rows are added, removed
 or shuffled, and the same text is never on both sides. In expectation every class is split alike (the hash knows no
@@ -28,22 +28,31 @@ def position(key: str, seed: int) -> float:
 
 
 def assign(
-    keys: Sequence[str], labels: Sequence[str], given: Sequence[str | None], validation: float, seed: int
+    keys: Sequence[str],
+    labels: Sequence[str],
+    given: Sequence[str | None],
+    validation: float,
+    seed: int,
+    test: float = 0.0,
 ) -> list[str]:
-    """Return the split of each row: the one that was given, else train or validation by the hash of its key.
+    """Return the split of each row: the one that was given, else train, validation or test by the hash of its key.
+
+    `validation` and `test` are fractions of all rows; with 0 there are no test rows but those that were given.
 
     `keys` are normalized texts. A text that has a split in one row has it in every row. Where a source knows train and
-    test only, validation is taken out of its train rows. Two exceptions keep tiny data usable: a class that would have
-    no row to train on keeps all of its rows in train, and if no row at all fell to validation the one nearest to it
-    does.
+    test only, validation is taken out of its train rows; so are test rows where it knows none and `test` is not 0. Two
+    exceptions keep tiny data usable: a class that would have no row to train on keeps all of its rows in train, and if
+    no row at all fell to validation the one nearest to it does.
     """
-    if None not in given and VALIDATION not in given:
+    own = validation
+    if None not in given and (VALIDATION not in given or (test > 0.0 and TEST not in given)):
+        own = 0.0 if VALIDATION in given else validation
         given = [None if split == TRAIN else split for split in given]
     known = {key: split for key, split in zip(keys, given, strict=True) if split is not None}
     splits = [split or known.get(key, TRAIN) for key, split in zip(keys, given, strict=True)]
     places = {i: position(key, seed) for i, key in enumerate(keys) if given[i] is None and key not in known}
     for i, place in places.items():
-        splits[i] = VALIDATION if place < validation else TRAIN
+        splits[i] = VALIDATION if place < own else TEST if place >= 1.0 - test else TRAIN
     _keep_every_class_in_train(splits, labels, places)
     if VALIDATION not in splits:
         _lend_one_row(splits, labels, keys, places)
@@ -53,7 +62,7 @@ def assign(
 def _keep_every_class_in_train(splits: list[str], labels: Sequence[str], free: Iterable[int]) -> None:
     trained = {label for label, split in zip(labels, splits, strict=True) if split == TRAIN}
     for i in free:
-        if splits[i] == VALIDATION and labels[i] not in trained:
+        if splits[i] != TRAIN and labels[i] not in trained:
             splits[i] = TRAIN
 
 

@@ -1,16 +1,17 @@
 """The Parquet file of a data set: columns id, text, label, split, all strings, in the order of their ids.
 
-Of images `text` is the path of the file and a fifth column, sha256, what it held when it was loaded. `label` is a
-class; of boxes their JSON (see `boxes`); of a mask the classes in it, with the mask's path in a sixth column; of a
-dialogue the answer, and `text` what comes before it.
+Of images `text` is the path of the file and a fifth column, sha256, what it held when it was loaded. Paths inside the
+workspace, such as those of pictures it keeps, are relative to its root, so that it may be moved; readers get them
+whole. `label` is a class; of boxes their JSON (see `boxes`); of a mask the classes in it, with the mask's path in a
+sixth column; of a dialogue the answer, and `text` what comes before it.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft_magics.core import errors, workspace
+from sft_magics.core import errors, portable, workspace
 from sft_magics.core.records import Dataset
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets.fingerprints import fingerprint
@@ -27,7 +28,10 @@ def write(path: Path, columns: Sequence[Sequence[str]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.table(dict(zip(COLUMNS, (pa.array(c, pa.string()) for c in columns), strict=False)))
+    named = dict(zip(COLUMNS, columns, strict=False))
+    for name in _paths(named):
+        named[name] = [portable.relative(place, _root(path)) for place in named[name]]
+    table = pa.table({name: pa.array(column, pa.string()) for name, column in named.items()})
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     try:
@@ -66,7 +70,19 @@ def read_rows(path: Path, split: str | None = None) -> "DataFrame":
     if not fingerprint(zip(*columns, strict=True)).startswith(path.stem):
         raise _damaged(name, path)
     frame: DataFrame = table.to_pandas()
+    for column in _paths(frame.columns):
+        frame[column] = [portable.resolved(place, _root(path)) for place in frame[column]]
     return frame if split is None else frame[frame["split"] == split].reset_index(drop=True)
+
+
+def _paths(columns: Iterable[str]) -> tuple[str, ...]:
+    """Return which columns of a table hold paths: none, where its rows are texts."""
+    return tuple(name for name in ("text", "mask") if name in columns) if "sha256" in columns else ()
+
+
+def _root(path: Path) -> Path:
+    """Return the workspace of a table: `datasets/NAME/FINGERPRINT.parquet` lies three levels below it."""
+    return path.parent.parent.parent
 
 
 def _damaged(name: str, path: Path) -> errors.DataProblem:

@@ -168,12 +168,12 @@ def _config(folder: Path) -> dict[str, Any]:
     """Return what `Backbone.config` wrote; raises ModelProblem."""
     pretrained.check_folder(folder)
     try:
-        found: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        found: Any = json.loads((folder / "config.json").read_text())
     except ValueError as error:
         raise errors.ModelProblem(f"The config.json of {folder} cannot be read: {error}.", OFFERS) from error
-    if "architecture" not in found or "pretrained_cfg" not in found:
+    if not isinstance(found, dict) or "architecture" not in found or "pretrained_cfg" not in found:
         raise errors.ModelProblem(f"The folder {folder} holds no image model: its config.json names none.", OFFERS)
-    return found
+    return dict(found)
 
 
 def _own(folder: Path, labels: list[str], seed: int) -> Backbone:
@@ -183,16 +183,17 @@ def _own(folder: Path, labels: list[str], seed: int) -> Backbone:
         library, name, shown = config.get("library", "timm"), config["architecture"], config["pretrained_cfg"]
         stored = list(shown.get("label_names") or [])
         size = int(shown["input_size"][-1])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise errors.ModelProblem(
             f"The folder {folder} holds no image model: its config.json has no {error}.", OFFERS
         ) from error
-    bare = (_of_torchvision if library == "torchvision" else _of_timm)(name, "none")[0]
-    resize = round(size / float(shown.get("crop_pct") or size / bare.resize))
-    tensors = weights.load(folder)
-    torch.manual_seed(seed)
-    _fresh_head(bare.model, int(config["num_classes"]))
-    fill(bare.model, tensors if tensors is not None else load_file(folder / "model.safetensors"), str(folder))
+    with pretrained.said_plainly(str(folder), "an image model", OFFERS):
+        bare = (_of_torchvision if library == "torchvision" else _of_timm)(name, "none")[0]
+        resize = round(size / float(shown.get("crop_pct") or size / bare.resize))
+        tensors = weights.load(folder)
+        torch.manual_seed(seed)
+        _fresh_head(bare.model, int(config["num_classes"]))
+    fill(bare.model, tensors, str(folder))
     fresh: tuple[str, ...] = ()
     if stored != labels:
         fresh = _reordered(bare.model, stored, labels, seed)

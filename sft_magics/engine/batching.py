@@ -13,9 +13,19 @@ _POOL = 50  # batches that are sorted together: enough to even out lengths, few 
 
 
 def epoch_batches(
-    lengths: Sequence[int], batch: int, seed: int, epoch: int, rows: Sequence[int] | None = None
+    lengths: Sequence[int],
+    batch: int,
+    seed: int,
+    epoch: int,
+    rows: Sequence[int] | None = None,
+    *,
+    least: int = 1,
 ) -> list[list[int]]:
-    """Return the row indices of each batch of one epoch; `lengths` are tokens a row, `rows` which to take."""
+    """Return the row indices of each batch of one epoch; `lengths` are tokens a row, `rows` which to take.
+
+    No batch has fewer than `least` rows, 1 or 2: BatchNorm needs two. A last row that is left alone gets one of the
+    batch before it, which keeps it too where it would be alone then. The number of batches stays the same.
+    """
     generator = torch.Generator().manual_seed((seed + 1) * 1_000_003 + epoch)
     order = torch.randperm(len(lengths) if rows is None else len(rows), generator=generator).tolist()
     if rows is not None:
@@ -24,6 +34,10 @@ def epoch_batches(
     for start in range(0, len(order), _POOL * batch):
         pool = sorted(order[start : start + _POOL * batch], key=lambda i: lengths[i])
         batches += [pool[i : i + batch] for i in range(0, len(pool), batch)]
+    if len(batches) > 1 and len(batches[-1]) < least:
+        whole = batches[-2]
+        batches[-1] = [whole[-1], *batches[-1]]
+        batches[-2] = whole[:-1] if len(whole) > least else whole
     shuffled = torch.randperm(len(batches), generator=generator).tolist()
     return [batches[i] for i in shuffled]
 

@@ -8,9 +8,15 @@
         state.json              step, best so far, rate scale, ...
         manifest.json           sha256 of each of the others; written last
 
+The checkpoint that a run leaves when it is paused or stopped is the only one, and compressed to the bit (see
+`compressed`): its tensors lie in model.compressed and so on, and reference.safetensors is a second name (a hard link)
+of the best weights, which the model's tensors are combined with. It takes room of its own only once the run goes on and
+finds better ones.
+
 Nothing in it is pickled. A disk that refuses is an OSError that names its reason, and leaves the older ones in place.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -28,18 +34,20 @@ from torch import nn
 
 from sft_magics.core import codec
 from sft_magics.core.workspace import sync_folder, write_durably
-from sft_magics.engine import optimizers
+from sft_magics.engine import compressed, optimizers
 
 KEEP = 2
-AVERAGE = "average.safetensors"
+MODEL, REFERENCE, MANIFEST = "model.safetensors", "reference.safetensors", "manifest.json"
+AVERAGE = "average"
 
 
 @dataclass
 class Progressed:
     """Where a run is, besides its tensors: `summed_*` since the epoch began, `best_*` of the best evaluation so far.
 
-    `history` has the mean training loss and the validation loss of each epoch, `chosen` the options that were left to
-    the run, as it settled them.
+    `history` has of each evaluation the mean training loss before it, the validation loss and the epoch; `evaluations`
+    counts them, and `best_evaluation` is the number of the best one, from 1 on. `chosen` has the options that were left
+    to the run, as it settled them, and `untrained` is the validation loss before training, where it was measured.
     """
 
     step: int = 0
@@ -50,6 +58,9 @@ class Progressed:
     best_step: int | None = None
     best_quality: float = -1.0
     best_loss: float = float("inf")
+    evaluations: int = 0
+    best_evaluation: int = 0
+    untrained: float | None = None
     history: list[list[float]] = field(default_factory=list)
     chosen: dict[str, Any] = field(default_factory=dict)
 
@@ -73,7 +84,7 @@ def save(
         save_tensors(optimizers.memory_of(optimizer, names), staged / "optimizer.safetensors")
         save_tensors(_random_states(), staged / "random.safetensors")
         if average is not None:
-            save_tensors(average, staged / AVERAGE)
+            save_tensors(average, staged / f"{AVERAGE}.safetensors")
         write_durably(staged / "state.json", codec.dumps(asdict(state)).encode())
         _seal(staged)
         shutil.rmtree(final, ignore_errors=True)
@@ -85,6 +96,41 @@ def save(
     for old in sorted(folder.glob("step-*"))[:-KEEP]:
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def rest(checkpoint: Path, best: Path) -> None:
+    """Compress the checkpoint of a run that ends before its time, and remove the older ones: they are not needed.
+
+    `best` is the folder of the run's best weights. A disk that refuses leaves everything as it was; a kill leaves one
+    whole checkpoint at least.
+    """
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        reference = _linked(best / MODEL, folder / REFERENCE)
+        for file in sorted(checkpoint.iterdir()):
+            if file.suffix == ".safetensors":
+                planes, about = compressed.packed(load_file(file), reference if file.name == MODEL else None)
+                save_tensors(planes, folder / f"{file.stem}{compressed.SUFFIX}", about)
+            elif file.name != MANIFEST:
+                shutil.copyfile(file, folder / file.name)
+        _seal(folder)
+
+    with contextlib.suppress(OSError):
+        replace(checkpoint, write)
+        if _whole(checkpoint):
+            for old in sorted(checkpoint.parent.glob("step-*")):
+                if old != checkpoint:
+                    remove(old)
+
+
+def _linked(file: Path, target: Path) -> Path | None:
+    """Give a file a second name; None where there is no file, or no hard links are to be had."""
+    try:
+        target.hardlink_to(file)
+    except OSError:
+        return None
+    return target
 
 
 def save_part(tensors: dict[str, torch.Tensor], folder: Path) -> None:
@@ -102,6 +148,8 @@ def _seal(folder: Path) -> None:
 
 def newest(folder: Path) -> Iterator[tuple[Path, bool]]:
     """Yield each checkpoint below `folder`, newest first, with whether its hashes match."""
+    for old in folder.glob(".step-*-old"):  # a kill came while the one that rests was compressed
+        recover(folder / old.name.removeprefix(".").removesuffix("-old"))
     for found in sorted(folder.glob("step-*"), reverse=True):
         yield found, _whole(found)
 
@@ -113,8 +161,9 @@ def restore(
     load_weights(model, checkpoint)
     if optimizer is not None:
         names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-        optimizers.remember(optimizer, names, load_file(checkpoint / "optimizer.safetensors", device=str(device)))
-        _put_random_states(load_file(checkpoint / "random.safetensors"))
+        memory = {name: tensor.to(device) for name, tensor in part(checkpoint, "optimizer").items()}
+        optimizers.remember(optimizer, names, memory)
+        _put_random_states(part(checkpoint, "random"))
     data: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())
     return codec.build(Progressed, data)
 
@@ -155,10 +204,10 @@ def _beside(folder: Path) -> tuple[Path, Path]:
     return folder.with_name(f".{folder.name}-new"), folder.with_name(f".{folder.name}-old")
 
 
-def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Write a safetensors file; a full or read-only disk is an OSError, as everywhere else."""
+def save_tensors(tensors: dict[str, torch.Tensor], path: Path, about: dict[str, str] | None = None) -> None:
+    """Write a safetensors file with metadata; a full or read-only disk is an OSError, as everywhere else."""
     try:
-        save_file(tensors, path, metadata={"format": "pt"})
+        save_file(tensors, path, metadata=about or {"format": "pt"})
     except SafetensorError as error:
         code = re.search(r"os error (\d+)", str(error))
         if code is None:
@@ -194,9 +243,13 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     put(model, part(folder))
 
 
-def part(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of `folder/model.safetensors`, on the CPU."""
-    return load_file(folder / "model.safetensors")
+def part(folder: Path, name: str = "model") -> dict[str, torch.Tensor]:
+    """Return the tensors of `folder/NAME.safetensors`, on the CPU, compressed or not."""
+    made = folder / f"{name}{compressed.SUFFIX}"
+    if not made.exists():
+        return load_file(folder / f"{name}.safetensors")
+    reference = folder / REFERENCE
+    return compressed.unpacked(made, reference if reference.exists() else None)
 
 
 def put(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from sft_magics.core.events import Event, Remark
+from sft_magics.core.events import Event, Remark, Withdrawn
 from sft_magics.engine.layers import block
 from sft_magics.engine.loading import Loader
 
-Epoch = Sequence[float]  # mean training loss, validation loss
+Seen = Sequence[float]  # of an evaluation: mean training loss since the one before, validation loss, epoch
 _RISES = 1.02
 _JUMPS = 1.2
 _WAITS = 0.3
@@ -22,6 +22,7 @@ _QUARTER = 10  # steps
 _SMALL_FALL = 0.03
 _SURE = 2.33  # standard errors: 99 % on one side
 _FALLS = 0.99
+_FELL = 0.97
 
 
 class Rounds:
@@ -35,33 +36,55 @@ class Rounds:
         self.since = time.monotonic()
         self._say = say
         self._said: set[str] = set()
+        self._standing: dict[str, str] | None = None  # kind -> text of what was said and still holds; None: not known
 
-    def once(self, kind: str, what: str) -> None:
+    def once(self, kind: str, what: str, epoch: float | None = None) -> None:
         """Warn of `what`, unless something of this kind was said."""
         if what and kind not in self._said:
             self._said.add(kind)
-            self._say(Remark("warning", what))
+            self._say(Remark("warning", what, epoch, kind))
 
-    def epoch(
-        self, history: Sequence[Epoch], doubts: Sequence[str], options: Mapping[str, Any], loader: Loader
+    def evaluated(
+        self, history: Sequence[Seen], doubts: Mapping[str, Sequence[str]], options: Mapping[str, Any], loader: Loader
     ) -> None:
-        """Say what the epoch that has ended shows: the `doubts` of its task, what the losses and the waiting say."""
+        """Say what an evaluation shows, with its epoch, and withdraw what no longer holds.
+
+        `doubts` are the sentences of the task by their kind; the others come from the losses and from the waiting.
+        """
+        epoch = history[-1][2]
+        self._stand(doubts, epoch, resumed=len(history) > 1)
         seen = remarks(history, options["lr"])
-        for remark in (*doubts, *seen):
-            self._say(Remark("warning", remark))
-        if not doubts and not seen:
-            self.once("flat", not_falling(self.losses, history))
+        for remark in seen:
+            self._say(Remark("warning", remark, epoch))
+        if not seen and not any(doubts.values()):
+            self.once("flat", not_falling(self.losses, history), epoch)
+        if "flat" in self._said and history[-1][0] < _FELL * history[0][0]:
+            self._said.remove("flat")
+            self._say(Withdrawn("flat"))
         workers = int(options.get("workers", 0))
-        self.once("waiting", waiting(loader.waited, time.monotonic() - self.since, workers))
+        self.once("waiting", waiting(loader.waited, time.monotonic() - self.since, workers), epoch)
         self.losses, loader.waited, self.since = [], 0.0, time.monotonic()
 
+    def _stand(self, doubts: Mapping[str, Sequence[str]], epoch: float, *, resumed: bool) -> None:
+        """Say each kind of doubt that is new or reads otherwise now, and withdraw those that are gone."""
+        before = self._standing
+        self._standing = {kind: " ".join(texts) for kind, texts in doubts.items() if texts}
+        for kind in doubts:
+            now = self._standing.get(kind, "")
+            # A process that takes a run up does not know what an earlier one said.
+            known = before.get(kind, "") if before is not None else "?" * resumed
+            if now and now != known:
+                self._say(Remark("warning", now, epoch, kind))
+            elif known and not now:
+                self._say(Withdrawn(kind))
 
-def remarks(history: Sequence[Epoch], lr: float) -> list[str]:
-    """Return what the epochs up to now say; each is said once, at the epoch where it first shows."""
+
+def remarks(history: Sequence[Seen], lr: float) -> list[str]:
+    """Return what the evaluations up to now show; each is said once, at the evaluation where it first shows."""
     return [said for said in (_overfitting(history), _rate_too_high(history, lr)) if said]
 
 
-def not_falling(losses: Sequence[float], history: Sequence[Epoch]) -> str:
+def not_falling(losses: Sequence[float], history: Sequence[Seen]) -> str:
     """Say that the training loss does not fall: within the first epoch, or in none of several.
 
     Within an epoch the median of the first quarter of `losses`, one a step, is compared with that of the last. It is
@@ -73,8 +96,10 @@ def not_falling(losses: Sequence[float], history: Sequence[Epoch]) -> str:
         quarter = len(losses) // 4
         ends = statistics.median(losses[:quarter]), statistics.median(losses[-quarter:])
         what = f"The training loss does not fall: {ends[0]:.3f} over the first steps, {ends[1]:.3f} over the last"
-    elif len(history) > 1 and all(learned >= _FALLS * first for learned, _ in history[1:]):
-        what = f"The training loss has not fallen in {len(history)} epochs: from {first:.3f} to {history[-1][0]:.3f}"
+    elif len(history) > 1 and all(seen[0] >= _FALLS * first for seen in history[1:]):
+        what = (
+            f"The training loss has not fallen in {history[-1][2]:.3g} epochs: from {first:.3f} to {history[-1][0]:.3f}"
+        )
     else:
         return ""
     return f"{what}. Try another --lr (%sft_lr), look at a batch (%sft_preview), or it has learned what it can."
@@ -94,23 +119,23 @@ def _flat(losses: Sequence[float]) -> bool:
     return before > 0 and (before - after + _SURE * error) / before < _SMALL_FALL
 
 
-def _overfitting(history: Sequence[Epoch]) -> str:
-    """Two epochs in a row with a higher validation loss than the lowest, while the training loss falls."""
-    if len(history) < 3 or not all(math.isfinite(loss) for epoch in history for loss in epoch):
+def _overfitting(history: Sequence[Seen]) -> str:
+    """Two evaluations in a row with a higher validation loss than the lowest, while the training loss falls."""
+    if len(history) < 3 or not all(math.isfinite(loss) for seen in history for loss in seen):
         return ""
     lowest = min(range(len(history)), key=lambda i: history[i][1])
-    (learned, low), (_, before), (now, high) = history[lowest], history[-2], history[-1]
+    (learned, low, _), (_, before, _), (now, high, _) = history[lowest], history[-2], history[-1]
     rose = low * _RISES < before < high and now < learned
     if lowest != len(history) - 3 or not rose:
         return ""
     return (
-        f"Overfitting from epoch {lowest + 2}: the validation loss rises from {low:.3f} to {high:.3f} while the "
-        "training loss falls. The best weights are kept; --patience 2 ends such a run."
+        f"Overfitting from epoch {history[lowest + 1][2]:.3g}: the validation loss rises from {low:.3f} to "
+        f"{high:.3f} while the training loss falls. The best weights are kept; --patience 2 ends such a run."
     )
 
 
-def _rate_too_high(history: Sequence[Epoch], lr: float) -> str:
-    """The training loss of an epoch is well above that of the one before."""
+def _rate_too_high(history: Sequence[Seen], lr: float) -> str:
+    """The training loss before an evaluation is well above that before the one before it."""
     if len(history) < 2 or not history[-1][0] > _JUMPS * history[-2][0]:
         return ""
     rose = f"The training loss rose from {history[-2][0]:.3f} to {history[-1][0]:.3f}"

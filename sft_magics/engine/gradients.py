@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 
-from sft_magics.core import heap
+from sft_magics.core import errors, heap
 from sft_magics.core.events import Event, Remark
 from sft_magics.engine import compiling, memory
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.tasks import Batch, Task
 
+_ALONE = "Expected more than 1 value per channel when training"  # as torch says it
 _OTHER_NORM = " BatchNorm counts over each part alone: the gradients differ a little from the whole's."
 
 
@@ -24,6 +25,7 @@ class Gradients:
         self.parts = 1
         self.masked = False  # the newest batch: nothing of it is learned
         self._normed = memory.has_batch_norm(task.model)
+        self.least = 2 if self._normed and self.batch > 1 else 1  # rows that a step needs
         self._say = say
         micro = options.get("micro_batch") or 0
         self.take(0 if micro == "auto" else int(micro))
@@ -50,6 +52,11 @@ class Gradients:
             try:
                 return self.in_parts(batch, rows)
             except Exception as error:
+                if _ALONE in str(error):
+                    raise errors.RunProblem(
+                        "BatchNorm cannot train on a single row: its mean and variance are those of the batch.",
+                        "write --batch 8, or --micro-batch 2 or more.",
+                    ) from error
                 if not memory.ran_out(error) and compiling.running(self.task.model):
                     broken = type(error).__name__
                 elif not memory.ran_out(error) or self.parts >= rows // (2 if normed else 1):
@@ -78,18 +85,26 @@ class Gradients:
 
     def in_parts(self, batch: Batch, rows: int) -> torch.Tensor:
         """Return the batch's mean loss with its gradients in place, computed in the parts that are set."""
-        size = -(-rows // self.parts)
+        ranges = self._ranges(rows)
         whole = self.task.weight(batch)
         self.masked, whole = not whole, whole or 1.0
         total = torch.zeros((), device=self.hardware.device)
-        for start in range(0, rows, size):
-            part = self._to_device({k: v[start : start + size] for k, v in batch.items()})
+        for start, end in ranges:
+            part = self._to_device({k: v[start:end] for k, v in batch.items()})
             with self.hardware.autocast():
                 loss = self.task.loss(part)
-            share = loss if size >= rows else loss * (self.task.weight(part) / whole)
+            share = loss if len(ranges) == 1 else loss * (self.task.weight(part) / whole)
             share.backward()
             total += share.detach()
         return total
+
+    def _ranges(self, rows: int) -> list[tuple[int, int]]:
+        """Return the first row of each part and the one behind it; no part is too small for BatchNorm."""
+        size = -(-rows // self.parts)
+        found = [(start, min(start + size, rows)) for start in range(0, rows, size)]
+        if len(found) > 1 and self._normed and rows - found[-1][0] == 1:
+            found[-2:] = [(found[-2][0], rows)]
+        return found
 
     def _to_device(self, batch: Batch) -> Batch:
         device = self.hardware.device

@@ -66,8 +66,8 @@ class Pictures:
     def _tried(self, index: int) -> Image.Image | str:
         try:
             return pixels.opened(self.paths[index], self.resize)
-        except Exception:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
-            return pixels.named(self.paths[index])
+        except Exception as error:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
+            return pixels.wrong(self.paths[index], error)
 
     def batch(self, indices: Sequence[int], chance: "Chance | None" = None) -> torch.Tensor:
         """Return pictures as uint8, rows x 3 x size x size; with `chance` as they are changed, else their centers."""

@@ -75,7 +75,10 @@ class Keeper:
                 checkpoints.replace(self.best, self._task.save)
 
     def checkpoint(self, save: Callable[[], Path], step: int, *, last: bool) -> Path | None:
-        """Let `save` write a checkpoint; None where the disk is full, which `last` does not put up with (OSError)."""
+        """Let `save` write a checkpoint; None where the disk is full, which `last` does not put up with (OSError).
+
+        The last one, of a run that is paused or stopped, is compressed and the only one that is left.
+        """
         try:
             self.settle()
             path = save()
@@ -86,6 +89,8 @@ class Keeper:
             stays = "there is none yet" if older is None else f"that of step {older} stays"
             self.put_up_with(error, f"the checkpoint of step {step} could not be written, and {stays}")
             return None
+        if last:
+            checkpoints.rest(path, self.best)
         if self._full:
             self._full = False
             self._say(Remark("info", f"There is room on the disk again: the checkpoint of step {step} is written."))

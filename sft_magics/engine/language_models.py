@@ -6,6 +6,7 @@ folder `adapter` beside the base's, as peft writes them.
 
 import json
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,12 @@ from transformers import (
 )
 
 from sft_magics.core import errors, workspace
-from sft_magics.engine import checkpoints, pretrained, weights
+from sft_magics.engine import checkpoints, pretrained, tokenization, weights
+from sft_magics.engine.weights import ADAPTER
 
 _GGUF = "smollm2.gguf"
-ADAPTER = "adapter"
 _WRAPPED, _LAYER = "base_model.model.", ".base_layer"
-_OTHER = "write --base smollm2, or name a folder or hub id that holds a causal language model."
+OTHER = "write --base smollm2, or name a folder or hub id that holds a causal language model."
 
 
 @dataclass(frozen=True)
@@ -54,45 +55,57 @@ def load(start: dict[str, Any]) -> Language:
         return _folder(path, str(start.get("source", path)))
     name = str(start["path"])
     local = not pretrained.hub_answers()
-    with pretrained.said_plainly(name, "a causal language model", _OTHER):
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local, trust_remote_code=False)
+    with pretrained.said_plainly(name, "a causal language model", OTHER):
+        pretrained.check_dense(name, AutoConfig.from_pretrained(name, local_files_only=local, trust_remote_code=False))
+        tokenizer = tokenization.load(name, local=local)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            name, local_files_only=local, trust_remote_code=False, dtype=torch.bfloat16, output_loading_info=True
-        )
+            name, local_files_only=local, trust_remote_code=False, dtype=torch.bfloat16, output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )  # fmt: skip
         model, info = loaded
-    _check_fit(name, sorted(info["missing_keys"]), sorted(info["unexpected_keys"]))
+    _check_fit(name, info)
+    tokenization.check_embeddings(name, tokenizer, model)
     return Language(model, tokenizer, f"hub {name}")
 
 
 def _folder(path: Path, source: str) -> Language:
-    with pretrained.said_plainly(str(path), "a causal language model", _OTHER):
+    with pretrained.said_plainly(str(path), "a causal language model", OTHER):
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        tensors = weights.load(path) or _tensors(path)
-        added = {name: t for name, t in tensors.items() if "lora_" in name}
-        base = {name: t for name, t in tensors.items() if name not in added}
-        stored = next(iter(base.values())).dtype
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, dtype=stored)
-        info = model.load_state_dict(base, strict=False)
-        model.tie_weights()
+        pretrained.check_dense(str(path), config)
+        tokenizer = tokenization.load(path, local=True)
+        tensors = weights.load(path)
+        base = {name: t for name, t in tensors.items() if "lora_" not in name}
+        with torch.device("meta"):  # only to find the class: the auto classes take no tensors
+            kind = type(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
+        # By the class itself, so that names of older releases and of other layouts find their places.
+        model, info = kind.from_pretrained(
+            None, config=config, state_dict=dict(base), dtype=_stored_dtype(base), output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )  # fmt: skip
     pretrained.check_finite(str(path), base)
-    own = model.state_dict()
-    alike = {n for n in info.missing_keys if any(own[n].data_ptr() == own[m].data_ptr() for m in base if m in own)}
-    _check_fit(str(path), sorted(set(info.missing_keys) - alike), sorted(info.unexpected_keys))
+    _check_fit(str(path), info)
+    tokenization.check_embeddings(path, tokenizer, model)
     file = path / ADAPTER / "adapter_config.json"
     settings = json.loads(file.read_text()) if file.is_file() else None
-    return Language(model, tokenizer, source, settings, added)
+    return Language(model, tokenizer, source, settings, weights.load_adapter(path))
 
 
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    return {name: t for file in sorted(path.rglob("*.safetensors")) for name, t in load_file(file).items()}
+def _stored_dtype(tensors: dict[str, torch.Tensor]) -> torch.dtype:
+    """Return the number format that most of the weights are stored in."""
+    sizes: Counter[torch.dtype] = Counter()
+    for tensor in tensors.values():
+        if tensor.is_floating_point():
+            sizes[tensor.dtype] += tensor.numel()
+    return sizes.most_common(1)[0][0] if sizes else torch.float32
 
 
-def _check_fit(path: str, missing: list[str], unexpected: list[str]) -> None:
-    for kind, names in (("are missing", missing), ("belong to no layer", unexpected)):
+def _check_fit(path: str, info: dict[str, Any]) -> None:
+    missing, extra = (sorted(map(str, info[kind])) for kind in ("missing_keys", "unexpected_keys"))
+    other = sorted(str(key[0]) if isinstance(key, tuple) else str(key) for key in info["mismatched_keys"])
+    for kind, names in (("have another shape", other), ("are missing", missing), ("belong to no layer", extra)):
         if names:
             shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-            raise errors.ModelProblem(f"The weights of {path} fit only in part; {kind}: {shown}.", _OTHER)
+            raise errors.ModelProblem(f"The weights of {path} fit only in part; {kind}: {shown}.", OTHER)
 
 
 def _converted(folder: Path) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from sft_magics.core import errors
+from sft_magics.core import errors, interrupts, streams
 from sft_magics.core.jobs import JobFolder
 
 _PARENT = "SFT_DIES_WITH"
@@ -47,6 +47,7 @@ def start(job: JobFolder, module: str, *, keep: bool = True, forked: bool = Fals
     process that has torch imported, where there is one. Raises RunProblem when a process lives
     for this job already, WorkspaceProblem when the folder cannot be written.
     """
+    streams.hold()
     try:
         lock = job.claim()
     except OSError as error:
@@ -56,9 +57,10 @@ def start(job: JobFolder, module: str, *, keep: bool = True, forked: bool = Fals
     try:
         with job.log.open("ab") as log:
             pid = _forked(job, module, lock, log.fileno(), keep=keep) if forked else None
-            if pid is None:
-                pid = _spawned(job, module, lock, log.fileno(), keep=keep)
-        (job.path / "pid").write_text(str(pid))
+            with interrupts.held():  # a process whose number is written nowhere could not be ended
+                if pid is None:
+                    pid = _spawned(job, module, lock, log.fileno(), keep=keep)
+                (job.path / "pid").write_text(str(pid))
     except OSError as error:
         raise errors.from_os_error(error, f"starting {job.id}") from error
     finally:

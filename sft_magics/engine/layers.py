@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from sft_magics.engine import weights
 
@@ -48,10 +47,7 @@ def largest_difference(before: Path, after: Path) -> tuple[bool, float]:
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a trained folder, checked out or plain."""
-    found = weights.load(folder)
-    if found is not None:
-        return found
-    return {name: t for file in sorted(folder.glob("*.safetensors")) for name, t in load_file(file).items()}
+    return weights.load(folder) | weights.load_adapter(folder)
 
 
 def block(name: str) -> str:

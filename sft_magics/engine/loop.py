@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone, Event, Progress, Remark, RunPlanned, Sink, StepDone
@@ -18,10 +17,10 @@ from sft_magics.engine import (
     choosing,
     compiling,
     doctor,
+    evaluating,
     optimizers,
     scoring,
     thawing,
-    utilization,
     vocabulary,
 )
 from sft_magics.engine.averaging import Average
@@ -37,7 +36,6 @@ from sft_magics.engine.tasks import Batch, Encoded, Measured, Task
 _TELL_SECONDS = 0.1
 _BAD_IN_A_ROW = 3
 _SMOOTHING = 0.9
-_WHILE = 30.0  # seconds of steps, beside which counting one and measuring the peak take little
 
 
 @dataclass
@@ -89,7 +87,6 @@ class Loop:
         self.doctor = doctor.Rounds(self.say)
         self._rows = 0
         self._speed = 0.0
-        self._stepping, self._stepped = 0.0, 0  # seconds, and steps of this process
 
     @property
     def checkpoints(self) -> Path:
@@ -113,22 +110,20 @@ class Loop:
         self._resume("Going on")
         choosing.settle(self)
         self._announce()
+        evaluating.measure_untrained(self)
         thawing.learn(self.task.model)
         self._told_at = self._saved_at = self.doctor.since = time.monotonic()
         while self._goes_on():
             if self.stopping:
                 self._checkpoint("stop")
                 return False
-            began = time.monotonic()
             self._one_step()
-            self._stepping, self._stepped = self._stepping + time.monotonic() - began, self._stepped + 1
-            if self.state.step % self.plan.batches == 0 or self.state.step == self.plan.steps:
+            if evaluating.due(self.state.step, self.plan.batches, self.plan.steps, self.plan.options):
                 self._evaluate()
                 self._checkpoint("epoch")
             elif not self._bad and time.monotonic() - self._saved_at >= self.plan.options["checkpoint_seconds"]:
                 self._checkpoint("time")
         self.keeper.complete()
-        self._account()
         return True
 
     def _goes_on(self) -> bool:
@@ -137,7 +132,7 @@ class Loop:
         self.stopping = self.stopping or told.ending
         self.edits.take_up(self.state.step, told.edits)
         self._steer()
-        return self.state.step < self.plan.steps and not self._no_better()
+        return self.state.step < self.plan.steps and not evaluating.no_better(self)
 
     def _steer(self) -> None:
         course = self.edits.course
@@ -147,11 +142,6 @@ class Loop:
         """Go by the options that were in force before the step that comes next."""
         self.edits.rewind(self.state.step)
         self._steer()
-
-    def _account(self) -> None:
-        """Say at the end of a run that took a while how much of the machine its steps made use of."""
-        if self._stepping >= _WHILE and (what := utilization.of_run(self, self._stepping / self._stepped)):
-            self._say(Remark("info", what))
 
     def seen(self, step: int) -> tuple[list[int], Batch]:
         """Return the rows of a step and the batch it gets of them."""
@@ -169,18 +159,6 @@ class Loop:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
-
-    def _no_better(self) -> bool:
-        """Say whether the validation rows have been answered no better for as many epochs as patience allows."""
-        patience, state = int(self.plan.options.get("patience") or 0), self.state
-        if not patience or state.step % self.plan.batches or not state.step:
-            return False
-        since = (state.step - (state.best_step or 0)) // self.plan.batches
-        if since < patience:
-            return False
-        epochs = "an epoch" if since == 1 else f"{since} epochs"
-        self._say(Remark("info", f"No better for {epochs}: ended early, with the weights of step {state.best_step}."))
-        return True
 
     def measure(self) -> Measured:
         """Measure the weights as they are on the validation rows."""
@@ -217,7 +195,7 @@ class Loop:
             if whole:
                 self.state = checkpoints.restore(found, self.task.model, self.optimizer, self.plan.hardware.device)
                 if self.average is not None:
-                    self.average.take(load_file(found / checkpoints.AVERAGE))
+                    self.average.take(checkpoints.part(found, checkpoints.AVERAGE))
                 self.rewind()
                 self._say(Remark("info", f"{how} from the checkpoint of step {self.state.step}."))
                 return True
@@ -250,7 +228,10 @@ class Loop:
             options = self.plan.options
             classes, seed = self.plan.classes, options["seed"]
             rows = None if classes is None else balanced(classes, seed, epoch)
-            order = (epoch, epoch_batches(self.plan.train.lengths, options["batch"], seed, epoch, rows))
+            order = (
+                epoch,
+                epoch_batches(self.plan.train.lengths, options["batch"], seed, epoch, rows, least=self.gradients.least),
+            )
             self._order = order
         return order[1]
 
@@ -276,8 +257,7 @@ class Loop:
         """Return the norm of the gradients; at the next step they are as long as the options allow."""
         learning = (p for group in self.optimizer.param_groups for p in group["params"])
         norm = torch.nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
-        if clip := float(self.plan.options.get("clip", 1.0)):
-            optimizers.shorten(self.optimizer, norm, clip)
+        optimizers.shorten(self.optimizer, norm, float(self.plan.options.get("clip", 1.0)))
         return norm
 
     def _one_step(self) -> None:
@@ -369,8 +349,10 @@ class Loop:
         """Measure the weights as they are, and keep them if they are the best so far."""
         found = self.measure()
         state = self.state
+        state.evaluations += 1
         better = (found.quality, -found.loss) > (state.best_quality, -state.best_loss)
         if better:
+            state.best_evaluation = state.evaluations
             state.best_step, state.best_quality, state.best_loss = state.step, found.quality, found.loss
             self.best_measured = found
             self.keeper.keep_best()
@@ -378,9 +360,9 @@ class Loop:
         state.summed_loss, state.summed_steps = 0.0, 0
         epoch = state.step / self.plan.batches
         self._say(EpochDone(state.step, epoch, learned, found.loss, found.metrics, better))
-        state.history.append([learned, found.loss])
-        doubts = [*found.remarks, *self.task.doubts(self.plan.train, learned)]
-        self.doctor.epoch(state.history, doubts, self.plan.options, self.loader)
+        state.history.append([learned, found.loss, epoch])
+        doubts = {"answers": found.remarks, "guessing": self.task.doubts(self.plan.train, learned)}
+        self.doctor.evaluated(state.history, doubts, self.plan.options, self.loader)
 
     def _checkpoint(self, why: str) -> None:
         self._tell(self._rate_now())

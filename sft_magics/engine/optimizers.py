@@ -81,12 +81,16 @@ def _between(one: float, other: float, share: float) -> float:
 
 
 def shorten(optimizer: torch.optim.Optimizer, norm: torch.Tensor, longest: float) -> None:
-    """Let the gradients, whose common norm is `norm`, be at most `longest` at the next step (Pascanu et al. 2013).
+    """Let the gradients, whose common norm is `norm`, be at most `longest` at the next step (Pascanu et al. 2013); 0
+    leaves them as they are.
 
     Fused AdamW divides them as it reads them, which saves a pass over the memory.
     """
     if isinstance(optimizer, torch.optim.AdamW) and optimizer.defaults["fused"]:
-        optimizer.grad_scale = ((norm + 1e-6) / longest).clamp_min(1.0)  # type: ignore[attr-defined]
+        # Set at every step: the scale of the step before would stay in force.
+        optimizer.grad_scale = ((norm + 1e-6) / longest).clamp_min(1.0) if longest else None  # type: ignore[attr-defined]
+        return
+    if not longest:
         return
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     torch.nn.utils.clip_grads_with_norm_(weights, longest, norm, foreach=True)

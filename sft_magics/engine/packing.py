@@ -59,3 +59,20 @@ def packed(
             at = end
         positions[k, at:] = torch.arange(width - at)
     return {"input_ids": ids, "position_ids": positions, "labels": labels, "rows": owners}
+
+
+def padded(
+    rows: Sequence[Sequence[int]], starts: Sequence[int], earlier: Sequence[Sequence[tuple[int, int]]] = ()
+) -> dict[str, torch.Tensor]:
+    """Return input_ids, attention_mask, labels and rows (rows x width) as `packed` does, each row filled up on its
+    right: for models that would let a row of a pack see the one before it.
+    """
+    width = -(-max(len(row) for row in rows) // _ROUND) * _ROUND
+    shape = (len(rows), width)
+    ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+    labels, owners = torch.full(shape, IGNORED, dtype=torch.long), torch.full(shape, -1, dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)], mask[i, : len(row)], owners[i, : len(row)] = torch.tensor(row, dtype=torch.long), 1, i
+        for first, last in (*(earlier[i] if earlier else ()), (starts[i], len(row))):
+            labels[i, first:last] = ids[i, first:last]
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels, "rows": owners}

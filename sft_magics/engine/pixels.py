@@ -9,7 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
+
+from sft_magics.core.picture_formats import FORMATS
+from sft_magics.datasets import decoding
+from sft_magics.datasets.pictures import reason
 
 Source = str | bytes
 Pixels = NDArray[np.uint8]
@@ -22,12 +26,17 @@ _MEASURED = 1024  # pixels of a mask's longer side at which it is measured
 
 def file(source: Source) -> Image.Image:
     """Open a picture's file; raises what Pillow raises."""
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
 
 
 def named(source: Source) -> str:
     """Return how a picture is called in a sentence."""
     return source if isinstance(source, str) else f"a file of {len(source):,} bytes"
+
+
+def wrong(source: Source, error: Exception) -> str:
+    """Return a picture's name with what its decoder has to say."""
+    return f"{named(source)} ({reason(error)})"
 
 
 # A square of one size
@@ -37,13 +46,7 @@ def opened(source: Source, resize: int) -> Image.Image:
     """Return a file's picture in RGB, upright, on white where it is transparent, its shorter side `resize` pixels."""
     with file(source) as image:
         image.draft("RGB", (2 * resize, 2 * resize))
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode in ("RGBA", "LA", "P", "PA"):
-            upright = upright.convert("RGBA")
-            paper = Image.new("RGB", upright.size, "white")
-            paper.paste(upright, mask=upright.getchannel("A"))
-            upright = paper
-        picture = upright.convert("RGB")
+        picture = decoding.rgb(image)
     short = min(picture.size)
     if short == resize:
         return picture
@@ -62,12 +65,12 @@ def center(image: Image.Image, size: int) -> Image.Image:
 
 
 def scene(source: Source, size: int) -> Image.Image:
-    """Return a picture as it lies in the file, in RGB, at up to twice the `size` of its shorter side that is seen.
+    """Return a picture upright, in RGB over white, at up to twice the `size` of its shorter side that is seen.
 
-    `info["size"]` are the sides of the file's.
+    `info["size"]` are the sides of the whole upright picture.
     """
     with file(source) as image:
-        picture = image.convert("RGB")
+        picture = decoding.rgb(image)
     picture.info["size"] = picture.size
     scale = 2 * size / min(picture.size)
     if scale < 1:  # a larger one costs memory and shows no more

@@ -60,6 +60,29 @@ class Predictor:
         self._quicken(rows)
         return self._read(rows, progress)
 
+    def answerable(self, texts: Sequence[Any], order: Sequence[int], count: int, tokens: int = 1) -> list[int]:
+        """Return the first `count` places of `order` whose texts the model can answer: prompts may be too long for an
+        answer of so many `tokens`.
+        """
+        found: list[int] = []
+        for i in order:
+            if len(found) >= count:
+                break
+            if self._task.fits([texts[i]], tokens)[0]:
+                found.append(i)
+        return found
+
+    def cut(self, texts: Sequence[Any]) -> str:
+        """Return a sentence about texts that lose their end, as they would at an endpoint; "" where none does."""
+        found = self._task.cut(texts)
+        if not found:
+            return ""
+        first, tokens = next(iter(found.items()))
+        limit = int(self._task.preprocessing()["max_length"])
+        what = "1 text is" if len(found) == 1 else f"{len(found):,} texts are"
+        which = f"text {first + 1:,} has {tokens:,}"
+        return f"{what} longer than the {limit:,} tokens that the version reads ({which}): what is beyond was not read."
+
     def _read(self, rows: Encoded, progress: Callable[[int, int], None] | None) -> list[Any]:
         """Read rows as quickly as the cores can: in lanes, with one thread, or with all."""
         if not self._many_threads:
@@ -101,7 +124,7 @@ class Predictor:
     def report(
         self, texts: Sequence[str], targets: Sequence[str], progress: Callable[[int, int], None] | None = None
     ) -> Report:
-        """Measure the answers to labeled texts; `targets` are the cells of the data set's column `column`."""
+        """Measure the answers to labeled texts; `targets` are the cells of the task's own column."""
         rows = self._task.encode(texts, targets)
         self._quicken(rows)
         return self._task.report(rows, scoring.score(self._task, rows, self.hardware, progress, reads_only=True))
@@ -116,9 +139,9 @@ class Predictor:
             self._task.model.eval()  # what was put into it learns by default
 
     @property
-    def column(self) -> str:
-        """The column of a data set's file that holds what is to be answered."""
-        return self._task.column
+    def parameters(self) -> int:
+        """How many weights it has."""
+        return sum(weight.numel() for weight in self._task.model.parameters())
 
 
 def _share(threads: int, lanes: int) -> None:

@@ -24,21 +24,25 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from sft_magics.core import errors
 from sft_magics.core import weights as core_weights
-from sft_magics.engine import weights
+from sft_magics.engine import memory, tokenization, weights
 
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
 # Names that heads go by, ours and those of the tasks a base was pretrained for.
-_HEADS = ("classifier", "score", "pre_classifier", "pooler", "cls.", "lm_head", "qa_outputs", "vocab_", "discriminator")
+_HEADS = (
+    "classifier", "score", "pre_classifier", "pooler", "cls.", "lm_head", "qa_outputs", "vocab_", "discriminator",
+    "generator_", "predictions.", "lm_predictions", "mask_predictions", "sequence_summary", "logits_proj", "lm_loss",
+    "embed_out",
+)  # fmt: skip
 _HARMLESS = ("position_ids", "num_batches_tracked")
+_LIMIT = 512  # tokens, where a model names none
 _OTHER_BASE = "write --base minilm, or name a folder or hub id that holds a whole text model."
 _OFFLINE = ("connect", "offline", "resolve", "network", "internet", "timed out", "cached snapshot", "local_files_only")
 
@@ -51,6 +55,7 @@ class Pretrained:
     tokenizer: PreTrainedTokenizerBase
     fresh: tuple[str, ...]
     left_out: tuple[str, ...]
+    source: str = ""
 
 
 def load(start: dict[str, Any], labels: list[str], seed: int) -> Pretrained:
@@ -60,10 +65,10 @@ def load(start: dict[str, Any], labels: list[str], seed: int) -> Pretrained:
     folder holds no model, a file is damaged, or the weights fit only in part.
     """
     path = str(start["path"])
-    if start["kind"] == "folder":
-        check_folder(Path(path))
-    local = start["kind"] == "folder" or not hub_answers()
-    tensors = weights.load(Path(path)) if start["kind"] == "folder" else None
+    folder = Path(path) if start["kind"] == "folder" else None
+    if folder is not None:
+        check_folder(folder)
+    local = folder is not None or not hub_answers()
     torch.manual_seed(seed)
     settings = {
         "num_labels": len(labels),
@@ -72,18 +77,20 @@ def load(start: dict[str, Any], labels: list[str], seed: int) -> Pretrained:
     }
     with said_plainly(path):
         stored = AutoConfig.from_pretrained(path, local_files_only=local, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local, trust_remote_code=False)
-        model, info = _built(path, tensors, local, settings)
+        check_dense(path, stored)
+        tokenizer = tokenization.load(path, local=local)
+        model, info = _built(path, None if folder is None else weights.load(folder), local, settings)
     fresh, left_out = _check_fit(path, info)
     check_finite(path, model.state_dict())
+    tokenization.check_embeddings(path, tokenizer, model)
     fresh += _fit_head(model, stored.id2label, labels, fresh)
-    return Pretrained(model, tokenizer, fresh, left_out)
+    return Pretrained(model, tokenizer, fresh, left_out, path)
 
 
 def _built(
     path: str, tensors: dict[str, torch.Tensor] | None, local: bool, settings: dict[str, Any]
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Let transformers build the model, from its files or from tensors that are loaded already."""
+    """Let transformers build the model, of a hub id from its files or of a folder from the tensors that were loaded."""
     how = {"output_loading_info": True, "ignore_mismatched_sizes": True, "dtype": torch.float32}
     if tensors is None:
         built: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForSequenceClassification.from_pretrained(
@@ -97,10 +104,23 @@ def _built(
     return model, info
 
 
+def check_dense(path: str, config: Any) -> None:
+    """Refuse weights that are quantized already: training and measuring here need them whole; raises ModelProblem."""
+    quantized = getattr(config, "quantization_config", None)
+    if quantized:
+        known = quantized if isinstance(quantized, dict) else vars(quantized)
+        raise errors.ModelProblem(
+            f"The weights of {path} are quantized ({known.get('quant_method', 'in some way')}).",
+            "name the base they were made from, in 16 or 32 bits; --method qlora quantizes it as it trains.",
+        )
+
+
 def max_length(loaded: Pretrained) -> int:
     """Return how many tokens the body can read."""
     config = loaded.model.config
-    positions = int(getattr(config, "max_position_embeddings", 512) or 512)
+    positions = int(getattr(config, "max_position_embeddings", None) or 0)
+    if positions <= 0:  # XLNet says -1: it has no limit of its own
+        positions = _LIMIT
     if any(getattr(m, "padding_idx", None) is not None for n, m in loaded.model.named_modules() if "position_emb" in n):
         positions -= int(config.pad_token_id or 0) + 1  # the RoBERTa family counts positions from behind the padding's
     return min(positions, int(min(loaded.tokenizer.model_max_length, 1_000_000)))
@@ -138,9 +158,14 @@ def hub_answers() -> bool:
 def check_folder(folder: Path) -> None:
     """Refuse a folder that holds no configuration or no weights."""
     if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise errors.ModelProblem(
+                f"The folder {folder} holds a LoRA adapter alone, not the base it belongs to.",
+                "merge the two (peft: model.merge_and_unload().save_pretrained(FOLDER)) and write --base ./FOLDER.",
+            )
         raise errors.ModelProblem(f"The folder {folder} holds no model: there is no config.json in it.", _OTHER_BASE)
-    if not any(any(folder.glob(name)) for name in ("*.safetensors", "pytorch_model*.bin", core_weights.INDEX)):
-        raise errors.ModelProblem(f"The folder {folder} holds no weights (model.safetensors).", _OTHER_BASE)
+    stored = core_weights.read(folder)
+    weights.files(folder, () if stored is None else stored.files)
 
 
 @contextlib.contextmanager
@@ -155,6 +180,8 @@ def said_plainly(path: str, what: str = "a text classifier", other: str = _OTHER
     except (MemoryError, errors.SftError):
         raise
     except Exception as error:  # a stranger's files can fail in any way the libraries have
+        if memory.ran_out(error):
+            raise
         if type(error).__name__ == "UnpicklingError":
             raise errors.ModelProblem(
                 f"The weights file of {path} holds more than tensors and could run a program, so it was not read.",
@@ -200,6 +227,14 @@ def check_finite(path: str, tensors: dict[str, torch.Tensor]) -> None:
         )
 
 
+def check_answer(path: str, answer: torch.Tensor) -> None:
+    """Refuse a base whose answer to an invented row is not a number."""
+    if not bool(torch.isfinite(answer).all()):
+        raise errors.ModelProblem(
+            f"{path} answers an invented text with values that are not numbers.", "name another base."
+        )
+
+
 def _fit_head(
     model: PreTrainedModel, stored: dict[int, str] | None, labels: list[str], fresh: tuple[str, ...]
 ) -> tuple[str, ...]:
@@ -226,5 +261,10 @@ def _fit_head(
 
 def _output_layer(model: nn.Module, width: int) -> tuple[str, nn.Linear] | None:
     """Return the last linear layer of the head with `width` outputs, and its name."""
-    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear) and _of_a_head(n)]
+    body = f"{getattr(model, 'base_model_prefix', '')}."
+    layers = [
+        (n, m)
+        for n, m in model.named_modules()
+        if isinstance(m, nn.Linear) and (_of_a_head(n) or not n.startswith(body))
+    ]
     return next(((n, m) for n, m in reversed(layers) if m.out_features == width), None)

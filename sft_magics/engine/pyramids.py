@@ -12,12 +12,11 @@ from typing import Any
 
 import timm
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from sft_magics.core import errors
-from sft_magics.engine import backbones, weights
+from sft_magics.engine import backbones, pretrained, weights
 from sft_magics.engine.backbones import Backbone
 
 _STRIDES = (4, 8, 16, 32)
@@ -97,8 +96,8 @@ def own(folder: Path, kind: str) -> dict[str, Any] | None:
 
 def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
     """Return the weights that a task saved in a folder, checked out or plain."""
-    found = weights.load(folder)
-    return load_file(folder / "model.safetensors") if found is None else found
+    with pretrained.said_plainly(str(folder), "an image model", _KNOWN):
+        return weights.load(folder)
 
 
 def _bare(architecture: str, finest: int) -> tuple[nn.Module, tuple[int, ...], tuple[int, ...]]:

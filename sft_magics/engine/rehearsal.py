@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_magics.core.events import Event, Progress, Remark, Sink
-from sft_magics.engine import choosing, optimizers, scoring, thawing, utilization, vocabulary, worker
+from sft_magics.engine import choosing, evaluating, optimizers, scoring, thawing, utilization, vocabulary, worker
 from sft_magics.engine.loop import Loop
 
 _STEPS = 3
@@ -53,7 +53,7 @@ def plan(spec: dict[str, Any], sink: Sink, folder: Path) -> dict[str, Any]:
             "seconds": seconds[_WARM:] or seconds,
             "evaluation": _evaluation(loop),
             "steps": loop.plan.steps,
-            "batches": loop.plan.batches,
+            "evaluations": evaluating.count(loop.plan.batches, loop.plan.steps, loop.plan.options),
             "flops": flops,
             "peak": most,
             "rows": len(loop.plan.train.lengths),

@@ -61,11 +61,11 @@ class Scenes:
         try:
             picture = self._read(index)
             return picture, None if self.masks is None else self._read_mask(index)
-        except Exception:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
-            return pixels.named(self.paths[index])
+        except Exception as error:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
+            return pixels.wrong(self.paths[index], error)
 
     def _read(self, index: int) -> Image.Image:
-        """Return a picture as it lies in the file, in RGB."""
+        """Return a picture upright, in RGB."""
         return pixels.scene(self.paths[index], self.size)
 
     def _read_mask(self, index: int) -> Image.Image:
@@ -73,7 +73,7 @@ class Scenes:
         return Image.fromarray(masks.read(self.masks[index]))
 
     def picture(self, index: int) -> Image.Image:
-        """Return one picture, at up to twice the size that is seen; `info["size"]` are the sides of the file's."""
+        """Return one picture, at up to twice the size that is seen; `info["size"]` are the sides of the whole."""
         found = self.kept.get(index)
         return found if found is not None else self._read(index)
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sft_magics.core.records.rehearsed import operations as spoken
-from sft_magics.engine import compiling, memory, trials
+from sft_magics.engine import compiling, trials
 from sft_magics.engine.hardware import Hardware
 
 if TYPE_CHECKING:
@@ -54,22 +53,3 @@ def _middling(loop: "Loop") -> int:
     lengths = loop.plan.train.lengths
     sizes = [len(rows) * max(lengths[i] for i in rows) for rows in loop.batches_of(0)]
     return sorted(range(len(sizes)), key=sizes.__getitem__)[len(sizes) // 2]
-
-
-def of_run(loop: "Loop", seconds: float) -> str:
-    """Say how much of the machine the steps of a run used, which took `seconds` each; nothing where that takes too much
-    memory.
-    """
-    try:
-        return sentence(operations(loop), seconds, peak(loop.plan.hardware))
-    except (MemoryError, RuntimeError) as error:
-        if not memory.ran_out(error):
-            raise
-    return ""
-
-
-def sentence(flops: float, seconds: float, most: float) -> str:
-    """Say what steps of `flops` operations in `seconds` make of a peak of `most` a second."""
-    reached = flops / max(seconds, 1e-9)
-    share = f"{reached / most:.0%} of the {spoken(most)}FLOP/s that products of matrices reach here"
-    return f"A step computes {spoken(flops)}FLOP, at {spoken(reached)}FLOP/s: {share}."

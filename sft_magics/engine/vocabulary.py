@@ -79,6 +79,9 @@ def reduce(model: nn.Module, ids: Iterable[Sequence[int]]) -> None:
     used[torch.tensor(sorted({i for row in ids for i in row}), dtype=torch.long)] = True
     if found.padding_idx is not None:
         used[found.padding_idx] = True
+    padding = getattr(getattr(model, "config", None), "pad_token_id", None)
+    if padding is not None:  # of batches: an embedding may not know it, and no text may hold it
+        used[padding] = True
     if int(used.sum()) > _GAINS * found.num_embeddings:
         return
     name = next(n for n, m in model.named_modules() if m is found)

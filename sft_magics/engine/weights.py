@@ -1,16 +1,36 @@
-"""Loads the tensors of a checked-out folder straight from the store's packs, each verified on its way in."""
+"""Loads the tensors of a model's folder: a plain one, or one checked out from the store.
+
+Of a plain folder the same file is taken that transformers takes, and never one of a sub-folder:
+
+    model.safetensors               else
+    model.safetensors.index.json    the shards it names, else
+    pytorch_model.bin               else
+    pytorch_model.bin.index.json    the shards it names
+
+The tensors of a checked-out folder come straight from the store's packs, each verified on its way in. The weights of a
+LoRA adapter lie in a sub-folder of a known name, `ADAPTER`, and are loaded apart.
+"""
 
 import contextlib
+import json
 import mmap
 import os
 import zlib
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from sft_magics.core import errors, weights
 from sft_magics.core.weights import Stored
+
+ADAPTER = "adapter"
+_WHOLE = ("model.safetensors", "pytorch_model.bin")
+_INDEX = ".index.json"
+_POINTER = b"version https://git-lfs"
+_ADAPTER_FILE = f"{ADAPTER}/adapter_model.safetensors"
 
 _THREADS = 4
 _POPULATE_READ = 22  # Linux 5.14: map all pages that are there at once, instead of at each first touch
@@ -32,26 +52,99 @@ _TYPES = {
 _OTHER = "use another version (%sft_versions lists them); %sft_registry --verify checks all."
 
 
-def load(folder: Path) -> dict[str, torch.Tensor] | None:
-    """Return the tensors of a checked-out folder by name, None when it is a plain one.
+def load(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a model's folder by name, without those of an adapter.
 
-    Raises ModelProblem, naming the tensor, when bytes are not those that were saved, or are missing.
+    Raises ModelProblem when there are none, a file or shard is missing, or stored bytes are not those that were saved.
     """
-    for last in (False, True):
-        index = weights.read(folder)
-        if index is None:
-            return None
-        try:
-            return _load(folder, index)
-        except FileNotFoundError as error:  # a collection moved tensors to another pack, and renewed the index first
-            if last:
-                raise errors.ModelProblem(f"The weights in {folder} are no longer there.", _OTHER) from error
-    raise AssertionError("unreachable")
+    stored = weights.read(folder)
+    chosen = files(folder, () if stored is None else stored.files)
+    found = {} if stored is None else _checked_out(folder, stored, chosen)
+    for file in chosen:
+        if stored is None or file not in stored.files:
+            found.update(_of_file(folder, file))
+    return found
 
 
-def _load(folder: Path, index: weights.Index) -> dict[str, torch.Tensor]:
+def load_adapter(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of the LoRA adapter beside a model, none where there is no adapter."""
+    stored = weights.read(folder)
+    if stored is not None:
+        return _checked_out(folder, stored, [_ADAPTER_FILE])
+    return load_file(folder / _ADAPTER_FILE) if (folder / _ADAPTER_FILE).is_file() else {}
+
+
+def files(folder: Path, stored: Collection[str] = ()) -> list[str]:
+    """Return the files that hold a model's tensors (see above); `stored` names those that lie in the store's packs.
+
+    Raises ModelProblem where there is none, or an index cannot be read.
+    """
+    for whole in _WHOLE:
+        if whole in stored or (folder / whole).is_file():
+            return [whole]
+        if (folder / f"{whole}{_INDEX}").is_file():
+            return _shards(folder, f"{whole}{_INDEX}")
+    other = sorted({*stored, *(file.name for file in folder.glob("*.safetensors"))})
+    if other:
+        raise errors.ModelProblem(
+            f"The folder {folder} has {', '.join(other[:3])}, but no model.safetensors and no index that names shards.",
+            "name a folder that holds a whole model; if that file is one, rename it to model.safetensors.",
+        )
+    raise errors.ModelProblem(
+        f"The folder {folder} holds no weights (model.safetensors).",
+        "name a folder or a hub id that holds a whole model.",
+    )
+
+
+def _shards(folder: Path, index: str) -> list[str]:
+    try:
+        found = sorted({str(name) for name in json.loads((folder / index).read_text())["weight_map"].values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise errors.ModelProblem(
+            f"{folder / index} cannot be read ({type(error).__name__}: {error}).", "download or copy it again."
+        ) from error
+    outside = [name for name in found if Path(name).name != name]
+    if outside or not found:
+        what = f"{outside[0]}, which is not a file of its folder" if outside else "no shard"
+        raise errors.ModelProblem(f"{folder / index} names {what}.", "download or copy it again.")
+    return found
+
+
+def _of_file(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    path = folder / name
+    if not path.is_file():
+        raise errors.ModelProblem(
+            f"The folder {folder} is not whole: its index names {name}, which is not there.", "download it again."
+        )
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise errors.ModelProblem(f"{path} is a pointer of Git LFS, not the weights themselves.", "git lfs pull")
+    if name.endswith(".safetensors"):
+        return load_file(path)
+    found = torch.load(path, weights_only=True, map_location="cpu")
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise errors.ModelProblem(
+            f"{path} holds something other than the tensors of a model.",
+            "save them by save_pretrained, as model.safetensors.",
+        )
+    return found
+
+
+def _checked_out(folder: Path, index: weights.Index, chosen: Collection[str]) -> dict[str, torch.Tensor]:
+    """Return the tensors of `chosen` files from the store's packs."""
+    try:
+        return _load(folder, index, chosen)
+    except FileNotFoundError:  # a collection moved tensors to another pack, and renewed the index first
+        renewed = weights.read(folder)
+    try:
+        return _load(folder, renewed or index, chosen)
+    except FileNotFoundError as error:
+        raise errors.ModelProblem(f"The weights in {folder} are no longer there.", _OTHER) from error
+
+
+def _load(folder: Path, index: weights.Index, chosen: Collection[str]) -> dict[str, torch.Tensor]:
     packs = [_mapped(folder / weights.pack(name)) for name in index.packs]
-    tensors = [(name, stored) for found in index.files.values() for name, stored in found.items()]
+    tensors = [pair for file, found in index.files.items() if file in chosen for pair in found.items()]
     shares = weights.shares([stored.size for _, stored in tensors], min(_THREADS, os.cpu_count() or 1))
 
     def read(share: list[int]) -> list[tuple[str, torch.Tensor]]:

@@ -20,8 +20,18 @@ from sft_magics.core.codec import plain
 from sft_magics.core.events import Progress, Remark, Sink
 from sft_magics.core.orders import Listen, nothing
 from sft_magics.core.records import Metric
-from sft_magics.datasets import read_rows
-from sft_magics.engine import checkpoints, hardware, long_rows, memory, pretrained, recomputing, scoring, tasks
+from sft_magics.datasets import identity
+from sft_magics.engine import (
+    checkpoints,
+    hardware,
+    long_rows,
+    measured_rows,
+    memory,
+    pretrained,
+    recomputing,
+    scoring,
+    tasks,
+)
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.loop import Loop, Plan
 from sft_magics.engine.predictor import Predictor
@@ -43,6 +53,7 @@ class Trained:
     edits: list[dict[str, Any]]  # what was changed as it trained, each with its step
     preprocessing: dict[str, Any]
     fresh: tuple[str, ...]
+    concern: str = ""  # a sentence where the answers are no better than a constant one
     chosen: dict[str, Any] = field(default_factory=dict)  # the options that were left to the run, as it settled them
 
 
@@ -70,6 +81,8 @@ def assemble(spec: dict[str, Any], sink: Sink, folder: Path, weights: str, targe
         loop, _ = prepare(spec, lambda event: "" if isinstance(event, Remark) else sink(event), folder)
         checkpoints.load_weights(loop.task.model, folder / weights)
         checkpoints.replace(folder / target, loop.task.save)
+        if (rows := identity.read(folder / weights)) is not None:
+            identity.write(folder / target, rows)
         shutil.rmtree(folder / weights, ignore_errors=True)
 
 
@@ -97,7 +110,10 @@ def best_of(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
 def predict(spec: dict[str, Any], sink: Sink) -> list[Any]:
     """Return the answers to `spec["texts"]` (of images, their paths) by the weights in `spec["folder"]`."""
     with out_of_memory(spec):
-        return Predictor(Path(spec["folder"])).scores(spec["texts"], _telling(sink))
+        predictor = Predictor(Path(spec["folder"]))
+        if said := predictor.cut(spec["texts"]):
+            sink(Remark("warning", said))
+        return predictor.scores(spec["texts"], _telling(sink))
 
 
 def reference(folder: Path, inputs: list[Any], *, alone: bool = False) -> list[Any]:
@@ -108,17 +124,17 @@ def reference(folder: Path, inputs: list[Any], *, alone: bool = False) -> list[A
 
 
 def evaluate(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
-    """Measure the weights in `spec["folder"]` on the rows of the file `spec["data"]` in `spec["split"]` (None: all).
+    """Measure the weights in `spec["folder"]` on `spec["texts"]` (of images, their paths), whose truths are
+    `spec["targets"]`.
 
     Returns metrics, confusion, n, how many are `wrong` (their badness above `spec["wrong"]`), and the `spec["worst"]`
     rows that are answered worst, with their answers.
     """
     with out_of_memory(spec):
         predictor = Predictor(Path(spec["folder"]))
-        rows = read_rows(Path(spec["data"]), spec["split"])
-        texts, targets = list(rows["text"]), list(rows[predictor.column])
+        texts, targets = list(spec["texts"]), list(spec["targets"])
         found = predictor.report(texts, targets, _telling(sink))
-        worst = sorted(range(len(texts)), key=lambda i: -found.badness[i])[: spec["worst"]]
+        worst = predictor.answerable(texts, sorted(range(len(texts)), key=lambda i: -found.badness[i]), spec["worst"])
         answers = predictor.scores([texts[i] for i in worst])
         shown = [
             {"text": texts[i], "target": targets[i], "badness": found.badness[i], "answer": answer}
@@ -145,6 +161,7 @@ def inspect(spec: dict[str, Any], sink: Sink) -> dict[str, Any]:
     """Load the weights of `spec["start"]` once, and return what a model card says of them."""
     sink(Progress("loading the weights", 0))
     task = tasks.find(spec["task"]).load(spec["start"], spec["labels"], {})
+    task.probe()
     return {
         "source": spec["start"].get("source", spec["start"]["path"]),
         **pretrained.card(spec["start"]),
@@ -167,19 +184,12 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path, listen: Listen = not
     task.suit(bf16=chosen.bf16)
     torch.manual_seed(options["seed"])
     sink(Progress("reading the data", 0))
-    rows = read_rows(Path(spec["data"]), None)
-    learned, validation = rows[rows["split"] == "train"], rows[rows["split"] == "validation"]
-    if learned.empty:
-        raise errors.DataProblem("The data has no training rows.", "%sft_data shows the split of a dataset.")
-    ids = list(validation["id"])
-    if validation.empty:
-        sink(Remark("warning", "There are no validation rows: the training rows are measured instead, which flatters."))
-        validation = learned
-    frames = [learned, validation]
+    parts = measured_rows.parts(spec, sink)
+    frames = [parts.learned, parts.measured]
     encoded = [task.encode(list(part["text"]), list(part[task.column])) for part in frames]
     lasting = folder if spec.get("kind", "finetune") == "finetune" else None
     frames, encoded = long_rows.settle(task, frames, encoded, options, lasting, sink)
-    ids = list(frames[1]["id"]) if ids else []
+    ids = list(frames[1]["id"]) if parts.honest else []
     classes = task.classes(encoded[0]) if options.get("sampling") == "balanced" else None
     encoded = _settled(task, encoded, options, chosen, sink)
     sink(Remark("info", f"Computing in {chosen.precision} on {chosen.name()}, {chosen.threads} threads: {chosen.why}."))
@@ -214,6 +224,8 @@ def _best_scores(loop: Loop) -> list[Any]:
 
 
 def _trained(loop: Loop, ids: list[str], scores: list[Any], step: int | None, *, stopped: bool) -> Trained:
+    if loop.task.pretrained_answers:
+        loop.task.untrained = loop.state.untrained
     return Trained(
         folder=loop.best,
         stopped=stopped,
@@ -226,6 +238,7 @@ def _trained(loop: Loop, ids: list[str], scores: list[Any], step: int | None, *,
         edits=loop.edits.written(),
         preprocessing=loop.task.preprocessing(),
         fresh=loop.task.fresh,
+        concern=loop.task.concern(loop.plan.validation, scores) if scores else "",
         chosen=loop.state.chosen,
     )
 

@@ -55,7 +55,7 @@ def _picture(found: Prediction, version: Version, truth: str | None) -> str:
         said = [boxes.Box(b["label"], *(b[name] for name in answering.CORNERS)) for b in found.boxes]
         return overlays.boxed(found.text, said, boxes.loads(str(truth)) if _is_boxes(truth) else ())
     if version.task == SEMANTIC_SEGMENTATION:
-        return overlays.tinted(found.text, mask_of(found), truth or "")
+        return overlays.tinted(found.text, mask_of(found), truth or "", labels=version.labels)
     return thumbnail(found.text)
 
 

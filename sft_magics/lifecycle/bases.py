@@ -35,12 +35,12 @@ def listed(ws: Workspace, task: str | None, data: str | None) -> Table:
         order["starts"] = {base: create.resolve_base(base, kind) for base in (here if dataset is not None else timed)}
         if dataset is not None:
             order |= {"data": str(ws.root / dataset.file), "labels": list(dataset.labels)}
-        what = f"comparing bases for {dataset.name}" if dataset is not None else "measuring what a step takes"
+        what = f"comparing bases for {dataset.ref}" if dataset is not None else "measuring what a step takes"
         found = work.ask(ws, what, order)
         probed, steps = found["probed"], found["steps"]
     rows = [_candidate(kind, fact, probed.get(base, {}), steps.get(base)) for base, fact in facts.items()]
     rows.sort(key=lambda c: (not c.here, -(c.score or 0.0), c.parameters))
-    name = dataset.name if dataset is not None else "DATASET"
+    name = dataset.ref if dataset is not None else "DATASET"
     return Table(
         "bases", tuple(rows), f"%sft_create NAME --data {name} --base {rows[0].base}", quality_against_cost(rows)
     )

@@ -22,8 +22,9 @@ from sft_magics.core.records import Bench, BenchRatio, BenchRow, BenchSubject, E
 from sft_magics.core.signatures import Names
 from sft_magics.core.tasks import IMAGE_TASKS
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import evaluate, serve, work
+from sft_magics.lifecycle import rows_to_measure, serve, work
 from sft_magics.lifecycle.data import WorkspaceOption
+from sft_magics.lifecycle.rows_to_measure import Wanted
 
 if TYPE_CHECKING:
     from sft_magics.registry import Registry
@@ -117,9 +118,7 @@ def _interruptible(version: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise errors.RunProblem(
-            f"Measuring {version} was stopped; nothing of it is left.", "type the same line again."
-        ) from None
+        raise work.interrupted(f"measuring {version}") from None
 
 
 def _clear(ws: Workspace) -> None:
@@ -184,17 +183,11 @@ def _questions(ws: Workspace, registry: "Registry", version: Version, data: str 
     """Return the name of what is asked, and up to 256 of its rows as they are posted, spread over all of them."""
     from sft_magics.serving.driving import Question
 
-    dataset, split = evaluate.rows_for(registry, version, data)
-    if dataset.task != version.task:
-        raise errors.DataProblem(
-            f"{dataset.name} is for {dataset.task}, and {version.ref} for {version.task}.",
-            "leave --data out, or name a dataset of that task.",
-        )
-    texts = [str(text) for text in evaluate.rows_of(ws, dataset, split)["text"]]
-    chosen = texts[:: -(-len(texts) // _ROWS)]
+    rows = rows_to_measure.choose(ws, registry, [version], Wanted(data, seen="include"))  # their truths play no part
+    chosen = rows.texts[:: -(-len(rows.texts) // _ROWS)]
     if version.task in IMAGE_TASKS:
-        return dataset.name, [Question(_bytes(path), "application/octet-stream") for path in chosen]
-    return dataset.name, [Question(json.dumps({"inputs": [text]}).encode()) for text in chosen]
+        return rows.name, [Question(_bytes(path), "application/octet-stream") for path in chosen]
+    return rows.name, [Question(json.dumps({"inputs": [text]}).encode()) for text in chosen]
 
 
 def _bytes(path: str) -> bytes:
@@ -226,7 +219,7 @@ def _started(ws: Workspace, version: Version, wanted: str, threads: int | None, 
             log_inputs=False, port=0, keep=False, idle_stop=_IDLE_STOP, threads=threads,
             progress=lambda what: say(f"{title}: {what}", 0, 0), **order,
         )  # fmt: skip
-        yield _Subject(version, endpoint, time.monotonic() - began, order["engine_why"])
+        yield _Subject(version, endpoint, time.monotonic() - began, endpoint.engine_why)
     finally:
         with contextlib.suppress(errors.SftError):
             serving.stop(ws, name)

@@ -51,14 +51,14 @@ def gather(ws: Workspace, registry: "Registry", version: Version) -> ModelCard:
     )
     lineage = _lineage(registry, version, endpoints)
     return ModelCard(
-        version, registry.model(version.model), _dataset(registry, version.data), lineage, children, endpoints,
+        version, registry.model(version.model), _dataset(registry, version), lineage, children, endpoints,
         version.tags.get(USE, ""), moments,
     )  # fmt: skip
 
 
-def _dataset(registry: "Registry", name: str) -> Dataset | None:
+def _dataset(registry: "Registry", version: Version) -> Dataset | None:
     try:
-        return registry.dataset(name)
+        return registry.data_of(version)
     except errors.NotFound:  # a version that came from another machine, without its data
         return None
 

@@ -20,14 +20,14 @@ from sft_magics.core.jobs import JobFolder
 from sft_magics.core.orders import Taken
 from sft_magics.core.records import Version
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import runs
+from sft_magics.lifecycle import runs, seen_rows
 
 if TYPE_CHECKING:
     from sft_magics.registry import Registry
 
 START, WEIGHTS = "start", "from"  # folders of the new run: a whole model, and a checkpoint's weights to make one of
 _TRIES = 3
-_KEPT = ("model.safetensors", "manifest.json")
+_KEPT = ("model.safetensors", "model.compressed", "reference.safetensors", "manifest.json")
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,10 @@ class Source:
         return self.version.ref if self.version else f"{self.job.id}/{self.step}"
 
     def told(self) -> dict[str, Any]:
-        """Return what the new run's order says of its origin: the run, the step, what was learned from before that."""
+        """Return what the new run's order says of its origin: the run, the step, and what that run started from."""
         before = self.spec.get("cloned") or {}
         given = before.get("parent") or self.spec.get("parent")
-        data = sorted({self.spec["data"], *before.get("data", ())})
-        return {"run": self.job.id, "step": self.step, "data": data, "parent": given}
+        return {"run": self.job.id, "step": self.step, "parent": given}
 
     def start(self, folder: Path) -> dict[str, Any]:
         """Return where the new run, in `folder`, finds its weights."""
@@ -76,10 +75,12 @@ class Source:
             with contextlib.suppress(FileNotFoundError):
                 _link(self.folder, target, None if self.whole else _KEPT)
                 self._check(target)
+                seen_rows.write(target, self.spec)
                 return
             shutil.rmtree(target, ignore_errors=True)
         raise errors.Refused(
-            f"The checkpoint of step {self.step} of {self.job.id} is gone: it keeps its newest two.",
+            f"The checkpoint of step {self.step} of {self.job.id} is gone: a run keeps its newest two, "
+            "and the newest alone once it rests.",
             f"write --from {self.job.id}/newest, or --from {self.job.id} for its best.",
         )
 
@@ -170,8 +171,13 @@ def _link_file(name: str, folder: int, target: Path) -> None:
 
 def _verify(linked: Path, run: str, step: int) -> None:
     hashes = json.loads((linked / "manifest.json").read_text())
-    with (linked / "model.safetensors").open("rb") as opened:
-        if hashlib.file_digest(opened, "sha256").hexdigest() != hashes.get("model.safetensors"):
-            raise errors.Refused(
-                f"What {run} kept of step {step} is damaged.", "name another step, or write --from RUN for its best."
-            )
+    found = [path for path in sorted(linked.iterdir()) if path.name != "manifest.json"]
+    if not any(path.stem == "model" for path in found):
+        raise FileNotFoundError(linked / "model.safetensors")
+    for path in found:
+        with path.open("rb") as opened:
+            if hashlib.file_digest(opened, "sha256").hexdigest() != hashes.get(path.name):
+                raise errors.Refused(
+                    f"What {run} kept of step {step} is damaged.",
+                    "name another step, or write --from RUN for its best.",
+                )

@@ -4,19 +4,22 @@ import json
 import platform
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sft_magics.core import portable
 from sft_magics.core.events import Committed, Ended, Progress, Remark, Sink
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Version
 from sft_magics.core.workspace import Workspace, write_durably
-from sft_magics.lifecycle import work
+from sft_magics.lifecycle import seen_rows, work
 
 if TYPE_CHECKING:
     from sft_magics.engine.worker import Trained
 
 EXAMPLES = "examples.json"
+_FAR = 3.0  # times the usual rate, up or down, from which on the rate may be to blame
 
 
 def commit(job: JobFolder, sink: Sink, trained: "Trained", note: str = "") -> Ended:
@@ -26,6 +29,7 @@ def commit(job: JobFolder, sink: Sink, trained: "Trained", note: str = "") -> En
     spec = job.spec()
     ws = Workspace(Path(spec["workspace"]))
     sink(Progress("storing the weights", 0))
+    overlap = seen_rows.write(trained.folder, spec)
     stored = ArtifactStore(ws.artifacts).save(trained.folder)
     draft = Version(
         model=spec["model"],
@@ -41,7 +45,7 @@ def commit(job: JobFolder, sink: Sink, trained: "Trained", note: str = "") -> En
         environment={
             **trained.environment,
             "host": platform.node(),
-            "start": spec["start"],
+            "start": portable.packed(spec["start"], ws.root),
             "fresh": list(trained.fresh),
             **({"cloned": spec["cloned"]} if spec.get("cloned") else {}),
         },
@@ -52,6 +56,8 @@ def commit(job: JobFolder, sink: Sink, trained: "Trained", note: str = "") -> En
         task=spec["task"],
         cells=tuple(spec["cells"]),
         note=note or spec["note"],
+        concern=trained.concern,
+        overlap=overlap,
     )
     _remember(job, trained, sink)
     version = Registry(ws).commit_version(draft, aliases=tuple(spec["aliases"]))
@@ -59,7 +65,26 @@ def commit(job: JobFolder, sink: Sink, trained: "Trained", note: str = "") -> En
     # The weights lie in the store now, synced; a run's working copies would take four times as much again.
     for name in work.LEFTOVERS:
         shutil.rmtree(job.path / name, ignore_errors=True)
-    return Ended("done", f"{version.ref} is committed.", f"%sft_evaluate {version.ref}")
+    done = f"{version.ref} is committed."
+    if not trained.concern:
+        return Ended("done", done, f"%sft_evaluate {version.ref}")
+    sink(Remark("warning", trained.concern))
+    return Ended("done", done, cure(spec, draft.options), concern=trained.concern)
+
+
+def cure(spec: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Return the line to try after a run by these `options` that learned nothing: the usual rate, the usual length."""
+    usual = spec.get("usual", {})
+    words = []
+    lr, epochs = usual.get("lr", options["lr"]), usual.get("epochs", options["epochs"])
+    if not lr / _FAR <= options["lr"] <= lr * _FAR:
+        words.append(f"--lr {lr:g}")
+    if options["epochs"] < epochs:
+        words.append(f"--epochs {epochs:g}")
+    if words:
+        return " ".join([usual["line"], *words])
+    model = spec["model"]
+    return f"%sft_preview {model} shows what a batch holds, %sft_lr {model} which rate the run bears."
 
 
 def _remember(job: JobFolder, trained: "Trained", sink: Sink) -> None:

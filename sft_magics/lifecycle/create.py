@@ -19,7 +19,7 @@ _PACKAGED = {"minilm": (TEXT_CLASSIFICATION,), "smollm2": (CAUSAL_LM,), "lite0":
 def create(
     model: Annotated[str, "the new model's name", Names("new")],
     *,
-    data: Annotated[str, "the dataset it is for", Names("dataset")],
+    data: Annotated[str, "the dataset it is for, or a version of one", Names("dataset")],
     task: Annotated[TaskName | None, "what it shall learn; without it by the data"] = None,
     base: Annotated[
         str | None,
@@ -48,7 +48,7 @@ def create(
         f"checking the weights of {base}",
         {"kind": "inspect", "task": kind, "start": start, "labels": list(dataset.labels)},
     )
-    record = Model(model, kind, base, data, dataset.labels, {**found, "start": start}, time.time())
+    record = Model(model, kind, base, dataset.ref, dataset.labels, {**found, "start": start}, time.time())
     return registry.add_model(record)
 
 

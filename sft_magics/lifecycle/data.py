@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from sft_magics.core import answering, errors, references, workspace
-from sft_magics.core.records import Dataset, Example, Table
+from sft_magics.core import answering, errors, portable, references, usage, workspace
+from sft_magics.core.records import Dataset, DatasetDiff, Example, Table
 from sft_magics.core.signatures import FromNamespace, Names
 from sft_magics.core.tasks import OBJECT_DETECTION, SEMANTIC_SEGMENTATION
 from sft_magics.core.workspace import Workspace
@@ -18,7 +18,9 @@ WorkspaceOption = Annotated[Workspace | str | Path | None, "the workspace folder
 
 
 def data(
-    name: Annotated[str | None, "the dataset's name; without it all are listed", Names("dataset")] = None,
+    name: Annotated[
+        str | None, "the dataset's name, or a version: NAME:1; without it all are listed", Names("dataset")
+    ] = None,
     source: Annotated[
         Any,
         "sample:reviews, a CSV, Parquet or JSONL file, a DataFrame, a folder of images, a COCO .json, hub:owner/name",
@@ -31,13 +33,19 @@ def data(
     label: Annotated[str | None, "the column that holds the label, or the answer"] = None,
     split: Annotated[str | None, "a column with train and validation, instead of our split"] = None,
     validation: Annotated[float, "the fraction kept for validation"] = 0.15,
+    test: Annotated[float, "the fraction kept as test rows, which choose nothing: --split test looks at them"] = 0.0,
     seed: Annotated[int, "another seed gives another split"] = 0,
     broken: Annotated[Literal["refuse", "skip"], "what becomes of images, boxes, masks that cannot be used"] = "refuse",
+    boxes: Annotated[
+        Literal["auto", "xywh", "xyxy"], "what four numbers of a box in a table mean: corner and size, or corners"
+    ] = "auto",
+    diff: Annotated[str | None, "show which rows differ from those of this version: NAME:1", Names("dataset")] = None,
     workspace: WorkspaceOption = None,
-) -> Dataset | Table:
+) -> Dataset | DatasetDiff | Table:
     """Load a dataset, check it, split it by a hash of its content, fingerprint it, and show its profile.
 
-    Without SOURCE it shows the dataset of this name again, without a name it lists them all. Samples: sample:reviews
+    Other rows, labels or another split under a name that is there make its next version, NAME:2; a bare name means the
+    newest. Without SOURCE it shows the dataset again, without a name it lists them all. Samples: sample:reviews
     (film), sample:amazon, sample:tweets, sample:nyt; of images sample:digits, sample:uci-digits, sample:emoji,
     sample:noto-emoji; with masks sample:planet, with boxes sample:islands; of dialogues sample:docstrings. A folder of
     images has a folder for each class, or images and masks. Tables may hold paths of masks, boxes, or the pictures
@@ -51,9 +59,11 @@ def data(
     if name is None:
         found = tuple(Registry(ws).datasets())
         return Table("datasets", found, "" if found else "%sft_data reviews sample:reviews")
-    references.check_name(name, "dataset")
+    if diff is not None:
+        return _difference(ws, name, source, diff)
     if source is None:
-        return with_pictures(Registry(ws).dataset(name))
+        return with_pictures(ws, Registry(ws).dataset(name))
+    _check_new(name)
     if not 0.0 < validation < 1.0:
         raise errors.UsageProblem(f"--validation cannot be {validation}: it is a fraction.", "write --validation 0.15.")
     with work.telling(f"loading {name}") as say:
@@ -65,32 +75,64 @@ def data(
             label=label,
             split=split,
             validation=validation,
+            test=test,
             seed=seed,
             broken=broken,
             task=task,
+            boxes=boxes,
             progress=say,
         )
-    Registry(ws).put_dataset(dataset)
-    return with_pictures(dataset)
+    from sft_magics.lifecycle import data_versions
+
+    made = data_versions.remembered(Registry(ws), dataset)
+    usage.measure(ws)
+    return with_pictures(ws, made)
 
 
-def with_pictures(dataset: Dataset) -> Dataset:
+def _difference(ws: Workspace, name: str, source: Any, before: str) -> DatasetDiff:
+    from sft_magics.lifecycle import data_versions
+    from sft_magics.registry import Registry
+
+    if source is not None:
+        raise errors.UsageProblem(
+            "--diff compares versions that are loaded, and SOURCE loads one.", f"%sft_data {name} SOURCE, then --diff."
+        )
+    return data_versions.difference(ws, Registry(ws), name, before)
+
+
+def _check_new(name: str) -> None:
+    """Refuse a number after the name of what is loaded: numbers are given in turn."""
+    found = references.dataset(name)
+    if found.number is not None:
+        raise errors.UsageProblem(
+            f"The number of {found} is not chosen: other rows become the next version by themselves.",
+            f"%sft_data {found.name} SOURCE",
+        )
+
+
+def with_pictures(ws: Workspace, dataset: Dataset) -> Dataset:
     """Return a dataset whose examples show their images; the registry does not keep those."""
     if not dataset.of_images:
         return dataset
-    return replace(dataset, examples=tuple(_pictured(e, dataset.task) for e in dataset.examples))
+    return replace(dataset, examples=tuple(_pictured(_placed(ws, e), dataset) for e in dataset.examples))
 
 
-def _pictured(example: Example, task: str) -> Example:
+def _placed(ws: Workspace, example: Example) -> Example:
+    """Return an example of a picture with its paths whole: those inside the workspace are kept relative."""
+    text, mask = (portable.resolved(path, ws.root) for path in (example.text, example.mask))
+    return replace(example, text=text, mask=mask)
+
+
+def _pictured(example: Example, dataset: Dataset) -> Example:
     """Return an example with its picture, in which boxes and masks are drawn."""
     from sft_magics.datasets import boxes, overlays, thumbnail
 
-    if task == OBJECT_DETECTION:
+    if dataset.task == OBJECT_DETECTION:
         found = boxes.loads(example.label)
         said = answering.counted(box.label for box in found)
         return replace(example, label=said, picture=overlays.boxed(example.text, found))
-    if task == SEMANTIC_SEGMENTATION:
-        return replace(example, picture=overlays.tinted(example.text, example.mask))
+    if dataset.task == SEMANTIC_SEGMENTATION:
+        return replace(example, picture=overlays.tinted(example.text, example.mask, labels=dataset.labels))
     return replace(example, picture=thumbnail(example.text))
 
 

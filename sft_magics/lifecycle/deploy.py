@@ -75,6 +75,7 @@ def deploy(
             ref=version,
             version=found.ref,
             task=found.task,
+            example=serve.example_of(ws, found),
             wanted=wanted,
             log_inputs=log_inputs,
             port=0 if port == "auto" else int(port),

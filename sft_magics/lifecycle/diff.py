@@ -1,18 +1,20 @@
 """What changed between two versions: how they were made, how far the weights moved, and which answers flipped."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from sft_magics.core import answering, errors, measures, pairs
 from sft_magics.core import workspace as places
 from sft_magics.core.codec import plain
-from sft_magics.core.records import Change, Dataset, Diff, Flip, LayerChange, MetricChange, Version
-from sft_magics.core.signatures import Names
+from sft_magics.core.records import Change, Diff, Flip, LayerChange, MetricChange, Version
+from sft_magics.core.signatures import FromNamespace, Names
 from sft_magics.core.tasks import CLASSIFIERS
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import answers, evaluate, work
+from sft_magics.lifecycle import answers, rows_to_measure, work
 from sft_magics.lifecycle.data import WorkspaceOption
+from sft_magics.lifecycle.rows_to_measure import Rows, Wanted
+from sft_magics.lifecycle.seen_rows import LEAVE_OUT, Seen
 
 if TYPE_CHECKING:
     from sft_magics.registry import Registry
@@ -25,44 +27,45 @@ def diff(
     before: Annotated[str, "a version: reviews:1, reviews@live", Names("version")],
     after: Annotated[str, "the version to compare with it", Names("version")],
     *,
-    data: Annotated[str | None, "a dataset; without it the first one's", Names("dataset")] = None,
+    data: Annotated[
+        Any, "a dataset, file or DataFrame; without it the first one's dataset", Names("dataset"), FromNamespace()
+    ] = None,
+    seen: Annotated[Seen, "what becomes of rows that one of them was trained on"] = LEAVE_OUT,
     workspace: WorkspaceOption = None,
 ) -> Diff:
     """Show what differs between two versions: options, data, environment, layers, metrics, and which answers flipped.
 
-    Both answer the same validation rows (all rows of data that neither was trained on). Accuracy is tested by McNemar's
-    exact test, F1, precision and recall by a paired bootstrap.
+    Both answer the same rows. Those that either, or a version it comes from, was trained on are left out and counted,
+    unless --seen include; test rows are never taken. Accuracy is tested by McNemar's exact test, F1, precision and
+    recall by a paired bootstrap.
     """
     from sft_magics.registry import Registry
 
     ws = places.find(workspace)
     registry = Registry(ws)
-    return compare(ws, registry, registry.version(before), registry.version(after), data)
+    return compare(ws, registry, registry.version(before), registry.version(after), data, seen)
 
 
-def compare(ws: Workspace, registry: "Registry", before: Version, after: Version, data: str | None = None) -> Diff:
-    """Return the difference of two versions; without predictions where their answers mean other things."""
+def compare(
+    ws: Workspace, registry: "Registry", before: Version, after: Version, data: Any = None, seen: Seen = LEAVE_OUT
+) -> Diff:
+    """Return the difference of two versions; without predictions where their answers mean other things.
+
+    Raises DataProblem where no row of the `data` that was named can be taken.
+    """
     if before.ref == after.ref:
         raise errors.UsageProblem(
             f"Both are {before.ref}.", f"%sft_versions {before.model} lists others to compare it with."
         )
-    rows = _rows(ws, registry, before, after, data)
+    rows, why_not = _rows(ws, registry, before, after, Wanted(data, seen=seen))
     found = _ask(ws, before, after, rows)
     made = Diff(
         before.ref, after.ref, changes(before.options, after.options), _data_changes(before, after),
         changes(_environment(before), _environment(after)), tuple(LayerChange(**layer) for layer in found["layers"]),
     )  # fmt: skip
     if rows is None:
-        return replace(made, verdict=f"only the making and the weights are compared; {_why_not(before, after)}.")
+        return replace(made, verdict=f"only the making and the weights are compared; {why_not}.")
     return _with_answers(made, before, after, rows, found["scores"])
-
-
-def _why_not(before: Version, after: Version) -> str:
-    if before.labels != after.labels or before.task != after.task:
-        return "their answers are not comparable"
-    if before.task not in CLASSIFIERS:
-        return f"row by row is for classifiers, and %sft_evaluate measures each of the two for {before.task}"
-    return "there are no rows to ask"
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> tuple[Change, ...]:
@@ -92,29 +95,24 @@ def _data_changes(before: Version, after: Version) -> tuple[Change, ...]:
     )
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """The rows that both versions answer, and what they are called."""
-
-    name: str
-    texts: list[str]
-    truths: list[str]
-
-
-def _rows(ws: Workspace, registry: "Registry", before: Version, after: Version, data: str | None) -> _Rows | None:
-    if before.labels != after.labels or before.task != after.task or before.task not in CLASSIFIERS:
-        return None
-    dataset: Dataset = registry.dataset(data or before.data)
-    learned = {*evaluate.learned_from(registry, before), *evaluate.learned_from(registry, after)}
-    split = "validation" if dataset.name in learned else "all"
-    if split == "validation" and not dataset.counts.get("validation"):
-        return None
-    rows = evaluate.rows_of(ws, dataset, split)
-    evaluate.check_labels(before, dataset.name, list(rows["label"]))
-    return _Rows(f"{dataset.name} ({split})", list(rows["text"]), list(rows["label"]))
+def _rows(
+    ws: Workspace, registry: "Registry", before: Version, after: Version, wanted: Wanted
+) -> tuple[Rows | None, str]:
+    """Return the rows that both versions answer, or None and why there are none."""
+    if before.labels != after.labels or before.task != after.task:
+        return None, "their answers are not comparable"
+    if before.task not in CLASSIFIERS:
+        why = f"row by row is for classifiers, and %sft_evaluate measures each of the two for {before.task}"
+        return None, why
+    try:
+        return rows_to_measure.choose(ws, registry, [before, after], wanted), ""
+    except errors.DataProblem as problem:
+        if wanted.data is not None:
+            raise
+        return None, f"{problem.what[0].lower()}{problem.what[1:].rstrip('.')}"
 
 
-def _ask(ws: Workspace, before: Version, after: Version, rows: _Rows | None) -> dict[str, Any]:
+def _ask(ws: Workspace, before: Version, after: Version, rows: Rows | None) -> dict[str, Any]:
     from sft_magics.registry import ArtifactStore
 
     store = ArtifactStore(ws.artifacts)
@@ -127,25 +125,27 @@ def _ask(ws: Workspace, before: Version, after: Version, rows: _Rows | None) -> 
     return work.ask(ws, f"comparing {before.ref} with {after.ref}", spec)
 
 
-def _with_answers(made: Diff, before: Version, after: Version, rows: _Rows, scores: list[list[list[float]]]) -> Diff:
+def _with_answers(made: Diff, before: Version, after: Version, rows: Rows, scores: list[list[list[float]]]) -> Diff:
+    texts, truths = rows.texts, rows.truths
     said = [
-        [answering.classified(text, v.labels, s, t) for text, s, t in zip(rows.texts, of, rows.truths, strict=True)]
+        [answering.classified(text, v.labels, s, t) for text, s, t in zip(texts, of, truths, strict=True)]
         for v, of in zip((before, after), scores, strict=True)
     ]
     guesses = [[one.label for one in of] for of in said]
-    fixed, broke = pairs.flipped(rows.truths, guesses[0], guesses[1])
+    fixed, broke = pairs.flipped(truths, guesses[0], guesses[1])
     p_value = measures.mcnemar(len(fixed), len(broke))
 
     def flips(numbers: list[int]) -> tuple[Flip, ...]:
         surest = sorted(numbers, key=lambda i: -said[1][i].confidence)[:_SHOWN]
         shown = answers.pictured([said[0][i] for i in surest], before)
-        return tuple(Flip(rows.texts[i], rows.truths[i], b, said[1][i]) for i, b in zip(surest, shown, strict=True))
+        return tuple(Flip(texts[i], truths[i], b, said[1][i]) for i, b in zip(surest, shown, strict=True))
 
     verdict, step = _verdict(before, after, len(fixed), len(broke), p_value)
-    metrics = _metrics(before.labels, rows.truths, guesses, p_value)
+    metrics = _metrics(before.labels, truths, guesses, p_value)
     return replace(
-        made, rows=rows.name, n=len(rows.texts), metrics=metrics, fixed=len(fixed), broke=len(broke), p_value=p_value,
-        broken=flips(broke), mended=flips(fixed), verdict=verdict, next_step=step,
+        made, rows=f"{rows.name} ({rows.split})", n=len(texts), metrics=metrics, fixed=len(fixed), broke=len(broke),
+        p_value=p_value, broken=flips(broke), mended=flips(fixed), verdict=verdict, next_step=step,
+        overlap=rows.overlap,
     )  # fmt: skip
 
 

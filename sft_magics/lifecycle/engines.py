@@ -24,7 +24,7 @@ from sft_magics.lifecycle import work
 AUTO = "auto"
 _ROWS = {TEXT_CLASSIFICATION: 200, SEMANTIC_SEGMENTATION: 16}  # that are compared; of other tasks:
 _OTHERS = 64
-_SPLITS = ("validation", "test", "train")
+_SPLITS = ("validation", "train")  # test rows are for nothing but a last look
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Choice:
 def choose(ws: Workspace, version: Version, folder: Path, wanted: str = AUTO) -> Choice:
     """Return the engine for a version whose checked-out files lie in `folder`, exporting and comparing if need be.
 
-    `wanted` is "auto", or one of `core.exports.ENGINES`. "auto" takes the first of OpenVINO and ONNX Runtime that is
-    installed and says what torch says, and torch where there is none or torch computes on a GPU. Raises UsageProblem
-    for a name that is none, Refused when the engine that was asked for cannot answer for this version or its answers
-    are others, ModelProblem when its package is missing.
+    `wanted` is "auto", or one of `core.exports.ENGINES` or `PRECISIONS`. "auto" takes the first of OpenVINO and ONNX
+    Runtime that is installed and says what torch says, and torch where there is none or torch computes on a GPU. Raises
+    UsageProblem for a name that is none, Refused when the engine that was asked for cannot answer for this version or
+    its answers are others, ModelProblem when its package is missing.
     """
-    if wanted == TORCH:
-        return Choice(TORCH, "torch was asked for.", folder)
+    if wanted in exports.PRECISIONS:
+        return Choice(wanted, f"{wanted} was asked for.", folder)
     if wanted == AUTO:
         return _best(ws, version, folder)
     if wanted not in exports.ENGINES:
@@ -65,6 +65,18 @@ def choose(ws: Workspace, version: Version, folder: Path, wanted: str = AUTO) ->
             "write --engine torch, or --engine auto, which takes what agrees.",
         )
     return Choice(wanted, f"{wanted} was asked for; {verdict.said}.", exports.folder_of(ws, version.artifact))
+
+
+def others(choice: Choice, folder: Path, wanted: str) -> tuple[tuple[str, str], ...]:
+    """Return the engines to try where the chosen one does not answer as the version did, each with its folder.
+
+    Torch follows an export that "auto" chose. Torch in fp32, then in bfloat16, follows torch: one of the two is the
+    number format that the version's answers were kept in, whatever machine made it. An export that was asked for by its
+    name has no others.
+    """
+    if choice.engine not in exports.PRECISIONS and wanted != AUTO:
+        return ()
+    return tuple((engine, str(folder)) for engine in exports.PRECISIONS if engine != choice.engine)
 
 
 def _best(ws: Workspace, version: Version, folder: Path) -> Choice:
@@ -141,7 +153,7 @@ def _judged(ws: Workspace, version: Version, folder: Path, engine: str) -> Verdi
         "folder": str(folder),
         "export": str(target),
         "engine": engine,
-        "data": str(ws.root / Registry(ws).dataset(version.data).file),
+        "data": str(ws.root / Registry(ws).data_of(version).file),
     }
     work.ask(ws, f"comparing {engine} with torch for {version.ref}", spec)
     found = exports.read_verdict(target, engine)
@@ -182,8 +194,8 @@ def _examples(data: Path, task: str) -> list[Any]:
     from sft_magics.datasets import read_rows
 
     rows = read_rows(data, None)
-    split = next((name for name in _SPLITS if (rows["split"] == name).any()), None)
-    found = list(rows["text"] if split is None else rows["text"][rows["split"] == split])
+    split = next((name for name in _SPLITS if (rows["split"] == name).any()), _SPLITS[0])
+    found = list(rows["text"][rows["split"] == split])
     if not found:
         raise errors.DataProblem(f"There are no rows in {data} to compare with.", "write --engine torch.")
     return _spread(found, _ROWS.get(task, _OTHERS))

@@ -248,7 +248,7 @@ def _draft(registry: "Registry", model: str, version: Version, about: dict[str, 
     environment = {**version.environment, "imported": origin}
     if version.parent != version.ancestor:  # it began with the weights of a run, whose own parent is not known here
         parent = version.parent
-        environment["cloned"] = {**environment["cloned"], "parent": None, "data": []}
+        environment["cloned"] = {**environment["cloned"], "parent": None}
     return replace(
         version, model=model, number=0, aliases=(), parent=parent, status="ready", successor=None, added=added,
         environment=environment,

@@ -2,7 +2,6 @@
 
 import secrets
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,7 @@ from sft_magics.core.records import Alert, Endpoint, Feedback, Metric, Report, T
 from sft_magics.core.signatures import FromNamespace, Names
 from sft_magics.core.tasks import CLASSIFIERS
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import rules
+from sft_magics.lifecycle import latency, rules, seen_requests
 from sft_magics.lifecycle.data import WorkspaceOption
 
 if TYPE_CHECKING:
@@ -25,13 +24,19 @@ _FEW_LABELS = 30
 
 def feedback(
     endpoint: Annotated[str, "the endpoint that gave the answers", Names("endpoint")],
-    labels: Annotated[Any, "a DataFrame or CSV with the columns id and label", Names("file"), FromNamespace()],
+    labels: Annotated[
+        Any, "a table with columns id and label, or what predict --to wrote", Names("file"), FromNamespace()
+    ],
     *,
+    label: Annotated[str | None, "the column of the right labels"] = None,
     workspace: WorkspaceOption = None,
 ) -> Feedback:
     """Tell an endpoint what the right labels were, by request id; its alerts are checked at once.
 
-    It works while the endpoint is down, too. A later label for an id replaces the earlier one. Raises DataProblem.
+    It works while the endpoint is down, too. A later label for an id replaces the earlier one. The file may be the one
+    that `predict --endpoint --to` wrote, with the right labels in a column of its own. A label in another case, or with
+    blanks around it, is taken as the model spells it; one that the model does not have is refused and counted. Raises
+    DataProblem where no label can be stored.
     """
     from sft_magics.datasets import id_label_pairs
     from sft_magics.registry import Registry
@@ -40,21 +45,20 @@ def feedback(
     ws = places.find(workspace)
     served = serving.endpoint(ws, endpoint)
     registry = Registry(ws)
-    version = registry.version(served.version)
-    pairs = id_label_pairs(labels)
-    unknown = sorted({label for _, label in pairs} - set(version.labels))
-    if unknown:
-        raise errors.DataProblem(
-            f"The feedback has labels that {version.ref} does not know: {', '.join(unknown[:5])}.",
-            f"its labels are {', '.join(version.labels)}; nothing was stored.",
-        )
+    pairs = id_label_pairs(labels, label)
     with serving.prediction_log(ws, endpoint) as log:
         taken = log.add_feedback(pairs)
+    if taken.refused and not taken.added:
+        raise errors.DataProblem(
+            f"No label was stored for {endpoint}: {taken.refusal}.",
+            "correct the labels, or name their column with --label COLUMN.",
+        )
     report = measure(ws, registry, served)
     firing = [a for a in report.alerts if a.state == "firing"]
     return Feedback(
         endpoint, taken.added, taken.unknown, report.metrics, report.alerts,
-        report.next_step if firing else f"%sft_monitor {endpoint}",
+        report.next_step if firing else f"%sft_monitor {endpoint}", taken.mended,
+        taken.refusal if taken.refused else "", report.overlap,
     )  # fmt: skip
 
 
@@ -64,7 +68,10 @@ def monitor(
     hours: Annotated[float | None, "only the last so many hours"] = None,
     workspace: WorkspaceOption = None,
 ) -> Report:
-    """Report an endpoint: requests, latency, class mix against training, accuracy and recall from feedback, alerts."""
+    """Report an endpoint: requests, latency, class mix against training, accuracy and recall from feedback, alerts.
+
+    Requests that the version was trained on are left out of its accuracy and counted.
+    """
     from sft_magics.registry import Registry
     from sft_magics.serving import control as serving
 
@@ -107,12 +114,25 @@ def alert(
     return next(a for a in report.alerts if a.rule == str(parsed))
 
 
-def alerts(*, workspace: WorkspaceOption = None) -> Table:
-    """List the alerts and what they said when they were last checked."""
+def alerts(
+    *,
+    fail_if_firing: Annotated[bool, "an alert that fires is an error (exit code 3)"] = False,
+    workspace: WorkspaceOption = None,
+) -> Table:
+    """List the alerts and what they said when they were last checked. Raises CheckFailed if asked to, and one fires."""
     from sft_magics.registry import Registry
 
     rows = tuple(Registry(places.find(workspace)).alerts())
-    return Table("alerts", rows, "" if rows else '%sft_alert ENDPOINT "accuracy < 0.8"')
+    found = Table("alerts", rows, "" if rows else '%sft_alert ENDPOINT "accuracy < 0.8"')
+    firing = [a for a in rows if a.state == "firing"]
+    if fail_if_firing and firing:
+        more = f" (and {len(firing) - 1} more)" if len(firing) > 1 else ""
+        raise errors.CheckFailed(
+            f"The alert {firing[0].rule} of endpoint {firing[0].endpoint} fires{more}.",
+            f"%sft_monitor {firing[0].endpoint} shows what happened.",
+            found,
+        )
+    return found
 
 
 def measure(ws: Workspace, registry: "Registry", served: Endpoint, since: float | None = None) -> Report:
@@ -122,8 +142,12 @@ def measure(ws: Workspace, registry: "Registry", served: Endpoint, since: float 
     version = registry.version(served.version)
     with serving.prediction_log(ws, served.name) as log:
         window = log.window(since, version=version.ref)
+        labeled = log.labeled(since, version=version.ref) if version.task in CLASSIFIERS else []
         counts = log.counts(since)
-    report = _report(served, version, window, sum(counts.errors.values()))
+    ids, overlap = seen_requests.find(ws, version, labeled)
+    known = sum(truth is not None for truth in window["truth"])
+    window["truth"] = [None if key in ids else truth for key, truth in zip(window["id"], window["truth"], strict=True)]
+    report = replace(_report(served, version, window, sum(counts.errors.values())), labeled=known, overlap=overlap)
     checked = tuple(_check(registry, a, numbers(report)) for a in registry.alerts(served.name))
     report = replace(report, alerts=checked)
     return replace(report, next_step=_next_step(report, version))
@@ -154,6 +178,7 @@ def _report(served: Endpoint, version: Version, window: dict[str, list[Any]], re
     }
     drift = sum(abs(now[c] - reference.get(c, 0.0)) for c in labels) / 2 if n and reference else None
     confidence = version.metrics.get("confidence")
+    times = latency.of(window)
     return Report(
         endpoint=served.name,
         version=version.ref,
@@ -161,7 +186,9 @@ def _report(served: Endpoint, version: Version, window: dict[str, list[Any]], re
         labeled=len(truths),
         first_at=window["at"][0] if n else None,
         last_at=window["at"][-1] if n else None,
-        latency_ms=_percentiles(window["latency_ms"]),
+        latency_ms=times["latency_ms"],
+        parts_ms=times["parts_ms"],
+        bulk=times["bulk"],
         class_mix=now,
         reference_mix=reference,
         drift=drift,
@@ -172,14 +199,6 @@ def _report(served: Endpoint, version: Version, window: dict[str, list[Any]], re
         errors=refused,
         reference_confidence=confidence.value if confidence else None,
     )
-
-
-def _percentiles(values: Sequence[float]) -> dict[str, float]:
-    ordered = sorted(values)
-    if not ordered:
-        return {}
-    last = len(ordered) - 1
-    return {f"p{q}": ordered[min(last, round(q / 100 * last))] for q in (50, 95, 99)}
 
 
 def _series(window: dict[str, list[Any]]) -> dict[str, list[float | None]]:
@@ -193,7 +212,7 @@ def _series(window: dict[str, list[Any]]) -> dict[str, list[float | None]]:
         confidence = window["confidence"][part]
         series["requests"].append(float(len(confidence)))
         series["confidence"].append(sum(confidence) / len(confidence))
-        series["p95"].append(_percentiles(window["latency_ms"][part])["p95"])
+        series["p95"].append(latency.p95(window, part))
         series["accuracy"].append(sum(truths) / len(truths) if truths else None)
     return series
 

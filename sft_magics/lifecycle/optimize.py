@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,7 @@ from sft_magics.core.records import Alert, Comparison, Dataset, EvaluationPair, 
 from sft_magics.core.signatures import Names
 from sft_magics.core.tasks import CLASSIFIERS, IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import evaluate, train, work
+from sft_magics.lifecycle import data_versions, evaluate, seen_rows, train, work
 from sft_magics.lifecycle.data import WorkspaceOption
 from sft_magics.lifecycle.recipes import Recipe
 
@@ -37,7 +37,7 @@ def retrain(
     data: Annotated[
         str | None, "datasets joined by +; 'feedback' is what endpoints were told", Names("dataset")
     ] = None,
-    epochs: Annotated[float, "passes over the training rows"] = 1.0,
+    epochs: Annotated[float | None, "passes over the training rows; without it as many as suit the data"] = None,
     lr: Annotated[float | None, "peak learning rate; 3e-5 for texts, else as the base recommends"] = None,
     batch: Annotated[int, "rows a step"] = 32,
     seed: Annotated[int, "order of rows and dropout"] = 0,
@@ -45,8 +45,9 @@ def retrain(
 ) -> Comparison:
     """Train a candidate whose parent is the live version, and compare both on the same held-out rows.
 
-    States its plan and reason first. The candidate gets the alias `candidate`; nothing goes live by itself. The
-    difference on each dataset is tested with McNemar's exact test. Raises DataProblem for too little feedback.
+    States its plan and reason first. The candidate gets the alias `candidate`; nothing goes live by itself. Rows that
+    either was trained on are left out and counted. The difference on each dataset is tested with McNemar's exact test.
+    Raises DataProblem for too little feedback.
     """
     from sft_magics.registry import Registry
 
@@ -55,16 +56,16 @@ def retrain(
     record = registry.model(model)
     live = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}")
     train.check_parent(record, live)
-    material = _material(ws, registry, live, data or f"{record.data}+{FEEDBACK}")
-    plan = _plan(live, firing(ws, registry, model), material.counts, epochs)
-    with work.telling("plan") as say:
-        say(plan, 0, 0)
-    train.check_fits(record, material.dataset)
+    material = _material(ws, registry, live, data or f"{data_versions.own_data(ws, registry, record).ref}+{FEEDBACK}")
     usual = _TEXTS_LR if live.task == TEXT_CLASSIFICATION else None
     side = live.preprocessing.get("image_size")  # what is compared is what was learned, not another size
     recipe = Recipe(epochs=epochs, lr=usual if lr is None else lr, batch=batch, seed=seed, image_size=side)
-    order = train.Order(ws, record, material.dataset, recipe, live, ("candidate",), note=plan)
-    job = order.place()
+    order = train.Order(ws, record, material.dataset, recipe, live, ("candidate",))
+    plan = _plan(live, firing(ws, registry, model), material.counts, order.options["epochs"])
+    with work.telling(f"planning how to retrain {model}") as say:
+        say(plan, 0, 0)
+    train.check_fits(record, material.dataset)
+    job = replace(order, note=plan).place()
     candidate = train.attend(ws, job)
     return _compare(ws, live, candidate, material, plan)
 
@@ -81,14 +82,15 @@ class Material:
 def _material(ws: Workspace, registry: "Registry", live: Version, wanted: str) -> Material:
     from sft_magics.datasets import combine, rows
 
-    names = [part.strip() for part in wanted.split("+") if part.strip()]
+    typed = [part.strip() for part in wanted.split("+") if part.strip()]
+    names = [part if part == FEEDBACK else registry.dataset(part).ref for part in typed]
     if names == [n for n in names if n != FEEDBACK] and len(names) == 1:
         dataset = registry.dataset(names[0])
         held = rows(ws, dataset, "validation")
-        return Material(dataset, {dataset.name: held}, {dataset.name: dataset.counts.get("train", 0)})
+        return Material(dataset, {dataset.ref: held}, {dataset.ref: dataset.counts.get("train", 0)})
     parts = {name: _part(ws, registry, live, name) for name in names}
     dataset = combine(
-        "-".join(names),
+        "-".join(part.partition(":")[0] for part in names),
         list(parts.values()),
         workspace=ws,
         source=" + ".join(names),
@@ -96,7 +98,7 @@ def _material(ws: Workspace, registry: "Registry", live: Version, wanted: str) -
         labels=live.labels,
         task=live.task,
     )
-    registry.put_dataset(dataset)
+    dataset = registry.put_dataset(dataset)
     together = rows(ws, dataset, None)
     content = "sha256" if "sha256" in together.columns else "text"
     known = {name: set(part[content]) for name, part in parts.items()}
@@ -181,21 +183,34 @@ def _plan(live: Version, alerts: list[Alert], counts: dict[str, int], epochs: fl
 
 
 def _compare(ws: Workspace, live: Version, candidate: Version, material: Material, plan: str) -> Comparison:
-    texts = [t for part in material.held_out.values() for t in part["text"]]
+    """Compare the two on the held-out rows of each part that neither was trained on."""
     began = time.monotonic()
+    found = {name: seen_rows.unseen(ws, [live, candidate], part) for name, part in material.held_out.items()}
+    held_out = {name: rows for name, (rows, _) in found.items() if not rows.empty}
+    overlaps = {name: overlap for name, (_, overlap) in found.items()}
+    texts = [t for part in held_out.values() for t in part["text"]]
+    made = _pairs(held_out, _guesses(ws, live, candidate, texts)) if texts else []
+    verdict, step = _verdict(live, candidate, made)
+    return Comparison(
+        candidate.ref, live.ref, plan, tuple(made), f"{verdict} ({time.monotonic() - began:.0f} s to compare)", step,
+        overlaps,
+    )  # fmt: skip
+
+
+def _guesses(ws: Workspace, live: Version, candidate: Version, texts: list[str]) -> list[list[str]]:
     scored = evaluate.score(ws, [live, candidate], texts, f"comparing {live.ref} with {candidate.ref}")
-    guesses = [
+    return [
         [v.labels[max(range(len(s)), key=s.__getitem__)] for s in rows]
         for v, rows in zip((live, candidate), scored, strict=True)
     ]
+
+
+def _pairs(held_out: "dict[str, DataFrame]", guesses: list[list[str]]) -> list[EvaluationPair]:
     made, start = [], 0
-    for name, part in material.held_out.items():
+    for name, part in held_out.items():
         here = slice(start, start := start + len(part))
         made.append(_pair(name, list(part["label"]), guesses[0][here], guesses[1][here]))
-    verdict, step = _verdict(live, candidate, made)
-    return Comparison(
-        candidate.ref, live.ref, plan, tuple(made), f"{verdict} ({time.monotonic() - began:.0f} s to compare)", step
-    )
+    return made
 
 
 def _pair(name: str, truths: list[str], live: list[str], candidate: list[str]) -> EvaluationPair:
@@ -206,6 +221,11 @@ def _pair(name: str, truths: list[str], live: list[str], candidate: list[str]) -
 
 
 def _verdict(live: Version, candidate: Version, made: list[EvaluationPair]) -> tuple[str, str]:
+    if not made:
+        verdict = (
+            f"No held-out row is left that neither {live.ref} nor {candidate.ref} was trained on: nothing is compared."
+        )
+        return verdict, f"%sft_diff {live.ref} {candidate.ref} --data DATASET compares them on other rows."
     better = [p.data for p in made if p.p_value < _SIGNIFICANT and p.fixed > p.broke]
     worse = [p.data for p in made if p.p_value < _SIGNIFICANT and p.broke > p.fixed]
     take = f'%sft_retire {live.ref} --successor {candidate.ref} --reason "better on {", ".join(better)}"'

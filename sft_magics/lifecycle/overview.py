@@ -8,7 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from sft_magics.core import audience, errors
+from sft_magics.core import audience, errors, usage
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Board, Check, Dataset, Endpoint, Model, Run, Table, Version
 from sft_magics.core.workspace import Workspace
@@ -32,6 +32,7 @@ def board(*, workspace: WorkspaceOption = None) -> Board:
     )
     datasets, models, versions = tuple(registry.datasets()), tuple(registry.models()), tuple(registry.versions())
     endpoints = tuple(serve.running(ws))
+    disk = usage.known(ws)
     return Board(
         workspace=str(ws.root),
         models=models,
@@ -40,9 +41,10 @@ def board(*, workspace: WorkspaceOption = None) -> Board:
         endpoints=endpoints,
         alerts=tuple(registry.alerts()),
         datasets=datasets,
-        disk_bytes=ws.disk_bytes(),
+        disk_bytes=disk.bytes,
         free_bytes=ws.free_bytes(),
         next_step=_next_step(datasets, models, versions, active, endpoints),
+        disk_at=disk.at,
     )
 
 
@@ -151,7 +153,7 @@ def _workspace(ws: Workspace) -> list[Check]:
     free = ws.free_bytes()
     Registry(ws).models()
     return [
-        Check("workspace", f"{ws.root}: the registry opens, {ws.disk_bytes() / 1e6:,.0f} MB used"),
+        Check("workspace", f"{ws.root}: the registry opens, {usage.measure(ws).bytes / 1e6:,.0f} MB used"),
         Check(
             "disk", f"{free / 1e9:.1f} GB free", "warning" if free < _LOW_DISK else "ok",
             "free some space" if free < _LOW_DISK else "",

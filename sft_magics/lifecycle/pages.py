@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sft_magics.core.codec import plain
-from sft_magics.core.records import Metric, ModelCard
+from sft_magics.core.records import Metric, ModelCard, Version
 
 _STYLE = (
     ":root{color-scheme:light dark}"
@@ -37,11 +37,12 @@ def sections(card: ModelCard) -> list[Section]:
     aliases = f" Aliases: {', '.join(v.aliases)}." if v.aliases else ""
     successor = f", succeeded by {v.successor}" if v.successor else ""
     found = [
-        Section(f"Model card: {v.ref}", [f"{v.task}, made {made}, {v.status}{successor}.{aliases}", v.note]),
+        Section(f"Model card: {v.ref}", [f"{v.task}, made {made}, {v.status}{successor}.{aliases}", v.concern, v.note]),
         Section("Intended use", [card.intended_use or "Not stated."]),
         Section("Lineage", [" → ".join(card.lineage), _children(card)]),
         Section("Data", _data(card)),
-        Section("Metrics", ["On the validation rows, with 95 % intervals."], ("metric", "value", "interval", "rows"),
+        Section("Metrics", ["On the validation rows, with 95 % intervals.", _left_out(v)],
+                ("metric", "value", "interval", "rows"),
                 [_metric(m) for m in v.metrics.values() if not math.isnan(m.value)]),
         Section("Labels", [], ("number", "label"), [(str(i), label) for i, label in enumerate(v.labels)]),
         Section("Options", [], ("name", "value"), _pairs(v.options)),
@@ -55,6 +56,10 @@ def sections(card: ModelCard) -> list[Section]:
         ]),
     ]  # fmt: skip
     return [s for s in found if any(s.sentences) or s.rows or s.code]
+
+
+def _left_out(version: Version) -> str:
+    return " ".join(finding.message for finding in version.overlap.remarks) if version.overlap else ""
 
 
 def _children(card: ModelCard) -> str:

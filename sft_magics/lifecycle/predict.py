@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from sft_magics.core import errors
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Dataset, Endpoint, Prediction, Predictions, Version
-from sft_magics.core.signatures import FromNamespace, Names
+from sft_magics.core.signatures import FromNamespace, Names, Sentence
 from sft_magics.core.tasks import IMAGE_TASKS
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import answers, evaluate, scored, work
@@ -41,7 +41,9 @@ class _Asked:
 
 def predict(
     version: Annotated[str, "a version, or an endpoint's name with --endpoint", Names("version")],
-    *texts: Annotated[Any, "texts in quotes, files or folders of images, a DataFrame or list by name", FromNamespace()],
+    *texts: Annotated[
+        Any, "texts in quotes, files or folders of images, a DataFrame or list by name", FromNamespace(), Sentence()
+    ],
     data: Annotated[
         Any, "a dataset, or a DataFrame, list or file with texts", Names("dataset"), FromNamespace()
     ] = None,
@@ -56,7 +58,7 @@ def predict(
     With --to they are written beside the rows' own columns, into a file that is whole or not there: prediction,
     confidence, the score of each class, boxes as JSON, masks as PNG in a folder beside it.
 
-    Answers of an endpoint carry the ids that `feedback` takes; `pandas.DataFrame(answers.columns())` is their table.
+    Answers of an endpoint carry the ids that `feedback` takes; `answers.to_pandas()` is their table.
     """
     from sft_magics.registry import Registry
 
@@ -165,14 +167,14 @@ def _is_frame(source: Any) -> bool:
 
 
 def _add_data(ws: Workspace, asked: _Asked, data: Any) -> None:
-    data = data.name if isinstance(data, Dataset) else data
+    data = data.ref if isinstance(data, Dataset) else data
     if not isinstance(data, str):
         _add(asked, data)
         return
     from sft_magics.registry import Registry
 
     registry = Registry(ws)
-    names = [d.name for d in registry.datasets()]
+    names = [name for d in registry.datasets() for name in (d.name, d.ref)]
     if data in names:
         rows = evaluate.rows_of(ws, registry.dataset(data), "all")
         asked.add(list(rows["text"]), list(rows["mask" if "mask" in rows else "label"]), rows)

@@ -55,7 +55,7 @@ def preview(
     task, options = spec["task"], spec["options"]
     given = f" --augment {augment}" if augment and task in IMAGE_TASKS else ""
     return BatchPreview(
-        model=model, task=task, data=planned.dataset.name, epoch=epoch,
+        model=model, task=task, data=planned.dataset.ref, epoch=epoch,
         augment=str(augments.read(options["augment"])) if task in IMAGE_TASKS else "", batch=found["batch"],
         rows=tuple(codec.build(Seen, row) for row in found["rows"]), tensors=tuple(found["tensors"]),
         labels=tuple(spec["labels"]) if task in (OBJECT_DETECTION, SEMANTIC_SEGMENTATION) else (),

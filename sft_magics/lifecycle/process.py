@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sft_magics.core import errors
+from sft_magics.core import errors, usage
 from sft_magics.core.audience import catch_up
 from sft_magics.core.codec import plain
 from sft_magics.core.events import (
@@ -154,6 +154,7 @@ def _settle(job: JobFolder, mouth: Mouth, ended: Ended) -> None:
             from sft_magics.core import codec
 
             write_durably(job.path / "summary.json", codec.dumps(runs.summary(view)).encode())
+            usage.measure(Workspace(job.root))
 
 
 def _sentence(job: JobFolder, error: BaseException) -> Ended:
@@ -202,8 +203,9 @@ def _finetune(job: JobFolder, mouth: Mouth) -> Ended:
         if not granted:
             return _ended_early(job, mouth, "while it waited")
         mouth(work.started("loading the model"))
-        for warning in spec.get("warnings", ()):
-            mouth(Remark("warning", warning))
+        for level, texts in (("info", spec.get("remarks", ())), ("warning", spec.get("warnings", ()))):
+            for text in texts:
+                mouth(Remark(level, text))
         from sft_magics.engine import worker
 
         if spec.get("clone") and not (job.path / cloning.START).exists():

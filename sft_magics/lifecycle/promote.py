@@ -1,12 +1,12 @@
 """Promote a version to an alias through gates, and roll an alias back to what it was before."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from sft_magics.core import errors, references
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Diff, GateResult, Promotion, Version
 from sft_magics.core.references import Reference
-from sft_magics.core.signatures import Names
+from sft_magics.core.signatures import FromNamespace, Names
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import diff as differences
 from sft_magics.lifecycle import gates, serve, work
@@ -21,13 +21,20 @@ def promote(
     *,
     to: Annotated[str, "the alias it takes", Names("alias")] = "live",
     gate: Annotated[str, 'what must hold: "f1 >= 0.9; not-worse live"'] = "",
+    data: Annotated[
+        Any,
+        "a dataset, file or DataFrame to compare on; without it that of the version before",
+        Names("dataset"),
+        FromNamespace(),
+    ] = None,
     reason: Annotated[str, "why; it is kept in the history"] = "",
     workspace: WorkspaceOption = None,
 ) -> Promotion:
     """Let an alias name a version if its weights verify and every gate holds; endpoints that follow it switch first.
 
-    Shows the difference from what the alias named before. Raises Refused with the gate that failed and by how much, for
-    a retired version, and when someone else moved the alias meanwhile; then nothing has changed.
+    Shows the difference from what the alias named before; rows that either version was trained on take no part in it,
+    nor in a gate. Raises CheckFailed with the gate that failed and by how much, Refused for a retired version, and when
+    someone else moved the alias meanwhile; then nothing has changed.
     """
     from sft_magics.registry import Registry
 
@@ -43,8 +50,8 @@ def promote(
         raise errors.Refused(
             f"{found.model}@{alias} is {found.ref} already.", f"%sft_history {found.model} says since when and why."
         )
-    shown = differences.compare(ws, registry, old, found) if old is not None else None
-    beside = _Beside(ws, registry, found, shown)
+    shown = differences.compare(ws, registry, old, found, data) if old is not None else None
+    beside = _Beside(ws, registry, found, shown, data)
     results = tuple(gates.check(one, found, beside) for one in wanted)
     _check_passed(found, old, [result for result in results if not result.passed])
     endpoints = serve.move_alias(ws, registry, found, alias, reason=reason, expected=current, action="promote")
@@ -63,7 +70,7 @@ def _check_passed(version: Version, old: Version | None, failed: list[GateResult
     step = f"%sft_show {version.ref} shows its metrics."
     if old is not None:
         step = f"%sft_diff {old.ref} {version.ref} shows the rows."
-    raise errors.Refused(
+    raise errors.CheckFailed(
         f"{version.ref} is not promoted: the gate {failed[0].gate} failed, {failed[0].seen}{more}.", step
     )
 
@@ -117,8 +124,8 @@ def _check_ready(ws: Workspace, version: Version) -> None:
 class _Beside:
     """Compares the version with others, each once."""
 
-    def __init__(self, ws: Workspace, registry: "Registry", version: Version, shown: Diff | None) -> None:
-        self._ws, self._registry, self._version = ws, registry, version
+    def __init__(self, ws: Workspace, registry: "Registry", version: Version, shown: Diff | None, data: Any) -> None:
+        self._ws, self._registry, self._version, self._data = ws, registry, version, data
         self._known: dict[str, Diff | None] = {shown.before: shown} if shown else {}
 
     def __call__(self, than: str) -> Diff | None:
@@ -135,5 +142,5 @@ class _Beside:
         if other.ref == version.ref:
             return None
         if other.ref not in self._known:
-            self._known[other.ref] = differences.compare(self._ws, self._registry, other, version)
+            self._known[other.ref] = differences.compare(self._ws, self._registry, other, version, self._data)
         return self._known[other.ref]

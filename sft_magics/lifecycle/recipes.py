@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sft_magics.core import errors
+from sft_magics.lifecycle import length
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a model is fine-tuned: the options of `train.finetune` that reach the engine.
 
-    What is None is as the model's base recommends, else as in `GENERAL`.
+    What is None is as the model's base recommends, else as in `GENERAL`; epochs, patience and eval_steps are as suits
+    the data (see `length`).
     """
 
-    epochs: float = 1.0
+    epochs: float | None = None
     lr: float | None = None
     batch: int | Literal["auto"] | None = None
     weight_decay: float | None = None
@@ -38,7 +40,8 @@ class Recipe:
     label_smoothing: float = 0.0
     class_weights: str = "none"
     sampling: str = "natural"
-    patience: int = 0
+    patience: int | None = None
+    eval_steps: int | None = None
     lora_rank: int = 16
     views: int = 0
     micro_batch: int | Literal["auto"] = 0
@@ -51,15 +54,29 @@ class Recipe:
     compile: str = "off"
     deterministic: bool = False
 
-    def options(self, recommended: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the options as the run's order records them; raises UsageProblem for values that cannot work."""
+    def options(self, recommended: Mapping[str, Any] | None = None, size: length.Size | None = None) -> dict[str, Any]:
+        """Return the options as the run's order records them; raises UsageProblem for values that cannot work.
+
+        Without the `size` of the data a run that says nothing of its length has one epoch.
+        """
         method = self.method or (recommended or {}).get("method", "full")
         usual = {**GENERAL, **_OF_METHOD.get(method, {}), **(recommended or {})}
-        return check(self._settled({**usual, **self._set()}, usual["batch"]))
+        if size is not None and self.batch is None and self.epochs is None:
+            usual["batch"] = length.batch_for(size.rows, int(usual["batch"]))
+        found = check(self._settled({**usual, **self._set()}, usual["batch"]))
+        chosen = self.length(found, size)
+        return {**found, "epochs": chosen.epochs, "patience": chosen.patience, "eval_steps": chosen.eval_steps}
+
+    def length(self, options: Mapping[str, Any], size: length.Size | None) -> length.Length:
+        """Return how long a run by these settled `options` takes: as this recipe says, else as suits the data."""
+        if size is None:
+            return length.Length(self.epochs or 1.0, self.patience or 0, self.eval_steps or 0)
+        method, batch = str(options["method"]), int(options["batch"])
+        return length.choose(size, method, batch, self.epochs, self.patience, self.eval_steps)
 
     def over(self, before: Mapping[str, Any], named: Collection[str]) -> dict[str, Any]:
         """Return the options of another run with those that were `named` in their place; raises UsageProblem."""
-        usual = {**GENERAL, **Recipe()._set(), **before}
+        usual = {**GENERAL, **Recipe()._set(), **_WITHOUT_LENGTH, **before}
         mine = {k: v for k, v in self._set().items() if k in named}
         return check(self._settled({**usual, **_OF_METHOD.get(mine.get("method", ""), {}), **mine}, usual["batch"]))
 
@@ -94,6 +111,7 @@ GENERAL: Mapping[str, Any] = {
 }  # fmt: skip
 # What fewer weights bear, where a base says nothing of its own.
 _OF_METHOD: Mapping[str, Mapping[str, Any]] = {"head": {"lr": 1e-3}, "lora": {"lr": 5e-4}, "qlora": {"lr": 5e-4}}
+_WITHOUT_LENGTH: Mapping[str, Any] = {"epochs": 1.0, "patience": 0, "eval_steps": 0}
 _TINY = 1e-12
 # option -> the least and the most that can work, and an example
 _RANGES: Mapping[str, tuple[float, float, str]] = {
@@ -111,6 +129,7 @@ _RANGES: Mapping[str, tuple[float, float, str]] = {
     "workers": (0, 64, "2"),
     "label_smoothing": (0, 1 - _TINY, "0.1"),
     "patience": (0, 10_000, "3"),
+    "eval_steps": (0, 1_000_000, "200"),
     "lora_rank": (1, 1024, "16"),
     "views": (0, 64, "4"),
     "micro_batch": (0, 65_536, "8"),

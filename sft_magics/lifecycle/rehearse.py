@@ -22,7 +22,7 @@ def plan(
     model: Annotated[str, "the model that would be fine-tuned", Names("model")],
     *,
     data: Annotated[str | None, "another dataset than the model's own", Names("dataset")] = None,
-    epochs: Annotated[float, "passes over the training rows"] = 1.0,
+    epochs: Annotated[float | None, "passes over the training rows; without it as many as suit the data"] = None,
     batch: Annotated[int | Literal["auto"] | None, "rows a step; auto: in parts that fit into memory"] = None,
     method: Annotated[Literal["full", "head", "lora", "qlora"] | None, "which weights learn, as in fine-tuning"] = None,
     recompute: Annotated[bool, "compute activations again in the backward pass"] = False,
@@ -46,13 +46,14 @@ def plan(
     order, found = _tried(ws, model, data, recipe, "plan", f"taking three steps of {model}")
     options = order["options"]
     times = sorted(found["seconds"])
-    evaluations = max(1, -(-found["steps"] // max(1, found["batches"])))
+    evaluations = found["evaluations"]
     low, middle, high = (found["steps"] * t + evaluations * found["evaluation"] for t in
                          (times[0], times[len(times) // 2], times[-1]))  # fmt: skip
     free_memory, free_disk = _free_memory_mb(), shutil.disk_usage(ws.root).free
     checkpoints = 3 * int(found["checkpoint_bytes"])
     return RunPlan(
-        model=model, task=order["task"], rows=found["rows"], steps=found["steps"],
+        model=model, task=order["task"], rows=found["rows"], steps=found["steps"], epochs=options["epochs"],
+        patience=options["patience"], eval_steps=options["eval_steps"], why=" ".join(order["remarks"]),
         batch=options["batch"], micro_batch=found["micro_batch"],
         method=options["method"], seconds=middle, seconds_low=low, seconds_high=high,
         step_seconds=times[len(times) // 2], flops=found["flops"], peak_flops=found["peak"],
@@ -121,8 +122,8 @@ def _choices(order: dict[str, Any], seconds: float) -> tuple[Choice, ...]:
         found.append(Choice(f"--image-size {side // 64 * 32}", "a quarter of the pixels"))
     if order["task"] not in IMAGE_TASKS and options["max_length"] > 64:
         found.append(Choice(f"--max-length {options['max_length'] // 2}", "long texts lose their end"))
-    if options["epochs"] > 1 and seconds > 600:
-        found.append(Choice("--patience 1", "ends when an epoch is no better"))
+    if options["epochs"] > 1 and seconds > 600 and not options["patience"]:
+        found.append(Choice("--patience 1", "ends when an evaluation is no better"))
     return tuple(found)
 
 

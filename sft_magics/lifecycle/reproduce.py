@@ -4,9 +4,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sft_magics.core import codec, errors
+from sft_magics.core import codec, errors, portable
 from sft_magics.core import workspace as places
-from sft_magics.core.records import Change, Metric, Reproduction, Version
+from sft_magics.core.records import Change, Dataset, Metric, Reproduction, Version
 from sft_magics.core.signatures import Names
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import diff, work
@@ -43,7 +43,7 @@ def reproduce(
 
 def _spec(ws: Workspace, registry: "Registry", version: Version) -> dict[str, Any]:
     model, dataset = registry.model(version.model), _dataset(registry, version)
-    start: dict[str, Any] = dict(version.environment.get("start") or model.weights["start"])
+    start: dict[str, Any] = portable.unpacked(version.environment.get("start") or model.weights["start"], ws.root)
     if version.parent != version.ancestor and not Path(start["path"]).is_dir():
         raise errors.Refused(
             f"{version.ref} cannot be made again: the weights of {version.parent}, with which it began, are gone.",
@@ -67,21 +67,14 @@ def _spec(ws: Workspace, registry: "Registry", version: Version) -> dict[str, An
     }
 
 
-def _dataset(registry: "Registry", version: Version) -> Any:
+def _dataset(registry: "Registry", version: Version) -> Dataset:
     try:
-        dataset = registry.dataset(version.data)
+        return registry.data_of(version)
     except errors.NotFound:
         raise errors.Refused(
             f"{version.ref} cannot be made again: its data {version.data} is not in this workspace.",
-            f"%sft_data {version.data} FILE loads it.",
+            f"%sft_data {version.data.partition(':')[0]} FILE loads it.",
         ) from None
-    if dataset.fingerprint != version.data_fingerprint:
-        raise errors.Refused(
-            f"{version.ref} cannot be made again: the data {version.data} has changed since (fingerprint "
-            f"{version.data_fingerprint[:12]} then, {dataset.fingerprint[:12]} now).",
-            f"%sft_data {version.data} FILE with the file of then brings it back.",
-        )
-    return dataset
 
 
 def _compared(version: Version, made: dict[str, Any], metrics: dict[str, Metric], seconds: float) -> Reproduction:

@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from sft_magics.core import audience, errors, references
+from sft_magics.core import audience, codec, errors, references
 from sft_magics.core import workspace as places
 from sft_magics.core.audience import Companion
 from sft_magics.core.events import EventReader
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.orders import written
-from sft_magics.core.records import Endpoint, Run, Table, Version
+from sft_magics.core.records import Endpoint, Run, Table, Version, listings
+from sft_magics.core.records.stored import EpochRow
 from sft_magics.core.signatures import Names
 from sft_magics.core.views import LossView
 from sft_magics.core.workspace import Workspace
@@ -37,10 +38,10 @@ def watch(
 def runs(
     *, model: Annotated[str | None, "only this model's", Names("model")] = None, workspace: WorkspaceOption = None
 ) -> Table:
-    """List the runs, newest first, with the state each is in."""
+    """List the runs, newest first: state, the settings in which they differ, the metric and what it was measured on."""
     found = [describe(job) for job in all_jobs(places.find(workspace))]
     rows = tuple(r for r in found if model is None or r.model == model)
-    return Table("runs", rows, "" if rows else "%sft_finetune MODEL")
+    return listings.table("runs", rows, "" if rows else "%sft_finetune MODEL")
 
 
 def stop(
@@ -62,8 +63,10 @@ def stop(
     if not job.alive():
         raise errors.RunProblem(f"{job.id} does not run: it is {describe(job).state}.", "%sft_runs lists what runs.")
     request_stop(job)
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         audience.follow(job, view_of(job), lambda v: work.lose(job, v))
+    except KeyboardInterrupt:
+        raise unwaited(job, "stop") from None
     return describe(job)
 
 
@@ -109,6 +112,14 @@ def request_stop(job: JobFolder) -> None:
             raise
 
 
+def unwaited(job: JobFolder, what: str) -> errors.Interrupted:
+    """Return what to raise where the user does not wait for a run to stop or pause, which it was asked to do."""
+    return errors.Interrupted(
+        f"{job.id} was asked to {what} and will after its step; waiting for that was interrupted.",
+        f"%sft_watch {job.id} shows it.",
+    )
+
+
 def request_pause(job: JobFolder) -> None:
     """Ask the run to checkpoint and rest after the step it is in."""
     job.tell({"do": "pause"})
@@ -134,7 +145,9 @@ def make_ready(job: JobFolder) -> None:
             f"{job.id} is done: it made {seen.version}.", f"%sft_finetune {seen.model} starts a new run."
         )
     if not Path(job.spec()["data_file"]).exists():
-        raise errors.DataProblem(f"The data of {job.id} is no longer there.", f"%sft_data {seen.data} SOURCE loads it.")
+        raise errors.DataProblem(
+            f"The data of {job.id} is no longer there.", f"%sft_data {seen.data.partition(':')[0]} SOURCE loads it."
+        )
     job.forget_orders()
     (job.path / "summary.json").unlink(missing_ok=True)
 
@@ -185,14 +198,19 @@ def summary(view: LossView) -> dict[str, Any]:
         "version": view.version,
         "why": view.why or (f"behind {view.behind}" if view.behind else ""),
         "next_step": view.next_step,
+        "concern": view.concern,
+        "evaluations": view.evaluated(),
         "step": view.step,
         "steps": view.steps,
         "metric": view.best_quality(),
+        "metric_name": view.headline,
+        "measured_rows": view.validation_rows,
     }
 
 
 def _run(job: JobFolder, state: dict[str, Any]) -> Run:
     spec = job.spec()
+    shown = [e if isinstance(e, EpochRow) else codec.build(EpochRow, e) for e in state.get("evaluations", ())]
     return Run(
         id=job.id,
         model=spec["model"],
@@ -201,5 +219,7 @@ def _run(job: JobFolder, state: dict[str, Any]) -> Run:
         created_at=spec["created_at"],
         folder=str(job.path),
         parent=spec.get("parent"),
-        **state,
+        data_fingerprint=spec.get("data_fingerprint", ""),
+        start=str((spec.get("start") or {}).get("source", "")),
+        **{**state, "evaluations": tuple(shown)},
     )

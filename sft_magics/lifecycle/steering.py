@@ -1,6 +1,5 @@
 """A run that was started is changed, paused and taken up again: orders in its folder, which its process obeys."""
 
-import contextlib
 import time
 from dataclasses import replace
 from typing import Annotated, Any
@@ -23,7 +22,7 @@ def edit(
     *,
     lr: Annotated[float | None, "the rate of the next step; from there it falls over what is left"] = None,
     epochs: Annotated[str | float | None, "passes over the training rows in all, or +2 for two more"] = None,
-    patience: Annotated[int | None, "end early after so many epochs that are no better; 0: never"] = None,
+    patience: Annotated[int | None, "end early after so many evaluations without a better one; 0: never"] = None,
     clip: Annotated[float | None, "the longest gradient that is followed; 0: any"] = None,
     checkpoint_seconds: Annotated[float | None, "at least one checkpoint in so many seconds"] = None,
     workspace: WorkspaceOption = None,
@@ -60,9 +59,11 @@ def pause(
         state = runs.describe(job).state
         raise errors.RunProblem(f"{job.id} does not run: it is {state}.", "%sft_runs lists what runs.")
     runs.request_pause(job)
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         audience.follow(job, runs.view_of(job), lambda v: work.lose(job, v))
         work.await_death(job)  # its memory is free then
+    except KeyboardInterrupt:
+        raise runs.unwaited(job, "pause") from None
     return runs.describe(job)
 
 

@@ -80,7 +80,6 @@ def _begin(ws: Workspace, served: Endpoint, registry: Any, chosen: tuple[str, fl
     if version.status == "retired":
         raise errors.Refused(f"{version.ref} is retired.", "%sft_versions lists the others.")
     order = serve.prepared(ws, version, served.wanted)
-    order.pop("engine_why")
     with work.telling(f"trying {version.ref} at {served.name}") as say:
         say("loading and warming up", 0, 0)
         serving.try_out(ws, served.name, ref=ref, version=version.ref, share=share, rules=rules, **order)

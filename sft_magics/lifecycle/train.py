@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from sft_magics.core import audience, augments, errors, given, provenance
@@ -12,10 +12,9 @@ from sft_magics.core import workspace as places
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Dataset, Model, Run, Version
 from sft_magics.core.signatures import Names
-from sft_magics.core.tasks import SEMANTIC_SEGMENTATION
 from sft_magics.core.views import JobView
 from sft_magics.core.workspace import Workspace, new_id
-from sft_magics.lifecycle import cloning, work
+from sft_magics.lifecycle import cloning, data_versions, length, work
 from sft_magics.lifecycle import runs as run_folders
 from sft_magics.lifecycle.data import WorkspaceOption
 from sft_magics.lifecycle.recipes import Recipe
@@ -24,7 +23,13 @@ if TYPE_CHECKING:
     from sft_magics.registry import Registry
 
 
-_TOLD = ("leak", "conflicting_labels", "unlearned_class", "empty_class")  # findings that a run's panel says again
+_TOLD = (
+    "leak",
+    "near_leak",
+    "conflicting_labels",
+    "unlearned_class",
+    "empty_class",
+)  # findings that a run's panel says again
 
 
 @dataclass(frozen=True)
@@ -57,20 +62,21 @@ class Order:
 
     def spec(self) -> dict[str, Any]:
         """Return the order as the run's process reads it."""
+        usual = replace(self.recipe, epochs=None, lr=None).options(self._recommended(), self._size())
         return {
             "kind": "finetune",
             "workspace": str(self.ws.root),
             "model": self.model.name,
             "task": self.model.task,
-            "data": self.dataset.name,
+            "data": self.dataset.ref,
             "data_fingerprint": self.dataset.fingerprint,
             "data_file": str(self.ws.root / self.dataset.file),
             "labels": list(self.model.labels),
             "parent": self.parent.ref if self.parent else None,
             "start": self._start(),
-            "options": self.recipe.over(self.source.options, self.given)
-            if self.source
-            else self.recipe.options(self.model.weights.get("recipe")),
+            "options": self.options,
+            "usual": {**{name: usual[name] for name in ("epochs", "lr")}, "line": self._line()},
+            "remarks": [why] if (why := self.why()) else [],
             "given": self.given,
             "aliases": list(self.aliases),
             "note": self.note,
@@ -78,6 +84,33 @@ class Order:
             "warnings": [f.message for f in self.dataset.findings if f.code in _TOLD],
             "created_at": time.time(),
         }
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the run, all of them settled."""
+        if self.source is not None:
+            return self.recipe.over(self.source.options, self.given)
+        return self.recipe.options(self._recommended(), self._size())
+
+    def why(self) -> str:
+        """Return a sentence on the run's length, where that was left to us."""
+        return "" if self.source is not None else self.recipe.length(self.options, self._size()).why
+
+    def _line(self) -> str:
+        """Return the line that orders such a run, without its length and rate."""
+        words = [f"%sft_finetune {self.model.name}"]
+        words += [f"--data {self.dataset.ref}"] if self.dataset.ref != self.model.data else []
+        words += [f"--from {self.parent.ref}"] if self.parent is not None else []
+        words += [f"--method {self.recipe.method}"] if self.recipe.method else []
+        return " ".join(words)
+
+    def _recommended(self) -> dict[str, Any] | None:
+        return self.model.weights.get("recipe")
+
+    def _size(self) -> length.Size:
+        counts = self.dataset.counts
+        continued = self.parent is not None
+        return length.Size(self.model.task, counts.get("train", 0), counts.get("validation", 0), continued)
 
     def _start(self) -> dict[str, Any]:
         if self.parent is None:
@@ -92,8 +125,12 @@ class Order:
 def finetune(
     model: Annotated[str | None, "the model to fine-tune", Names("model")] = None,
     *,
-    data: Annotated[str | None, "another dataset than the model's own", Names("dataset")] = None,
-    epochs: Annotated[float, "passes over the training rows"] = 1.0,
+    data: Annotated[
+        str | None,
+        "a dataset or a version of one; without it the newest of the model's own that fits",
+        Names("dataset"),
+    ] = None,
+    epochs: Annotated[float | None, "passes over the training rows; without it as many as suit the data"] = None,
     lr: Annotated[float | None, "peak learning rate; without it what suits the base, as all that follow"] = None,
     batch: Annotated[
         int | Literal["auto"] | None, "rows a step; auto: as the base's recipe has it, in parts that fit into memory"
@@ -128,7 +165,12 @@ def finetune(
     mixup: Annotated[float, "alpha by which pictures are laid over one another; 0: never"] = 0.0,
     cutmix: Annotated[float, "alpha by which pictures get a rectangle of another; 0: never"] = 0.0,
     ema: Annotated[float, "decay of an average of the weights, which is measured and kept; 0: none"] = 0.0,
-    patience: Annotated[int, "end early after so many epochs that are no better; 0: never"] = 0,
+    patience: Annotated[
+        int | None, "end early after so many evaluations without a better one; 0: never, as with --epochs"
+    ] = None,
+    eval_steps: Annotated[
+        int | None, "evaluate after every so many steps of an epoch, besides its end; 0: at its end alone"
+    ] = None,
     max_length: Annotated[int | None, "tokens of a text that are read"] = None,
     long: Annotated[Literal["cut", "skip", "refuse"], "what becomes of rows with more tokens than that"] = "cut",
     image_size: Annotated[int | None, "pixels at which pictures are seen"] = None,
@@ -172,8 +214,8 @@ def finetune(
         recipe = Recipe(
             epochs, lr, batch, weight_decay, warmup, max_length, long, seed, precision, device, threads, dropout,
             checkpoint_seconds, optimizer, momentum, schedule, clip, method, augment, image_size, workers,
-            label_smoothing, class_weights, sampling, patience, lora_rank, views, micro_batch, layer_decay, unfreeze,
-            mixup, cutmix, ema, recompute, compile_, deterministic,
+            label_smoothing, class_weights, sampling, patience, eval_steps, lora_rank, views, micro_batch, layer_decay,
+            unfreeze, mixup, cutmix, ema, recompute, compile_, deterministic,
         )  # fmt: skip
         job = order(ws, model, data, from_, recipe, named).place()
     if in_process:
@@ -200,7 +242,7 @@ def order(
     parent = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}") if from_ else None
     if parent is not None:
         check_parent(record, parent)
-    dataset = registry.dataset(data or str(record.data))
+    dataset = registry.dataset(data) if data else data_versions.own_data(ws, registry, record)
     check_fits(record, dataset)
     return Order(ws, record, dataset, recipe, parent)
 
@@ -226,23 +268,9 @@ def _clone(
 
 def check_fits(model: Model, dataset: Dataset) -> None:
     """Refuse data of another task, or whose labels the model's head does not know."""
-    if dataset.task != model.task:
-        raise errors.DataProblem(
-            f"Dataset {dataset.name} is for {dataset.task}, and model {model.name} for {model.task}.",
-            f"%sft_create {model.name}-2 --data {dataset.name} makes a model for it.",
-        )
-    if model.task == SEMANTIC_SEGMENTATION and dataset.labels != model.labels[: len(dataset.labels)]:
-        raise errors.DataProblem(
-            f"The masks of {dataset.name} number their classes {', '.join(dataset.labels[:8])}, and model {model.name} "
-            f"{', '.join(model.labels[:8])}.",
-            "write classes.txt and the masks in the model's order.",
-        )
-    unknown = [label for label in dataset.labels if label not in model.labels]
-    if unknown:
-        raise errors.DataProblem(
-            f"Dataset {dataset.name} has labels that model {model.name} does not know: {', '.join(unknown[:5])}.",
-            f"%sft_create {model.name}-2 --base {model.base} --data {dataset.name} makes a model for them.",
-        )
+    found = data_versions.misfit(model, dataset)
+    if found is not None:
+        raise found
 
 
 def check_parent(model: Model, parent: Version) -> None:
@@ -275,15 +303,30 @@ def in_background(job: JobFolder) -> Run:
 
 
 def attend(ws: Workspace, job: JobFolder, *, die_with_kernel: bool = False) -> Version:
-    """Start the run, show it until it ends, return its version; an interrupt stops the run, a second one at once."""
+    """Start the run, show it until it ends, return its version; an interrupt stops the run, a second one at once.
+
+    Raises Interrupted then, once the run has ended; what it was is kept, and its version, if it made one.
+    """
     view: JobView = run_folders.view_of(job)
     try:
         work.launch(job, die_with_kernel=die_with_kernel)
         audience.follow(job, view, lambda v: work.lose(job, v))
     except KeyboardInterrupt:
         run_folders.request_stop(job)
-        view = _await_stop(job)
+        raise _stopped(job, _await_stop(job)) from None
     return outcome(ws, job, view)
+
+
+def _stopped(job: JobFolder, view: JobView) -> errors.TwoLines:
+    """Return what to raise for a run that the user interrupted: how it ended, which may be otherwise all the same."""
+    version = run_folders.describe(job).version
+    if version is not None:
+        return errors.Interrupted(
+            f"{job.id} was done when the interrupt came: it made {version}.", f"%sft_show {version}"
+        )
+    if view.state == "failed":
+        return work.problem(view)
+    return errors.Interrupted(view.why or f"{job.id} was interrupted.", view.next_step or f"%sft_resume {job.id}")
 
 
 def _await_stop(job: JobFolder) -> JobView:
@@ -316,4 +359,6 @@ def _in_process(ws: Workspace, job: JobFolder) -> Version:
     view = run_folders.view_of(job)
     with contextlib.suppress(KeyboardInterrupt):
         work.launch_inline(job, view)
+    if view.state == "interrupted":
+        raise _stopped(job, view)
     return outcome(ws, job, view)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from sft_magics.core import errors, references
 from sft_magics.core import workspace as places
-from sft_magics.core.records import AliasThen, Table, Version
+from sft_magics.core.records import AliasThen, Table, Version, listings
 from sft_magics.core.signatures import Names
-from sft_magics.lifecycle import bases, moments, serve
+from sft_magics.lifecycle import bases, data_versions, moments, serve
 from sft_magics.lifecycle.data import TaskName, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -41,14 +41,17 @@ def versions(
     sort: Annotated[str, "made, number, size, added, or a metric: f1, recall[negative]"] = "made",
     workspace: WorkspaceOption = None,
 ) -> Table:
-    """List a model's versions: metrics with intervals, parent, data, size on disk and size added, aliases, note."""
+    """List a model's versions: metrics with intervals, the settings in which they differ, parent, data, size, note.
+
+    Metrics that were measured on other data than the rest are marked.
+    """
     from sft_magics.registry import Registry
 
     registry = Registry(places.find(workspace))
     if model is not None:
         registry.model(model)
     rows = _sorted(registry.versions(model), sort)
-    return Table("versions", tuple(rows), "" if rows else f"%sft_finetune {model or 'MODEL'}")
+    return listings.table("versions", rows, "" if rows else f"%sft_finetune {model or 'MODEL'}")
 
 
 _ORDERS: dict[str, Callable[[Version], float]] = {
@@ -112,6 +115,9 @@ def alias(
 def history(
     model: Annotated[str | None, "the model; without it everything", Names("model")] = None,
     *,
+    dataset: Annotated[
+        str | None, "what became of this dataset instead: made, dropped, which runs used it", Names("dataset")
+    ] = None,
     at: Annotated[str, 'what the aliases were then: "2026-11-17 14:30", 2h, 3d'] = "",
     workspace: WorkspaceOption = None,
 ) -> Table:
@@ -121,7 +127,14 @@ def history(
     """
     from sft_magics.registry import Registry
 
-    registry = Registry(places.find(workspace))
+    ws = places.find(workspace)
+    registry = Registry(ws)
+    if dataset is not None:
+        if model is not None or at:
+            raise errors.UsageProblem(
+                "--dataset shows the history of a dataset alone.", f"%sft_history --dataset {dataset}"
+            )
+        return data_versions.history(ws, registry, dataset)
     if not at:
         return Table("history", tuple(registry.history(model)))
     moment = moments.parse(at)

@@ -15,6 +15,7 @@ from sft_magics.core.workspace import Workspace, new_id
 
 PROCESS = "sft_magics.lifecycle.process"
 LEFTOVERS = ("checkpoints", "best")  # a run's folders that nobody needs once its version is committed
+_AGAIN = "type the same line again."
 _LONGEST_DEATH = 20.0
 _LONGEST_FORGETTING = 2.0
 
@@ -58,17 +59,21 @@ def launch_inline(job: JobFolder, view: JobView) -> None:
 def ask(ws: Workspace, title: str, spec: dict[str, Any]) -> dict[str, Any]:
     """Do a short job (an evaluation, a prediction, an inspection) in its own process and return its result.
 
-    Raises RunProblem or ModelProblem with the job's own sentence when it fails, and when the user interrupts it.
+    Raises what the job failed with, by its own sentence, and Interrupted when the user interrupts it: the job's process
+    has ended then, and nothing of it is left.
     """
     job = JobFolder(ws.jobs / new_id("job", ws.jobs)).create(spec)
     view = JobView(job.id, title=title)
-    launch(job, die_with_kernel=True)
     try:
+        launch(job, die_with_kernel=True)
         audience.follow(job, view, lambda v: lose(job, v))
     except KeyboardInterrupt:
         job.kill()
+        await_death(job)
         forget(job)
-        raise errors.RunProblem(f"{title} was stopped; nothing was changed.", "type the same line again.") from None
+        view.state, view.ended_at = "interrupted", time.time()
+        audience.quietly(audience.current().show, view)
+        raise interrupted(title) from None
     if view.state != "done":
         raise problem(view)
     result = job.result()
@@ -76,6 +81,11 @@ def ask(ws: Workspace, title: str, spec: dict[str, Any]) -> dict[str, Any]:
     if result is None:
         raise errors.RunProblem(f"{title} ended without a result.", "type %sft_doctor.")
     return result
+
+
+def interrupted(title: str) -> errors.Interrupted:
+    """Return what to raise where the user stopped work that changes nothing before its end."""
+    return errors.Interrupted(f"{title[:1].upper()}{title[1:]} was interrupted; nothing was changed.", _AGAIN)
 
 
 def problem(view: JobView) -> errors.SftError:
@@ -147,8 +157,9 @@ def telling(title: str) -> Iterator[Callable[[str, int, int], None]]:
 
     try:
         yield say
-    except BaseException:
-        view.state, view.ended_at = "failed", time.time()
+    except BaseException as error:
+        view.state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        view.ended_at = time.time()
         if said:
             audience.quietly(watcher.show, view)
         raise

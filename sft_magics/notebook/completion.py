@@ -33,7 +33,9 @@ def complete(context: CompletionContext) -> SimpleMatcherResult:
     words = [w for w in suggest(verb.signature, before, word) if w.startswith(word)]
     # IPython replaces context.token, which begins after the last delimiter in the word.
     cut = len(word) - len(context.token)
-    return {"completions": [SimpleCompletion(w[cut:]) for w in words if len(w) > cut], "suppress": bool(words)}
+    option = option_at(verb.signature, before, word)
+    found = [SimpleCompletion(w[cut:], type=kind_of(option, w)) for w in words if len(w) > cut]
+    return {"completions": found, "suppress": bool(words)}
 
 
 def suggest(signature: Signature, before: list[str], word: str) -> list[str]:
@@ -41,10 +43,30 @@ def suggest(signature: Signature, before: list[str], word: str) -> list[str]:
     flags = signature.flags
     if before and before[-1] in ("-o", "--output"):
         return []
+    option = option_at(signature, before, word)
+    if option is not None:
+        return values(option)
+    return [*(f for f in flags if f not in before), *["-o"] * word.startswith("-")]
+
+
+def kind_of(option: Option | None, word: str) -> str:
+    """Return what a suggestion is, for the list that the front end shows: param, path, keyword, dataset, version ..."""
+    if option is None:
+        return "param"
+    if word in option.choices:
+        return "keyword"
+    if option.names == "file" or (option.names == "source" and ":" not in word):
+        return "path"
+    return option.names or "value"
+
+
+def option_at(signature: Signature, before: list[str], word: str) -> Option | None:
+    """Return the option whose value stands at the place of `word`; None where a flag does."""
+    flags = signature.flags
     if before and before[-1] in flags and not flags[before[-1]].boolean:
-        return values(flags[before[-1]])
+        return flags[before[-1]]
     if word.startswith("-"):
-        return [*(f for f in flags if f not in before), "-o"]
+        return None
     valued = {"-o", "--output", *(f for f, o in flags.items() if not o.boolean)}
     place = 0
     skip = False
@@ -54,9 +76,7 @@ def suggest(signature: Signature, before: list[str], word: str) -> list[str]:
         else:
             place += 1
     positional = signature.positional
-    if place < len(positional):
-        return values(positional[place])
-    return [f for f in flags if f not in before]
+    return positional[place] if place < len(positional) else None
 
 
 def values(option: Option) -> list[str]:
@@ -76,7 +96,8 @@ def _registry(ws: Workspace) -> "Registry":
 
 
 def _datasets(ws: Workspace) -> list[str]:
-    return [d.name for d in _registry(ws).datasets()]
+    found = _registry(ws).datasets()
+    return [*sorted({d.name for d in found}), *(d.ref for d in found)]
 
 
 def _models(ws: Workspace) -> list[str]:
@@ -132,6 +153,7 @@ _NAMES: dict[str, Callable[[Workspace], Iterable[str]]] = {
     "endpoint": _endpoints,
     "origin": lambda ws: [*_versions(ws), *_runs(ws)],
     "stoppable": lambda ws: [*_runs(ws), *_endpoints(ws)],
+    "droppable": lambda ws: [*_runs(ws), *(d.ref for d in _registry(ws).datasets())],
     "source": _sources,
     "file": _files,
     "package": _packages,

@@ -1,8 +1,10 @@
 """What a cell shows of a record: its panel where the front end takes HTML, and the same in plain text."""
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from sft_magics.core.records import Run
 from sft_magics.notebook import panels
 
 if TYPE_CHECKING:
@@ -12,14 +14,18 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def install(shell: "InteractiveShell") -> None:
-    """Register the HTML and plain text of every record type with `shell`; twice is harmless."""
+def install(shell: "InteractiveShell", has_shown: Callable[[str], bool] = lambda _: False) -> None:
+    """Register the HTML and plain text of every record type with `shell`; twice is harmless.
+
+    `has_shown` says whether the cell that runs now shows the panel of a job: its run is one line there.
+    """
     if shell.display_formatter is None:
         return
     formatters = shell.display_formatter.formatters
     for kind in panels.RECORDS:
         formatters["text/html"].for_type(kind, html)
         formatters["text/plain"].for_type(kind, _plain)
+    formatters["text/html"].for_type(Run, lambda run: html(run, brief=has_shown(run.id)))
 
 
 def show(thing: object) -> None:
@@ -30,8 +36,11 @@ def show(thing: object) -> None:
 
 
 def bundle(thing: object, **options: Any) -> dict[str, str]:
-    """Return a record or view as a display bundle: text/plain, and text/html where there is a panel."""
-    plain = {"text/plain": panels.text(thing)}
+    """Return a record or view as a display bundle: text/plain, and text/html where there is a panel.
+
+    `options` are those of `panels.html`.
+    """
+    plain = {"text/plain": panels.text(thing, dated=bool(options.get("dated")))}
     drawn = html(thing, **options)
     return plain if drawn is None else {"text/html": drawn, **plain}
 

@@ -23,7 +23,7 @@ def load(shell: "InteractiveShell") -> None:
     for verb in VERBS.values():
         kind = "line_cell" if verb.name in _CELL_VERBS else "line"
         magics.register_function(VerbMagic(shell, verb, watcher), kind, magic_name(verb.name)[1:])
-    display.install(shell)
+    display.install(shell, watcher.has_shown)
     # Plain calls in a notebook (sft.finetune(...)) get the same panels.
     audience.set_session(watcher)
     if complete not in shell.Completer.custom_matchers:

@@ -1,8 +1,8 @@
 """Live panels of jobs: in the cell that waits for one, and of a run that goes on in the background.
 
-Where ipywidgets is there, a panel is one `ipywidgets.HTML` whose value is replaced; else a display that is updated in
-place. Either way what it leaves behind is plain HTML with a text twin, so the notebook keeps it without a kernel. No
-redraw comes sooner than a quarter of a second after the last one, and nothing is ever printed from a thread.
+A run's panel is an `ipywidgets.HTML` whose value is replaced, where ipywidgets is there, and a plain output that is
+updated in place. The plain output is what a saved notebook shows: as long as the job goes on it says of what time it
+is. No redraw comes sooner than a quarter of a second after the last one, and nothing is ever printed from a thread.
 """
 
 import contextvars
@@ -11,7 +11,6 @@ import logging
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +21,16 @@ from sft_magics.core.views import JobView, LossView
 from sft_magics.notebook import panels
 from sft_magics.notebook.controls import Act, RunControls
 from sft_magics.notebook.display import bundle, html, show
+from sft_magics.notebook.twins import TwinDisplay
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-_WIDGET = "application/vnd.jupyter.widget-view+json"
 _TERMINAL_SECONDS = 10.0
 _QUIET_REDRAW_SECONDS = 5.0
 _SHARE_OF_A_CORE = 0.01
 _RESTING_SECONDS = 1.0
+_TWIN_SECONDS = 10.0
 _BIRTH_SECONDS = 20.0
 _log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class NotebookAudience:
         self._panels: dict[str, LivePanel] = {}
         self._cell: object = None
         self._said: dict[str, float] = {}
+        self._shown: set[str] = set()
         self.face = "IPython in a terminal: panels are text"
         if _has_kernel(_shell()):
             self.face = "Jupyter kernel, live panels " + ("by ipywidgets" if _has_widgets() else "without ipywidgets")
@@ -55,10 +56,8 @@ class NotebookAudience:
         if not _has_kernel(shell):
             self._tell(view)
             return
-        cell = _cell_of(shell)
-        if cell != self._cell:  # a job that goes on in another cell gets a panel there
-            self._cell = cell
-            self._panels.clear()
+        self._enter(_cell_of(shell))
+        self._shown.add(view.job)
         panel = self._panels.get(view.job)
         if panel is None:
             panel = self._panels[view.job] = LivePanel(view, blocking=True)
@@ -66,12 +65,23 @@ class NotebookAudience:
             panel.redraw(view)
         else:
             del self._panels[view.job]
-            # After a page reload the front end asks the kernel for the widget again: a run's picture stays there.
-            panel.settle(view, keep=isinstance(view, LossView))
+            panel.settle(view)
+
+    def has_shown(self, job: str) -> bool:
+        """Whether the cell that runs now shows the panel of a job."""
+        return job in self._shown and self._cell == _cell_of(_shell())
+
+    def _enter(self, cell: object) -> None:
+        if cell != self._cell:  # a job that goes on in another cell gets a panel there
+            self._cell = cell
+            self._panels.clear()
+            self._shown.clear()
 
     def stay(self, job: JobFolder, view: JobView, companion: Companion, wait: bool) -> None:
         """Leave a live panel that follows the job from a thread; in a terminal follow it here if `wait`."""
         if _has_kernel(_shell()):
+            self._enter(_cell_of(_shell()))
+            self._shown.add(view.job)
             BackgroundPanel(
                 job, view, stop=companion.stop, lost=companion.lost, pause=companion.pause, resume=companion.resume
             ).start()
@@ -92,60 +102,53 @@ class NotebookAudience:
 
 
 class LivePanel:
-    """One display in a cell that shows a view as it changes, and then for good."""
+    """One view in a cell as it changes, and then for good.
+
+    A run has a widget, which a reloaded page finds again, and a plain twin that says of what time it is. A short job
+    has the plain picture alone.
+    """
 
     def __init__(self, view: JobView, *, blocking: bool = False, controls: Callable[[], Any] | None = None) -> None:
         self._options = {"blocking": blocking, "hint": _hint(view, blocking)}
-        self._id = uuid.uuid4().hex
-        self._drawn = 0.0
+        self._state = view.state
         self._widget: Any = None
         self._box: Any = None
-        shown = bundle(view, **self._options)
-        if _has_widgets():
+        if _has_widgets() and isinstance(view, LossView):
             import ipywidgets
 
-            self._widget = ipywidgets.HTML(shown.get("text/html", ""))
-            parts = [self._widget, *([controls()] if controls is not None else [])]
-            self._box = ipywidgets.VBox(parts) if controls is not None else self._widget
-            model = {"version_major": 2, "version_minor": 0, "model_id": self._box.model_id}
-            # The HTML beside the widget is for front ends that have no widgets.
-            shown = {_WIDGET: model, **shown}  # type: ignore[dict-item]
-        self._publish(shown, update=False)
+            self._widget = ipywidgets.HTML(html(view, **self._options) or "")
+            self._box = ipywidgets.VBox([self._widget, *([controls()] if controls is not None else [])])
+        self._display = TwinDisplay(self._twin(view), self._box)
+        self._drawn = self._kept = time.monotonic()
 
     def redraw(self, view: JobView) -> None:
         """Show the view as it is now, unless the last drawing is fresh."""
         if time.monotonic() - self._drawn < REDRAW_SECONDS:
             return
         self._drawn = time.monotonic()
-        if self._widget is None:
-            self._publish(bundle(view, **self._options), update=True)
-        else:
+        if self._widget is not None:
             self._widget.value = html(view, **self._options) or ""
+        if self._widget is None or view.state != self._state or self._drawn - self._kept > _TWIN_SECONDS:
+            self.keep(view)
 
-    def rest(self, view: JobView) -> None:
-        """Show the view of a job that may go on one day: the saved notebook has it as plain HTML and text too."""
-        shown = bundle(view, **self._options)
+    def keep(self, view: JobView) -> None:
+        """Show the view as it is now, in the saved notebook too."""
         if self._widget is not None:
-            self._widget.value = shown.get("text/html", "")
-            shown = {_WIDGET: {"version_major": 2, "version_minor": 0, "model_id": self._box.model_id}, **shown}  # type: ignore[dict-item]
-        self._publish(shown, update=True)
+            self._widget.value = html(view, **self._options) or ""
+        self._display.update(self._twin(view))
+        self._kept, self._state = time.monotonic(), view.state
 
-    def settle(self, view: JobView, *, keep: bool) -> None:
-        """Leave the view as plain HTML and text; `keep` lets the widget hold the same picture for a reloaded page."""
-        shown = bundle(view)
+    def settle(self, view: JobView) -> None:
+        """Leave the view as plain HTML and text; a page that was reloaded finds the same picture in the widget."""
+        last = bundle(view)
         if self._widget is not None:
-            if keep:
-                self._widget.value = shown.get("text/html", "")
-            if self._box is not self._widget:
-                self._box.children = (self._widget,)
-        self._publish(shown, update=True)
-        if self._widget is not None and not keep:
-            self._widget.close()
+            self._widget.value = last.get("text/html", "")
+            self._box.children = (self._widget,)
+        self._display.settle(last)
 
-    def _publish(self, shown: dict[str, str], *, update: bool) -> None:
-        from IPython.display import publish_display_data
-
-        publish_display_data(shown, {}, transient={"display_id": self._id}, update=update)
+    def _twin(self, view: JobView) -> dict[str, str]:
+        options = self._options if self._widget is None else {}
+        return bundle(view, dated=True, **options)
 
 
 class BackgroundPanel:
@@ -226,11 +229,11 @@ class BackgroundPanel:
                 self._attempt(lambda: panel.redraw(self._view))
                 drawn, fresh = time.monotonic(), False
             rest = max(REDRAW_SECONDS, (time.thread_time() - began) / _SHARE_OF_A_CORE)
-        self._attempt(lambda: panel.settle(self._view, keep=True))
+        self._attempt(lambda: panel.settle(self._view))
 
     def _suit(self, panel: LivePanel) -> None:
         if self._controls is not None and self._controls.suit(self._view.state) and self._view.state == "paused":
-            panel.rest(self._view)
+            panel.keep(self._view)
 
     def _attempt(self, do: Callable[[], Any]) -> Any:
         try:

@@ -5,18 +5,21 @@ body, and `%%sft_predict reviews:1` takes one text a line.
 """
 
 import keyword
+import sys
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from sft_magics.core import audience, errors, provenance, signatures
+from sft_magics.core import arguments, audience, errors, lines, provenance, signatures, values
 from sft_magics.core.audience import Audience
 from sft_magics.core.records import Run
-from sft_magics.verbs import Verb
+from sft_magics.notebook import display
+from sft_magics.verbs import VERBS, Verb
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 _INTO = "output_variable_"
+_WORDS = frozenset(verb.word for verb in VERBS.values())
 
 
 class VerbMagic:
@@ -40,29 +43,27 @@ class VerbMagic:
         """Run the verb on this line and cell body."""
         try:
             return self._call(line, cell)
-        except errors.SftError as error:
-            # What is below the sentence is ours, and its frames, and those of what caused it, would keep data alive.
-            error.__context__ = None
-            raise error.with_traceback(None) from None
+        except errors.CheckFailed as error:
+            if error.result is not None:
+                display.show(error.result)
+            raise _bare(error) from None
+        except (errors.SftError, errors.Interrupted) as error:
+            raise _bare(error) from None
         except KeyboardInterrupt:
-            # A run that had begun is stopped by the verb itself; here nothing had.
-            raise errors.RunProblem(
+            raise errors.Interrupted(
                 f"{signatures.magic_name(self.verb.name)} was interrupted; what was saved before is untouched.",
-                "type the same line again, or %sft_runs to see a run that had begun.",
+                "type the same line again.",
             ) from None
 
     def _call(self, line: str, cell: str | None) -> Any:
-        namespace = self.shell.user_ns
-        words = signatures.split(line)
-        options = body_options(self.verb, cell) if cell is not None else {}
-        given = signatures.parse(self.verb.signature, words, namespace, {"-o": _INTO, "--output": _INTO}, options)
-        into = given.pop(_INTO, None)
-        for option in self.verb.signature.positional:
-            if option.many and option.parameter in given:
-                given[option.parameter] += options.get(option.parameter, ())
-        options |= given
-        if into is not None and (not into.isidentifier() or keyword.iskeyword(into)):
-            raise errors.UsageProblem(f"-o cannot be '{into}': it is no variable name.", "write for example -o result.")
+        words = lines.split(line)
+        if any(word in ("-h", "--help") and not isinstance(word, lines.Text) for word in _options(words)):
+            _say(self.__doc__)
+            return None
+        if self.verb.name == "board" and words and words[0].replace("-", "_") in _WORDS:
+            meant = " ".join([signatures.magic_name(words[0].replace("-", "_")), *words[1:]])
+            raise errors.UsageProblem(f"%sft {words[0]} is one word as a magic: {meant}", f"write {meant}")
+        options, into = self._read(words, cell)
         with audience.watched_by(self.watcher), provenance.led_by(self._cells()):
             result = self.verb(**options)
         if self.verb.name == "deploy":
@@ -75,9 +76,39 @@ class VerbMagic:
                 return None  # its panel is there already, and moves; a card of this moment would only grow old
         return result
 
+    def _read(self, words: list[str], cell: str | None) -> tuple[dict[str, Any], str | None]:
+        """Return the verb's options and the variable that is to hold what it returns, if one."""
+        options = body_options(self.verb, cell) if cell is not None else {}
+        given = arguments.parse(
+            self.verb.signature, words, self.shell.user_ns, {"-o": _INTO, "--output": _INTO}, options, _say
+        )
+        into = given.pop(_INTO, None)
+        for option in self.verb.signature.positional:
+            if option.many and option.parameter in given:
+                given[option.parameter] += options.get(option.parameter, ())
+        if into is not None and (not into.isidentifier() or keyword.iskeyword(into)):
+            raise errors.UsageProblem(f"-o cannot be '{into}': it is no variable name.", "write for example -o result.")
+        return options | given, into
+
     def _cells(self) -> list[str]:
         history = getattr(self.shell, "history_manager", None)
         return list(history.input_hist_raw) if history is not None else []
+
+
+def _options(words: list[str]) -> list[str]:
+    """Return the words before `--`; what follows it is text."""
+    return words[: words.index("--")] if "--" in words else words
+
+
+def _bare(error: errors.TwoLines) -> errors.TwoLines:
+    """Return an error without what is below its sentence: those frames are ours, and would keep data alive."""
+    error.__context__ = None
+    return error.with_traceback(None)
+
+
+def _say(note: str) -> None:
+    sys.stdout.write(note + "\n")
+    sys.stdout.flush()
 
 
 def body_options(verb: Verb, body: str) -> dict[str, Any]:
@@ -89,7 +120,8 @@ def body_options(verb: Verb, body: str) -> dict[str, Any]:
         table = tomllib.loads(body)
     except tomllib.TOMLDecodeError as error:
         raise errors.UsageProblem(
-            f"The cell body is not TOML: {error}.", "write one option a line, such as epochs = 3, texts in quotes."
+            f"The cell body is not TOML: {error}.",
+            "write one option a line, such as epochs = 3, texts in straight quotes.",
         ) from None
     by_name = {o.flag[2:].replace("-", "_"): o for o in verb.signature.options}
     options = {}
@@ -101,5 +133,5 @@ def body_options(verb: Verb, body: str) -> dict[str, Any]:
                 f"{signatures.magic_name(verb.name)} has no option {name}.{hint}",
                 f"type {signatures.magic_name(verb.name)}? to see all.",
             )
-        options[option.parameter] = signatures.convert(option, value)
+        options[option.parameter] = values.convert(option, value)
     return options

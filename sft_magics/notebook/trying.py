@@ -10,6 +10,9 @@ from sft_magics.core.records import Endpoint
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS, TEXT_CLASSIFICATION
 from sft_magics.notebook import panels
 from sft_magics.notebook.controls import two_lines
+from sft_magics.notebook.panels.markup import code, el, muted
+from sft_magics.notebook.panels.style import output
+from sft_magics.notebook.twins import TwinDisplay
 from sft_magics.verbs import VERBS
 
 if TYPE_CHECKING:
@@ -29,14 +32,19 @@ def offer(shell: "InteractiveShell", endpoint: Endpoint, workspace: Any) -> None
         return panels.html(answers) or str(answers)
 
     def show(*_: Any) -> None:
-        from IPython.display import display
-
         shell.events.unregister("post_run_cell", show)
-        kept = f"A box to try the endpoint {endpoint.name}: it is alive while its kernel is."
-        # Where a saved notebook is read there is no widget, and its own text would list its parts.
-        display({**try_box(ask, endpoint.task)._repr_mimebundle_(), "text/plain": kept}, raw=True)
+        TwinDisplay(_kept(endpoint), try_box(ask, endpoint.task))
 
     shell.events.register("post_run_cell", show)
+
+
+def _kept(endpoint: Endpoint) -> dict[str, str]:
+    """Return what a page shows where the box has no kernel behind it."""
+    asked = "picture.png" if endpoint.task in IMAGE_TASKS else '"a text"'
+    line = f"%sft_predict {endpoint.name} {asked} --endpoint"
+    why = f"A box to try the endpoint {endpoint.name} stands here while the kernel runs that deployed it."
+    drawn = output(el("p", muted(why), " ", code(line)), label="Try it", frame=False)
+    return {"text/html": str(drawn), "text/plain": f"{why} {line}"}
 
 
 def try_box(predict: Callable[[str], str], task: str = TEXT_CLASSIFICATION) -> Any:

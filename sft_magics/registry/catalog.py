@@ -1,36 +1,15 @@
-"""Data sets, models and alerts: the things that are put under a name of their own."""
+"""Models and alerts: the things that are put under a name of their own, beside datasets."""
 
 import itertools
 from dataclasses import replace
 
 from sft_magics.core import errors
-from sft_magics.core.records import Alert, Dataset, Model
-from sft_magics.registry.audit import AuditLog
+from sft_magics.core.records import Alert, Model
+from sft_magics.registry.datasets import Datasets
 
 
-class Catalog(AuditLog):
-    """Puts, finds and lists data sets, models and alerts."""
-
-    def put_dataset(self, dataset: Dataset) -> Dataset:
-        """Remember a data set, in place of the one of that name; the log keeps the fingerprint it had."""
-        with self.transaction():
-            old = self._rows("datasets", Dataset, name=dataset.name)
-            self._put("datasets", dataset, "name")
-            before = old[0].fingerprint if old else None
-            self._log("data", f"dataset {dataset.name}", before, dataset.fingerprint)
-        return dataset
-
-    def datasets(self) -> list[Dataset]:
-        """Return the data sets by name."""
-        return sorted(self._rows("datasets", Dataset), key=lambda d: d.name)
-
-    def dataset(self, name: str) -> Dataset:
-        """Return the data set called `name`; raises NotFound."""
-        found = self._rows("datasets", Dataset, name=name)
-        if not found:
-            known = [d.name for d in self.datasets()]
-            raise errors.not_found("dataset", name, known, f"%sft_data {name} FILE")
-        return found[0]
+class Catalog(Datasets):
+    """Puts, finds and lists models and alerts."""
 
     def models(self) -> list[Model]:
         """Return the models by name."""

@@ -215,6 +215,12 @@ class JournalStorage(RegistryStorage):
                 f"The registry was written by a newer sft_magics (schema {schema}; this one knows {self.schema}).",
                 "pip install --upgrade sft_magics",
             )
+        if any(step not in self._migrations for step in range(schema, self.schema)):
+            raise errors.WorkspaceProblem(
+                f"The registry was written by an older sft_magics (schema {schema}; this one reads {self.schema}) and "
+                "was left as it is.",
+                "begin a new workspace (--workspace DIR), or open this one with the sft_magics that wrote it.",
+            )
 
     def _damaged(self, path: Path, how: str) -> errors.WorkspaceProblem:
         _cache.put(self.path, None)

@@ -26,6 +26,10 @@ class Registry(Versions):
         """Log that the registry itself was repaired or restored."""
         self._log(action, "registry", None, what)
 
+    def note_removed(self, subject: str, before: str, *, model: str | None = None) -> None:
+        """Log that something which is no record was removed from the disk: a run, what work left behind."""
+        self._log("gc", subject, before, None, model=model)
+
     def contradictions(self) -> list[str]:
         """Return a sentence for each row that disagrees with another one; none when all is well."""
         with self.snapshot():

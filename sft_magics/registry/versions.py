@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from sft_magics.core import errors, references
-from sft_magics.core.records import Version
+from sft_magics.core.records import Dataset, Version
 from sft_magics.core.references import Reference
 from sft_magics.registry.aliases import LIVE, PREVIOUS, Aliases
 
@@ -57,6 +57,24 @@ class Versions(Aliases):
                 found = self._newest(wanted.name)
             return self._with_aliases([found])[0]
 
+    def data_of(self, version: Version) -> Dataset:
+        """Return the dataset that a version was trained on, found by its rows: one of that name may hold others here.
+
+        Raises NotFound where it is not in this workspace, as that of an imported version.
+        """
+        with self.snapshot():
+            found = self._rows("datasets", Dataset, fingerprint=version.data_fingerprint)
+            there = [d for d in found if d.dropped_at is None]
+            named = next((d for d in there if d.ref == version.data), there[0] if there else None)
+        if named is not None:
+            return named
+        name = version.data.partition(":")[0]
+        raise errors.NotFound(
+            f"The data of {version.ref} is not in this workspace: {version.data}, fingerprint "
+            f"{version.data_fingerprint[:12]}.",
+            f"%sft_data {name} SOURCE loads it, or name other data with --data DATASET.",
+        )
+
     def set_note(self, ref: str | Reference, note: str, *, reason: str = "") -> Version:
         """Write a note to a version, in place of the one it has, and return it; raises NotFound."""
         with self.transaction():
@@ -81,6 +99,13 @@ class Versions(Aliases):
                     subject = f"{old.ref} {name}"
                     self._log("tag", subject, before, after, reason=reason, model=old.model)
             return replace(old, tags=found)
+
+    def log_test(self, ref: str, data: str, rows: int, how: str) -> None:
+        """Write into the log that a version was measured on test rows, by the verb `how`: each look wears them out."""
+        with self.transaction():
+            found = self.version(ref)
+            reason = f"{how} looked at {rows:,} test row{'' if rows == 1 else 's'}"
+            self._log("test", found.ref, None, f"dataset {data}", reason=reason, model=found.model)
 
     def retire_version(self, ref: str | Reference, successor: str | Reference | None, reason: str) -> Version:
         """Retire a version and return it; its aliases move to `successor`, and `previous` never points to it again.

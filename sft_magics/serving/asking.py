@@ -3,15 +3,14 @@
 import asyncio
 import contextlib
 import hmac
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.core.records import Prediction
-from sft_magics.serving.bodies import HttpProblem
 from sft_magics.serving.compute import SECONDS
 from sft_magics.serving.inputs import Question
+from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.requests import Answer
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ async def inside(desk: "Desk", request: "Request | None" = None) -> AsyncIterato
         yield
     finally:
         desk.inside -= 1
-        desk.used_at = time.monotonic()
+        desk.used()
 
 
 async def ask(desk: "Desk", request: "Request", question: Question) -> Answer:

@@ -8,6 +8,9 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from sft_magics.serving import unpacking
+from sft_magics.serving.problems import HttpProblem
+
 if TYPE_CHECKING:
     from starlette.requests import Request
 
@@ -16,29 +19,29 @@ MAX_BODY = 16 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_VALUES = 400_000  # lists, objects and what is in them: more would hold up everybody else while they are read
 _BODY_SECONDS = 30.0
+_SMALL = 1024  # bytes of a compressed body that is unpacked at once: of zeros it is a thousand times as long
 _SEPARATORS = (b",", b"[", b"{")
 _TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_EXAMPLE = 'send for example {"inputs": ["a moving film"]}.'
-
-
-class HttpProblem(Exception):
-    """An answer that is not 200: `status`, one `sentence`, when to come again (seconds), what to type next."""
-
-    def __init__(self, status: int, sentence: str, retry_after: int | None = None, next_step: str = "") -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.sentence = sentence
-        self.retry_after = retry_after
-        self.next_step = next_step
+_EXAMPLE = 'send for example {"inputs": ["a text"]}.'
 
 
 async def read(request: "Request") -> bytes:
-    """Return the body; raises HttpProblem (408, 413, 415)."""
-    if (coding := request.headers.get("content-encoding", "identity").strip().lower()) != "identity":
-        raise HttpProblem(415, f"The body comes as {coding[:40]!r}; send it as it is, without Content-Encoding.")
+    """Return the body, unpacked where it came compressed; raises HttpProblem (400, 408, 413, 415, 501)."""
+    if request.headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
+        raise HttpProblem(501, "The one Transfer-Encoding here is chunked; compressed bodies have a Content-Encoding.")
+    how = unpacking.coding(",".join(request.headers.getlist("content-encoding")))
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > MAX_BODY:
         raise _too_large()
+    body = await _whole(request)
+    if not how:
+        return body
+    if len(body) < _SMALL:
+        return unpacking.inflated(body, how, MAX_BODY)
+    return await asyncio.to_thread(unpacking.inflated, body, how, MAX_BODY)
+
+
+async def _whole(request: "Request") -> bytes:
     if request.scope.get(WHOLE):
         return await _streamed(request)
     try:
@@ -49,7 +52,7 @@ async def read(request: "Request") -> bytes:
 
 
 async def read_object(request: "Request") -> dict[str, Any]:
-    """Return the JSON object in the body; raises HttpProblem (400, 408, 413, 415)."""
+    """Return the JSON object in the body; raises HttpProblem as `read` does."""
     return parse_object(await read(request))
 
 

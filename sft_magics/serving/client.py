@@ -66,7 +66,7 @@ class EndpointClient:
         return answers
 
     def feedback(self, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-        """Send true labels as (id, label) pairs; returns {"added", "unknown"}."""
+        """Send true labels as (id, label) pairs; returns what `serving.log.FeedbackResult` has."""
         return self._call("POST", "/feedback", {"labels": [{"id": i, "label": label} for i, label in pairs]})
 
     def health(self) -> dict[str, Any]:
@@ -90,10 +90,16 @@ class EndpointClient:
         labels: Sequence[str],
         examples: str = "",
         engine: str = "torch",
+        others: Sequence[tuple[str, str]] = (),
+        why: str = "",
     ) -> dict[str, Any]:
-        """Let the endpoint load `version` from `folder` and answer with it; returns {"version", "ref", "labels"}."""
+        """Let the endpoint load `version` from `folder` and answer with it; returns {"version", "ref", "labels"}.
+
+        `others` are engines, each with its folder, for where `engine` does not answer the stored examples as it did.
+        """
         order = {"version": version, "ref": ref, "folder": str(folder.absolute()), "labels": list(labels)}
-        return self._call("POST", "/admin/swap", {**order, "examples": examples, "engine": engine})
+        how = {"examples": examples, "engine": engine, "others": list(others), "why": why}
+        return self._call("POST", "/admin/swap", order | how)
 
     def try_out(self, order: dict[str, Any]) -> dict[str, Any]:
         """Let the endpoint try a version beside the live one, with a share of the requests, or 0 as a shadow."""

@@ -13,21 +13,24 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 
 from sft_magics.core import answering, errors
 from sft_magics.core.records import Prediction
 from sft_magics.core.tasks import CAUSAL_LM
 from sft_magics.serving import loading
-from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.awake import AwakeClock
 from sft_magics.serving.crowd import MAX_BATCH, Crowd
 from sft_magics.serving.failing import conflict, down, failed, late
 from sft_magics.serving.hosts.hosted import HostDown
 from sft_magics.serving.hosts.starting import Start
 from sft_magics.serving.inputs import Item, Question, SwapOrder
 from sft_magics.serving.loading import Live
-from sft_magics.serving.requests import Answer, Request, logged, tell
+from sft_magics.serving.problems import HttpProblem
+from sft_magics.serving.requests import Answer, Request, logged, named, tell
 from sft_magics.serving.rules import Rules
 from sft_magics.serving.scribe import Scribe
+from sft_magics.serving.times import Times
 from sft_magics.serving.traffic import Routing
 from sft_magics.serving.writing import Heard, Writing
 
@@ -50,13 +53,14 @@ class Compute:
         *,
         log_inputs: bool = True,
     ) -> None:
+        self.clock = AwakeClock()
         self.routing = Routing()
         self.answered = 0
         self.batches = 0
         self.late = 0
         self.restarts = 0  # how often a process had to be replaced
         self.beside_model = 0.0  # seconds of processor that this thread took; models have processes of their own
-        self.spent: deque[dict[str, float]] = deque(maxlen=1024)
+        self.times = Times()
         self._ended = ended or (lambda _: None)
         self._scribe = scribe
         self._log_inputs = log_inputs
@@ -128,8 +132,7 @@ class Compute:
 
     def ask(self, question: Question, seconds: float = SECONDS) -> "asyncio.Future[Answer]":
         """Queue a question from the event loop; raises HttpProblem: 429 when too much waits, 503 without a log."""
-        now = time.perf_counter()
-        request = Request(question, asyncio.get_running_loop().create_future(), now + seconds, now)
+        request = Request(question, asyncio.get_running_loop().create_future(), self.clock.now() + seconds)
         with self._wake:
             self._check_room(request.count)
             self._waiting.append(request)
@@ -142,7 +145,7 @@ class Compute:
 
         Raises HttpProblem as `ask` does.
         """
-        made = Writing(question, how, heard, time.perf_counter() + seconds)
+        made = Writing(question, how, heard, self.clock, self.clock.now() + seconds)
         with self._wake:
             self._check_room(len(question.items))
             if len(self._writings) >= MAX_WRITINGS:
@@ -210,7 +213,7 @@ class Compute:
         if len(self._writings) >= MAX_WRITINGS:  # each holds what its model remembers of it
             return batch
         count = cost = 0
-        now = time.perf_counter()
+        now, awake = time.perf_counter(), self.clock.now()
         while self._waiting:
             first = self._waiting[0]
             size = sum(item.cost for item in first.question.items)
@@ -220,7 +223,7 @@ class Compute:
             self._inputs -= first.count
             if first.answer.done():
                 continue
-            if now > first.deadline:
+            if awake > first.deadline:
                 self.late += 1
                 tell(first, late())
                 continue
@@ -315,15 +318,15 @@ class Compute:
         question = request.question
         spent["total"] = (time.perf_counter() - request.arrived) * 1e3
         rows = [
-            logged(key, live, a, spent["total"], item, whole=self._log_inputs)
+            logged(key, live, a, spent, item, inputs=request.count, whole=self._log_inputs)
             for key, a, item in zip(question.ids, answers, question.items, strict=True)
         ]
-        answer = Answer(live.version, _named(answers, question.ids), live.labels, spent)
+        answer = Answer(live.version, named(answers, question.ids), live.labels, spent)
         if question.unlogged:
             tell(request, answer)
             return
         self.answered += len(answers)
-        self.spent.append(spent)
+        self.times.add(spent, request.count)
         if not question.sure and self._scribe.trouble is None:
             self._scribe.add(rows)
             tell(request, answer)
@@ -342,7 +345,8 @@ class Compute:
     def _write_all(self, live: Live, requests: list[Request]) -> None:
         """Begin to write the texts that plain requests ask a language model for."""
         for request in requests:
-            for made in Writing.of_request(request, lambda r, rows, spent: self._log_and_tell(live, r, rows, spent)):
+            done = partial(self._log_and_tell, live)
+            for made in Writing.of_request(request, self.clock, done):
                 made.live = live
                 self._writings.append(made)
 
@@ -368,12 +372,11 @@ class Compute:
 
     def _log_stream(self, live: Live, writing: Writing) -> None:
         assert writing.prediction is not None
-        ms = writing.seconds * 1e3
+        spent, question = writing.spent(), writing.question
         self.answered += 1
-        self.spent.append({"model": ms, "total": ms})
-        question = writing.question
+        self.times.add(spent, 1)
         said, item = writing.prediction, question.items[0]
-        self._scribe.add([logged(question.ids[0], live, said, ms, item, whole=self._log_inputs)])
+        self._scribe.add([logged(question.ids[0], live, said, spent, item, inputs=1, whole=self._log_inputs)])
 
 
 def _settle(
@@ -391,7 +394,3 @@ def _settle(
         done.set_exception(error)
     else:
         done.set_result(live)
-
-
-def _named(answers: list[Prediction], ids: list[str]) -> list[Prediction]:
-    return [Prediction(**{**vars(a), "id": key}) for a, key in zip(answers, ids, strict=True)]

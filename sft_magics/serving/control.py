@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_magics.core import codec, errors, events, exports, references
+from sft_magics.core import errors, events, exports, references
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Endpoint
 from sft_magics.core.tasks import TEXT_CLASSIFICATION
 from sft_magics.core.workspace import Workspace, locked, write_durably
-from sft_magics.serving import doors
+from sft_magics.serving import doors, guard
 from sft_magics.serving import state as states
 from sft_magics.serving.client import EndpointClient
 from sft_magics.serving.log import PredictionLog, log_path
@@ -41,8 +41,10 @@ def start(
     labels: Sequence[str],
     task: str = TEXT_CLASSIFICATION,
     examples: str = "",
+    example: str = "",
     engine: str = exports.TORCH,
     engine_why: str = "",
+    others: Sequence[tuple[str, str]] = (),
     wanted: str = exports.TORCH,
     log_inputs: bool = True,
     port: int = 0,
@@ -57,11 +59,13 @@ def start(
 ) -> Endpoint:
     """Start endpoint `name` with the version that lies in `folder` and wait, at most `seconds`, until it answers.
 
-    `engine` reads the folder, for the reason `engine_why`; `wanted` is what was asked for, maybe "auto". `port` 0 takes
-    a free one. `idle_stop` is in seconds, 0 means never. Unless `keep`, it stops when this process is gone. A name used
-    before gets a new token and goes on with its log, which has hashes of the inputs without `log_inputs`. With `public`
-    other machines reach it, by their names for this one and by `hosts`; with `socket` it has a Unix socket and no port.
-    `progress(what)` hears how far it is.
+    `engine` reads the folder, for the reason `engine_why`; where it does not answer the stored `examples` as it did,
+    each of `others` (an engine and its folder) is tried in turn. `wanted` is what was asked for, maybe "auto". `port` 0
+    takes a free one. `idle_stop` is in seconds, 0 means never. Unless `keep`, it stops when this process is gone. A
+    name used before gets a new token and goes on with its log, which has hashes of the inputs without `log_inputs`.
+    With `public` other machines reach it, by their names for this one and by `hosts`; with `socket` it has a Unix
+    socket and no port. `progress(what)` hears how far it is. `example` is a
+    text to try it with.
 
     Raises EndpointProblem: it runs already, the port is taken, the version does not load, it takes too long.
     """
@@ -81,8 +85,10 @@ def start(
         "labels": list(labels),
         "task": task,
         "examples": examples,
+        "example": example,
         "engine": engine,
         "engine_why": engine_why,
+        "others": [[other, str(its)] for other, its in others],
         "wanted": wanted,
         "log_inputs": log_inputs,
         "port": port,
@@ -108,11 +114,18 @@ def start(
             write_durably(token_file, secrets.token_urlsafe(32).encode())  # made 0600, as every such file
             job.events.unlink(missing_ok=True)
             job.forget_orders()
-            write_durably(job.path / "spec.json", codec.dumps(spec).encode())
+            job.write_spec(spec)
             _launch(job, forked=needs_torch(folder, engine))
+        _wait_until_ready(job, spec, progress, seconds)
     except OSError as error:
         raise errors.from_os_error(error, f"starting endpoint {name}") from error
-    _wait_until_ready(job, spec, progress, seconds)
+    except KeyboardInterrupt:
+        _end_half_started(job, "stopped")
+        if job.spec().get("launch") == spec["launch"]:  # else the interrupt came before anything was written
+            _mark(job, "stopped", "it was interrupted before it was ready")
+        raise errors.Interrupted(
+            f"Starting endpoint {name} was interrupted; nothing of it runs.", "type the same line again."
+        ) from None
     return endpoint(ws, name)
 
 
@@ -164,6 +177,8 @@ def swap(
     labels: Sequence[str],
     examples: str = "",
     engine: str = exports.TORCH,
+    engine_why: str = "",
+    others: Sequence[tuple[str, str]] = (),
 ) -> Endpoint:
     """Switch the running endpoint `name` to another version; whoever asks meanwhile is answered.
 
@@ -176,7 +191,10 @@ def swap(
             f"%sft_deploy {ref} --name {name} starts it with that version.",
         )
     with EndpointClient(found, seconds=_READY_SECONDS) as client:
-        client.swap(version=version, ref=ref, folder=folder, labels=labels, examples=examples, engine=engine)
+        client.swap(
+            version=version, ref=ref, folder=folder, labels=labels, examples=examples, engine=engine, others=others,
+            why=engine_why,
+        )  # fmt: skip
     return endpoint(ws, name)
 
 
@@ -192,13 +210,22 @@ def try_out(
     rules: dict[str, float],
     examples: str = "",
     engine: str = exports.TORCH,
+    engine_why: str = "",
+    others: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """Let the running endpoint `name` try a version beside the live one; return its statistics.
 
     `share` of the requests is answered by it, with 0 it is a shadow. Raises EndpointProblem as `swap` does.
     """
     with EndpointClient(endpoint(ws, name), seconds=_READY_SECONDS) as client:
-        order = {"version": version, "ref": ref, "labels": list(labels), "examples": examples, "engine": engine}
+        order: dict[str, Any] = {
+            "version": version,
+            "ref": ref,
+            "labels": list(labels),
+            "examples": examples,
+            "engine": engine,
+        }
+        order |= {"why": engine_why, "others": list(others)}
         client.try_out({**order, "folder": str(folder.absolute()), "share": share, "rules": rules})
         return client.stats()
 
@@ -253,9 +280,20 @@ def _record(job: JobFolder, spec: dict[str, Any]) -> Endpoint:
         why=why,
         task=spec["task"],
         engine=state.engine if state else spec["engine"],
-        engine_why=spec["engine_why"] if state is None or state.version == spec["version"] else "",
+        engine_why=state.engine_why if state else spec["engine_why"],
+        example=spec["example"],
+        docs=_docs(job, state) if alive and state and state.port else "",
         wanted=spec["wanted"],
     )
+
+
+def _docs(job: JobFolder, state: states.EndpointState) -> str:
+    """Return the link by which a browser reads the description of an endpoint; none where its token cannot be read."""
+    try:
+        token = (job.path / "token").read_text().strip()
+    except OSError:
+        return ""
+    return f"{state.url}{guard.DOCS}?key={guard.docs_key(token)}"
 
 
 def _wait_until_ready(
@@ -278,13 +316,17 @@ def _wait_until_ready(
                 raise errors.EndpointProblem(state.why, state.next_step or "type the same line again.")
             _judge_the_wait(job, spec, alive=alive, late=time.monotonic() > deadline, seconds=seconds)
             time.sleep(_LOOK_SECONDS)
-    except BaseException:
+    except BaseException as error:
         # Whatever ends the wait, the kernel's interrupt too: nothing half started may be left behind.
-        if job.alive():
-            job.kill()
-            _wait_until_gone(job, 5.0)
-            _mark(job, "failed", "it was ended before it was ready")
+        _end_half_started(job, "stopped" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
+
+
+def _end_half_started(job: JobFolder, state: str) -> None:
+    if job.alive():
+        job.kill()
+        _wait_until_gone(job, 5.0)
+        _mark(job, state, "it was ended before it was ready")
 
 
 def _judge_the_wait(job: JobFolder, spec: dict[str, Any], *, alive: bool, late: bool, seconds: float) -> None:
@@ -324,6 +366,7 @@ def _mark(job: JobFolder, state: str, why: str) -> None:
             version=known.version if known else spec["version"],
             ref=known.ref if known else spec["ref"],
             engine=known.engine if known else spec["engine"],
+            engine_why=known.engine_why if known else spec["engine_why"],
             pid=known.pid if known else 0,
             requests=known.requests if known else 0,
             why=why,

@@ -3,8 +3,8 @@
 import logging
 from typing import TYPE_CHECKING
 
-from sft_magics.serving.bodies import HttpProblem
 from sft_magics.serving.hosts.hosted import HostDied, HostDown
+from sft_magics.serving.problems import HttpProblem
 
 if TYPE_CHECKING:
     from sft_magics.serving.loading import Live

@@ -4,14 +4,19 @@ Loopback is shared by every user of the machine and by every web page in their b
 path, shows the endpoint's token, and is addressed to the endpoint by its own name: a page that was pointed at loopback
 by a forged DNS answer brings a strange Host, a page from elsewhere a strange Origin. Of an endpoint that other machines
 reach, what changes it is for this machine's own programs.
+
+A browser that follows a link can send no header, so a link to the description has a key of its own: made of the token,
+which it does not give away, good for reading the description alone, and for as long as the token, until the endpoint
+ends.
 """
 
 import hmac
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
-from sft_magics.serving.bodies import HttpProblem
 from sft_magics.serving.doors import Names, is_local
+from sft_magics.serving.problems import HttpProblem
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -21,7 +26,14 @@ NO_TOKEN = "This endpoint needs its token: send the header 'Authorization: Beare
 NOT_HERE = "What changes this endpoint is done on its own machine, through loopback."
 _ADMIN = "/admin/"
 WRONG_TOKEN = "This is not the token of this endpoint; it has a new one each time it starts."
+DOCS = "/docs"
+_DESCRIPTIONS = (DOCS, "/openapi.json")
 _Refuse = Callable[[HttpProblem, str], "Response"]
+
+
+def docs_key(token: str) -> str:
+    """Return the key of a link to the description of the endpoint that has this token."""
+    return hmac.new(token.encode(), b"sft_magics: read the description", "sha256").hexdigest()
 
 
 class Guard:
@@ -30,6 +42,7 @@ class Guard:
     def __init__(self, app: "ASGIApp", *, token: str, names: Names, refuse: _Refuse) -> None:
         self._app = app
         self._token = token.encode()
+        self._docs_key = docs_key(token).encode()
         self._names = names
         self._hosts, self._origins = names.hosts, names.origins
         self._refuse = refuse
@@ -39,7 +52,7 @@ class Guard:
         if scope["type"] != "http":  # no websockets here, and uvicorn runs without lifespan events
             return
         try:
-            host = self._judge(scope["headers"])
+            host = self._judge(scope["headers"], described=self._has_docs_key(scope))
             if scope["path"].startswith(_ADMIN):
                 self._judge_admin(host, scope.get("client"))
         except HttpProblem as problem:
@@ -47,8 +60,15 @@ class Guard:
             return
         await self._app(scope, receive, send)
 
-    def _judge(self, headers: list[tuple[bytes, bytes]]) -> bytes:
-        """Return the Host that a request with the token names; raises HttpProblem."""
+    def _has_docs_key(self, scope: "Scope") -> bool:
+        """Say whether a request reads the description with the key of a link."""
+        if scope["method"] != "GET" or scope["path"] not in _DESCRIPTIONS:
+            return False
+        keys = parse_qs(scope["query_string"]).get(b"key", [])
+        return len(keys) == 1 and hmac.compare_digest(keys[0], self._docs_key)
+
+    def _judge(self, headers: list[tuple[bytes, bytes]], *, described: bool) -> bytes:
+        """Return the Host that a request names; raises HttpProblem, without the token unless it is `described`."""
         given: dict[bytes, list[bytes]] = {}
         for name, value in headers:
             given.setdefault(name, []).append(value)
@@ -58,6 +78,8 @@ class Guard:
         if any(origin.lower() not in self._origins for origin in origins):
             raise HttpProblem(403, "Requests from other web pages are refused.")
         tokens = given.get(b"authorization", [])
+        if described and not tokens:
+            return hosts[0].lower()
         if len(tokens) != 1 or tokens[0][:7].lower() != b"bearer ":
             raise HttpProblem(401, NO_TOKEN)
         if not hmac.compare_digest(tokens[0][7:].strip(), self._token):

@@ -11,7 +11,7 @@ from typing import Any
 from sft_magics.core import exports
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
 from sft_magics.serving import pictures
-from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.rules import Rules
 
 MAX_INPUTS = 1024
@@ -55,7 +55,9 @@ class Question:
 class SwapOrder:
     """The version to serve from now on; empty `labels` take whatever the version brings.
 
-    `examples` is a file of what it said when it was made, which it has to say again (see `serving.replay`).
+    `examples` is a file of what it said when it was made, which it has to say again (see `serving.replay`). Where
+    `engine` does not, or cannot load it, each of `others` is tried in turn: an engine and the folder that it reads.
+    `why` says why it is this engine.
     """
 
     version: str
@@ -64,6 +66,8 @@ class SwapOrder:
     labels: tuple[str, ...]
     examples: str = ""
     engine: str = exports.TORCH
+    others: tuple[tuple[str, str], ...] = ()
+    why: str = ""
 
 
 def question(body: dict[str, Any], task: str) -> Question:
@@ -96,6 +100,11 @@ def _tokens(body: dict[str, Any]) -> int:
 def asked(found: list[Item], ids: list[str] | None = None, *, sure: bool = False) -> Question:
     """Return a question; ids are made where none are given."""
     return Question(found, ids or [secrets.token_hex(8) for _ in found], sure or ids is not None)
+
+
+def quiet(question: Question, *, tokens: int = 0) -> Question:
+    """Return a question of the endpoint's own, which is not logged; a text has so many `tokens` at most, 0 as usual."""
+    return replace(question, unlogged=True, tokens=tokens)
 
 
 def items(given: list[Any], task: str, where: str = "inputs") -> list[Item]:
@@ -146,7 +155,7 @@ def _example(task: str) -> str:
         return 'send for example {"inputs": ["<an image file in base 64>"]}, or the file itself as the body.'
     if task == CAUSAL_LM:
         return 'send for example {"inputs": ["Why is the sky blue?"]}.'
-    return 'send for example {"inputs": ["a moving film"]}; it shall be a text or a list of texts.'
+    return 'send for example {"inputs": ["a text"]}; it shall be a text or a list of texts.'
 
 
 def _ids(given: Any, count: int) -> list[str]:
@@ -173,24 +182,41 @@ def labels(body: dict[str, Any]) -> list[tuple[str, str]]:
 def _pair(value: Any, index: int) -> tuple[str, str]:
     if not isinstance(value, dict) or "id" not in value or "label" not in value:
         raise HttpProblem(400, f'labels[{index}] shall be an object with the keys "id" and "label".')
-    return _name(value["id"], f"labels[{index}].id"), _name(value["label"], f"labels[{index}].label")
+    return _name(value["id"], f"labels[{index}].id"), _name(_spelled(value["label"]), f"labels[{index}].label")
+
+
+def _spelled(label: Any) -> Any:
+    """Return a whole number as labels spell it, anything else as it is."""
+    whole = isinstance(label, int | float) and not isinstance(label, bool) and label == label // 1
+    return f"{label:.0f}" if whole else label
 
 
 def swap_order(body: dict[str, Any]) -> SwapOrder:
-    """Read {"version", "folder", "ref", "labels"}; raises HttpProblem."""
-    folder = text(body.get("folder"), "folder", 4096)
-    if not folder.startswith("/") or "\0" in folder:
-        raise HttpProblem(400, '"folder" shall be the absolute path of a version\'s folder.')
+    """Read {"version", "folder", "ref", "labels", "engine", "others": [[engine, folder]]}; raises HttpProblem."""
+    engine, folder = _engine([body.get("engine", exports.TORCH), body.get("folder")])
     version = _name(body.get("version"), "version")
     given = body.get("labels") or []
     if not isinstance(given, list):
         raise HttpProblem(400, f'"labels" is {kind(given)}; it shall be a list of texts.')
     names = tuple(_name(value, f"labels[{i}]") for i, value in enumerate(given))
     examples = text(body.get("examples", ""), "examples", 4096)
-    engine = text(body.get("engine", exports.TORCH), "engine", MAX_ID)
-    if engine not in exports.ENGINES:
+    rest = body.get("others") or []
+    if not isinstance(rest, list):
+        raise HttpProblem(400, f'"others" is {kind(rest)}; it shall be a list of engines, each with its folder.')
+    others, why = tuple(_engine(one) for one in rest), text(body.get("why", ""), "why", MAX_TEXT)
+    return SwapOrder(version, _name(body.get("ref", version), "ref"), folder, names, examples, engine, others, why)
+
+
+def _engine(given: Any) -> tuple[str, str]:
+    """Read an engine and the folder that it reads; raises HttpProblem."""
+    if not isinstance(given, list) or len(given) != 2:
+        raise HttpProblem(400, "An engine comes with its folder, as a list of the two.")
+    engine, folder = text(given[0], "engine", MAX_ID), text(given[1], "folder", 4096)
+    if engine not in (*exports.ENGINES, *exports.PRECISIONS):
         raise HttpProblem(400, f'"engine" shall be one of {", ".join(exports.ENGINES)}.')
-    return SwapOrder(version, _name(body.get("ref", version), "ref"), folder, names, examples, engine)
+    if not folder.startswith("/") or "\0" in folder:
+        raise HttpProblem(400, '"folder" shall be the absolute path of a version\'s folder.')
+    return engine, folder
 
 
 def trial(body: dict[str, Any]) -> tuple[float, Rules]:

@@ -26,6 +26,7 @@ class Live:
     labels: tuple[str, ...]
     predictor: Hosted
     engine: str = exports.TORCH
+    why: str = ""  # it is this engine
 
     @property
     def task(self) -> str:
@@ -48,7 +49,7 @@ def load(order: SwapOrder, threads: int | None, start: Start) -> Live:
             f"but its files say {', '.join(labels)}.",
             "deploy another version, or train this one again; %sft_versions lists them.",
         )
-    return Live(order.version, order.ref, labels, predictor, order.engine)
+    return Live(order.version, order.ref, labels, predictor, order.engine, order.why)
 
 
 def check_task(live: Live, before: Live) -> None:
@@ -65,8 +66,7 @@ def prove(live: Live, order: SwapOrder) -> None:
     examples = replay.load(order.examples, live.task)
     if not examples:
         return
-    then = [replay.before(live.task, live.labels, example) for example in examples]
-    replay.judge(live.version, live.task, examples, then, _now(live, examples))
+    replay.judge(live, examples, _now(live, examples))
 
 
 def _now(live: Live, examples: list[replay.Example]) -> list[Prediction]:
@@ -91,12 +91,17 @@ def warm_up(live: Live) -> None:
 
         list(live.predictor.stream(_WARM_UP[0], Sampling(max_new_tokens=2)))
         return
-    asked: list[Any] = [_picture()] if live.task in IMAGE_TASKS else list(_WARM_UP)
+    asked = probe(live.task) if live.task in IMAGE_TASKS else list(_WARM_UP)
     said = live.predictor.scores(asked)
     if live.task in CLASSIFIERS:
         _check(live.version, said, len(asked), len(live.labels))
     for one in said:
         answering.answer(live.task, live.labels, "", one)
+
+
+def probe(task: str) -> list[Any]:
+    """Return one made-up input that a model of this task can answer."""
+    return [_picture()] if task in IMAGE_TASKS else [_WARM_UP[0]]
 
 
 def _check(version: str, scores: list[list[float]], count: int, width: int) -> None:

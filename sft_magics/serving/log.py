@@ -19,15 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sft_magics.core import errors
+from sft_magics.core import errors, label_names
 from sft_magics.core.workspace import locked
 
-_SCHEMA_NUMBER = 2
+_SCHEMA_NUMBER = 3
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS predictions(
     id TEXT PRIMARY KEY, at REAL NOT NULL, version TEXT NOT NULL, text TEXT NOT NULL, label TEXT NOT NULL,
-    confidence REAL NOT NULL, scores TEXT NOT NULL, latency_ms REAL NOT NULL);
+    confidence REAL NOT NULL, scores TEXT NOT NULL, latency_ms REAL NOT NULL,
+    queue_ms REAL NOT NULL, preprocess_ms REAL NOT NULL, model_ms REAL NOT NULL, inputs INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS predictions_at ON predictions(at);
 CREATE TABLE IF NOT EXISTS feedback(id TEXT PRIMARY KEY, label TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS errors(
@@ -35,14 +36,17 @@ CREATE TABLE IF NOT EXISTS errors(
 CREATE TABLE IF NOT EXISTS pictures(
     sha256 TEXT PRIMARY KEY, at REAL NOT NULL, size INTEGER NOT NULL, file BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS pictures_at ON pictures(at, size);
+CREATE TABLE IF NOT EXISTS checks(id INTEGER PRIMARY KEY, at REAL NOT NULL);
 PRAGMA user_version = {_SCHEMA_NUMBER};
 COMMIT;
 """
-_COLUMNS = ("id", "at", "version", "label", "confidence", "latency_ms", "truth")
+_TIMES = ("queue_ms", "preprocess_ms", "model_ms")
+_COLUMNS = ("id", "at", "version", "label", "confidence", "latency_ms", *_TIMES, "inputs", "truth")
 _BUSY_SECONDS = 30.0
 MOST_PICTURES = 1 << 30  # bytes; of more the oldest go
 _MOST_JOURNAL = 64_000_000  # bytes of it that stay on the disk after a burst
 _GO = 0.1  # that share of them at once
+_NAMED, _SHOWN = 5, 20  # labels in a sentence
 _PICTURE = re.compile(r", sha256 ([0-9a-f]{64})$")
 _HASHED = re.compile(r"[\d,]+ characters, sha256 [0-9a-f]{64}")
 
@@ -62,11 +66,18 @@ def is_hashed(text: str) -> bool:
     return _HASHED.fullmatch(text) is not None
 
 
+def picture_hash(text: str) -> str:
+    """Return the SHA-256 (hex digits) of a picture's file by what the log says of it; empty where it says none."""
+    named = _PICTURE.search(text)
+    return named[1] if named else ""
+
+
 @dataclass(frozen=True)
 class LogRow:
     """One answer: `at` in seconds since the epoch, `scores` by label, `latency_ms` from the request's arrival.
 
-    Of a picture `text` says what it is, with its hash, and `picture` is its file, which is kept once.
+    `queue_ms`, `preprocess_ms` and `model_ms` are parts of it, of the whole request, which had so many `inputs`. Of a
+    picture `text` says what it is, with its hash, and `picture` is its file, which is kept once.
     """
 
     id: str
@@ -78,6 +89,10 @@ class LogRow:
     scores: Mapping[str, float]
     latency_ms: float
     picture: bytes = field(default=b"", repr=False, compare=False)
+    queue_ms: float = 0.0
+    preprocess_ms: float = 0.0
+    model_ms: float = 0.0
+    inputs: int = 1
 
 
 @dataclass(frozen=True)
@@ -94,14 +109,30 @@ class LabeledRow:
 
 @dataclass(frozen=True)
 class FeedbackResult:
-    """How many labels were stored, and the ids that name no logged answer."""
+    """How many labels were stored, and what became of the others.
+
+    `mended` counts those among the `added` that were spelled otherwise than the version's own labels. `unknown` are ids
+    that name no logged answer. `refused` maps ids to what is no label of the version that answered, and changes
+    nothing; `labels` are then those that it has.
+    """
 
     added: int
     unknown: tuple[str, ...] = ()
+    mended: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lost = f", {len(self.unknown):,} ids are not in the log" if self.unknown else ""
-        return f"{self.added:,} labels added{lost}"
+        return f"{self.added:,} labels added{lost}{f', {self.refusal}' if self.refused else ''}"
+
+    @property
+    def refusal(self) -> str:
+        """What was refused, and what would have been right."""
+        given = sorted(set(self.refused.values()))
+        named = ", ".join(f"'{name[:40]}'" for name in given[:_NAMED]) + (", ..." if len(given) > _NAMED else "")
+        known = ", ".join(self.labels[:_SHOWN]) + (", ..." if len(self.labels) > _SHOWN else "")
+        return f"{len(self.refused):,} refused ({named}): the labels are {known}"
 
 
 @dataclass(frozen=True)
@@ -150,31 +181,47 @@ class PredictionLog:
         The same id with the same text and version is a client's second try and keeps the first row.
         """
         values = [
-            (r.id, r.at, r.version, r.text, r.label, r.confidence, json.dumps(r.scores), r.latency_ms) for r in rows
-        ]
+            (
+                r.id, r.at, r.version, r.text, r.label, r.confidence, json.dumps(r.scores), r.latency_ms, r.queue_ms,
+                r.preprocess_ms, r.model_ms, r.inputs,
+            )
+            for r in rows
+        ]  # fmt: skip
         with self._told("writing the prediction log"), self._transaction() as db:
             self._keep(db, rows)
             before = db.total_changes
-            db.executemany("INSERT INTO predictions VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING", values)
+            db.executemany("INSERT INTO predictions VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING", values)
             if db.total_changes - before == len(values):
                 return []
             known = "SELECT 1 FROM predictions WHERE id = ? AND text = ? AND version = ?"
             return [i for i, r in enumerate(rows) if db.execute(known, (r.id, r.text, r.version)).fetchone() is None]
 
     def add_feedback(self, pairs: Iterable[tuple[str, str]]) -> FeedbackResult:
-        """Store true labels of logged answers from (id, label) pairs in one transaction; the newest label counts."""
+        """Store true labels of logged answers from (id, label) pairs in one transaction; the newest label counts.
+
+        A label has to be one that the answer could have been (`core.label_names.meant`), where answers have labels.
+        """
         store = (
-            "INSERT INTO feedback SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM predictions WHERE id = ?1) "
+            "INSERT INTO feedback VALUES (?, ?, ?) "
             "ON CONFLICT(id) DO UPDATE SET label = excluded.label, at = excluded.at"
         )
-        now, added, unknown = time.time(), 0, []
+        now, added, mended = time.time(), 0, 0
+        unknown: list[str] = []
+        refused: dict[str, str] = {}
+        possible: dict[str, tuple[str, ...]] = {}  # labels by version
+        known: tuple[str, ...] = ()
         with self._told("writing the feedback"), self._transaction() as db:
-            for key, label in pairs:
-                if db.execute(store, (key, label, now)).rowcount:
-                    added += 1
-                else:
+            for key, given in pairs:
+                labels = _labels(db, key, possible)
+                label = given if not labels else label_names.meant(given, labels)
+                if labels is None:
                     unknown.append(key)
-        return FeedbackResult(added, tuple(unknown))
+                elif label is None:
+                    refused[key], known = given, labels
+                else:
+                    db.execute(store, (key, label, now))
+                    added, mended = added + 1, mended + (label != given)
+        return FeedbackResult(added, tuple(unknown), mended, refused, known)
 
     def add_errors(self, by_status: Mapping[int, int]) -> None:
         """Add refused requests to the count of this minute."""
@@ -183,14 +230,20 @@ class PredictionLog:
         with self._told("writing the prediction log"), self._transaction() as db:
             db.executemany(store, [(minute, status, n) for status, n in by_status.items()])
 
+    def check_writable(self) -> None:
+        """Write a moment down, to see whether anything can be; raises WorkspaceProblem."""
+        with self._told("writing the prediction log"), self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO checks VALUES (1, ?)", [time.time()])
+
     def window(self, since: float | None = None, *, version: str | None = None) -> dict[str, list[Any]]:
         """Return the answers since `since` (seconds since the epoch), oldest first, as columns.
 
-        The columns are id, at, version, label, confidence, latency_ms and truth (None where no feedback came).
+        The columns are id, at, version, label, confidence, latency_ms and its parts, inputs (of the request), and truth
+        (None where no feedback came).
         """
         where, values = _filter(since, version)
         rows = self._read(
-            "SELECT p.id, p.at, p.version, p.label, p.confidence, p.latency_ms, f.label "
+            f"SELECT {', '.join(f'p.{name}' for name in _COLUMNS[:-1])}, f.label "
             f"FROM predictions p LEFT JOIN feedback f ON f.id = p.id {where} ORDER BY p.at, p.rowid",
             values,
         )
@@ -208,15 +261,16 @@ class PredictionLog:
 
     def picture(self, text: str) -> bytes:
         """Return the file of a picture by what the log says of it; empty where it is not kept, or not any more."""
-        named = _PICTURE.search(text)
-        found = self._read("SELECT file FROM pictures WHERE sha256 = ?", [named[1]]) if named else []
+        named = picture_hash(text)
+        found = self._read("SELECT file FROM pictures WHERE sha256 = ?", [named]) if named else []
         return bytes(found[0][0]) if found else b""
 
     def answers(self, limit: int = 20) -> list[LogRow]:
         """Return the newest `limit` answers, newest first."""
         rows = self._read("SELECT * FROM predictions ORDER BY at DESC, rowid DESC LIMIT ?", [limit])
         return [
-            LogRow(i, at, by, text, label, p, json.loads(scores), ms) for i, at, by, text, label, p, scores, ms in rows
+            LogRow(i, at, by, text, label, p, json.loads(scores), ms, b"", *rest)
+            for i, at, by, text, label, p, scores, ms, *rest in rows
         ]
 
     def requests(self) -> int:
@@ -280,6 +334,20 @@ class PredictionLog:
             raise errors.from_os_error(error, doing) from error
         except sqlite3.Error as error:
             raise _problem(error, self.path, doing) from error
+
+
+def _labels(db: sqlite3.Connection, key: str, possible: dict[str, tuple[str, ...]]) -> tuple[str, ...] | None:
+    """Return the labels that a logged answer could have had; () where answers have none, None where there is none.
+
+    They are those of its scores, the same for all answers of a version.
+    """
+    found = db.execute("SELECT version FROM predictions WHERE id = ?", [key]).fetchone()
+    if found is None:
+        return None
+    if found[0] not in possible:
+        scores = db.execute("SELECT scores FROM predictions WHERE id = ?", [key]).fetchone()[0]
+        possible[found[0]] = tuple(json.loads(scores))
+    return possible[found[0]]
 
 
 def _go(db: sqlite3.Connection) -> int:

@@ -1,15 +1,16 @@
 """Pictures that come from outside: what they are is read from their header before a pixel is decoded."""
 
-import base64
-import binascii
 import hashlib
 import io
+import re
 import warnings
 from typing import Any
 
-from sft_magics.serving.bodies import HttpProblem
+from sft_magics.core.picture_formats import FORMATS
+from sft_magics.serving import unpacking
+from sft_magics.serving.problems import HttpProblem
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+_ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 MAX_PIXELS = 64_000_000
 MAX_RATIO = 100  # of the sides: a model enlarges the shorter one to its own size, and the longer one with it
 
@@ -18,13 +19,11 @@ def decoded(value: Any, where: str) -> bytes:
     """Return the bytes of a file that is written in base 64, bare or as a data: address; raises HttpProblem 400."""
     if not isinstance(value, str):
         raise HttpProblem(400, f"{where} shall be an image file in base 64.")
-    if "://" in value[:64]:
+    if _ADDRESS.match(value):
         raise HttpProblem(400, f"{where} is an address, and nothing is fetched; send the image file in base 64.")
-    if value.startswith("data:"):
-        value = value.partition(",")[2]
     try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
+        return unpacking.from_base64(value)
+    except ValueError:
         raise HttpProblem(400, f"{where} is not base 64; send the image file in base 64.") from None
 
 

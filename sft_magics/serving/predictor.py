@@ -30,8 +30,8 @@ class Predictor(Protocol):
 def load(folder: Path, threads: int | None = None, engine: str = exports.TORCH) -> Predictor:
     """Load the version that lies in `folder`; raises ModelProblem, or what the engine raises.
 
-    `engine` is one of `core.exports.ENGINES`; `folder` is that of a checked-out version for torch, for others that of
-    an export (`lifecycle.engines.choose` says both). With those others no torch is imported.
+    `engine` is one of `core.exports.ENGINES` or `PRECISIONS`; `folder` is that of a checked-out version for torch, for
+    others that of an export (`lifecycle.engines.choose` says both). With those others no torch is imported.
 
     A folder with an `echo.json` holds the fake of `sft_magics.serving.testing`, which needs no torch.
     """
@@ -39,19 +39,19 @@ def load(folder: Path, threads: int | None = None, engine: str = exports.TORCH) 
         from sft_magics.serving.testing import EchoPredictor
 
         return EchoPredictor(folder)
-    if engine != exports.TORCH:
+    if engine not in exports.PRECISIONS:
         from sft_magics.serving import engines
 
         return engines.load(folder, engine, threads)
     from sft_magics.engine.predictor import Predictor as TorchPredictor
 
-    predictor: Predictor = TorchPredictor(folder, threads=threads)
+    predictor: Predictor = TorchPredictor(folder, threads=threads, precision=exports.PRECISIONS[engine])
     return predictor
 
 
 def needs_torch(folder: Path, engine: str) -> bool:
     """Say whether torch is imported to load the version in `folder` for `engine`."""
-    return engine == exports.TORCH and not _is_fake(folder)
+    return engine in exports.PRECISIONS and not _is_fake(folder)
 
 
 def _is_fake(folder: Path) -> bool:

@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from sft_magics.core.records import Prediction
 from sft_magics.core.tasks import IMAGE_CLASSIFICATION
-from sft_magics.serving.bodies import HttpProblem
 from sft_magics.serving.inputs import Item, Question
 from sft_magics.serving.loading import Live
 from sft_magics.serving.log import LogRow, hashed
+from sft_magics.serving.problems import HttpProblem
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Request:
-    """A question that waits; `deadline` is on the clock of `arrived`, after it nobody wants the answer."""
+    """A question that waits; after `deadline`, on the endpoint's `AwakeClock`, nobody wants the answer."""
 
     question: Question
     answer: "asyncio.Future[Answer]"
@@ -37,15 +38,28 @@ class Request:
         return len(self.question.items)
 
 
-def logged(key: str, live: Live, said: Prediction, ms: float, item: Item, *, whole: bool) -> LogRow:
+def logged(
+    key: str, live: Live, said: Prediction, spent: Mapping[str, float], item: Item, *, inputs: int, whole: bool
+) -> LogRow:
     """Return the row of an answer in the log: with what was asked `whole`, or its hash alone.
+
+    `spent` are the milliseconds of its request by part, which had so many `inputs`.
 
     Pictures are kept where a label may come back that says what each is.
     """
     text = said.text if whole else hashed(said.text)
     keeps = whole and live.task == IMAGE_CLASSIFICATION
     picture = item.reads if keeps and isinstance(item.reads, bytes) else b""
-    return LogRow(key, time.time(), live.version, text, said.label, said.confidence, said.scores, ms, picture)
+    total, queue, preprocess = (spent.get(part, 0.0) for part in ("total", "queue", "preprocess"))
+    return LogRow(
+        key, time.time(), live.version, text, said.label, said.confidence, said.scores, total, picture, queue,
+        preprocess, spent.get("model", 0.0), inputs,
+    )  # fmt: skip
+
+
+def named(answers: list[Prediction], ids: list[str]) -> list[Prediction]:
+    """Return answers under the ids that feedback names them by."""
+    return [replace(answer, id=key) for answer, key in zip(answers, ids, strict=True)]
 
 
 def tell(request: Request, value: Answer | HttpProblem) -> None:

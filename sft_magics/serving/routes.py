@@ -2,10 +2,10 @@
 
 POST /predict        {"inputs": one or a list, "ids"?: [ids]}, or the bytes of an image's file
                      -> {"version", "predictions": [{"id", "label", "confidence", "scores", ...}]}
-POST /feedback       {"labels": [{"id", "label"}]} -> {"added", "unknown"}
+POST /feedback       {"labels": [{"id", "label"}]} -> {"added", "mended", "refused", "labels", "unknown"}
 GET  /health         the process lives
-GET  /ready          a version is loaded and answers
-GET  /stats          counts and latencies since start
+GET  /ready          a version is loaded and answers, and the log takes what it says; else 503 and why
+GET  /stats          counts and latencies since start; of requests with several inputs apart, as `bulk`
 POST /admin/swap     {"version", "folder", "ref"?, "labels"?}
 POST /admin/traffic  the same and {"share", "rules"?}, or {"abort": why}
 POST /admin/stop     drain, then end
@@ -15,7 +15,6 @@ Other protocols have routes of their own: `protocols.table`.
 
 import asyncio
 import logging
-import statistics
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -32,14 +31,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sft_magics.core import codec
 from sft_magics.core.errors import SftError
-from sft_magics.serving import asking, bodies, inputs
-from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving import asking, bodies, inputs, ladder, unpacking
 from sft_magics.serving.compute import Compute
 from sft_magics.serving.doors import Names
 from sft_magics.serving.guard import Guard
 from sft_magics.serving.loading import Live
+from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols import table
 from sft_magics.serving.protocols.metrics import Meter
+from sft_magics.serving.readiness import Readiness
 from sft_magics.serving.replies import json_reply, timing
 from sft_magics.serving.requests import Answer
 from sft_magics.serving.scribe import Scribe
@@ -64,10 +64,11 @@ class Desk:
     state: str = "starting"
     proof: str = ""  # what the endpoint shows itself while it asks itself; nothing once it is ready
     inside: int = 0
-    used_at: float = field(default_factory=time.monotonic)
+    used_at: float = 0.0  # by the clock of `compute`
     started_at: float = field(default_factory=time.time)
     refused: Counter[int] = field(default_factory=Counter)
     meter: Meter = field(default_factory=Meter)
+    readiness: Readiness = field(default_factory=Readiness)
     _unlogged: Counter[int] = field(default_factory=Counter)
 
     def ready(self) -> Live:
@@ -83,11 +84,17 @@ class Desk:
             raise HttpProblem(503, f"The endpoint {self.name} is {self.state}; it does not answer now.", 1)
         return self.compute.live.task
 
+    def used(self) -> None:
+        """Note that somebody has used the endpoint."""
+        self.used_at = self.compute.clock.now()
+
     def refuse(self, problem: HttpProblem, path: str) -> Response:
         """Count a refusal and put it into JSON, as the clients of this path read it."""
         self.refused[problem.status] += 1
         self._unlogged[problem.status] += 1
         headers = {} if problem.retry_after is None else {"retry-after": str(problem.retry_after)}
+        if problem.status == 415:
+            headers["accept-encoding"] = ", ".join(unpacking.CODINGS)
         if problem.status == 401:
             headers["www-authenticate"] = "Bearer"
         return json_reply(table.refusal(path, problem), problem.status, headers)
@@ -202,7 +209,9 @@ async def _feedback(desk: Desk, request: Request) -> Any:
         raise HttpProblem(503, error.what, 5) from error
     finally:
         desk.inside -= 1
-        desk.used_at = time.monotonic()
+        desk.used()
+    if result.refused and not result.added:
+        raise HttpProblem(400, f"No label was stored; {result.refusal}.")
     return codec.plain(result)
 
 
@@ -211,7 +220,7 @@ async def _health(desk: Desk, _: Request) -> Any:
 
 
 async def _ready(desk: Desk, _: Request) -> Any:
-    live = desk.ready()
+    live = await desk.readiness.check(desk)
     known = {"version": live.version, "ref": live.ref, "task": live.task, "labels": live.labels}
     return {"name": desk.name, "state": "ready", **known}
 
@@ -227,8 +236,9 @@ async def _stats(desk: Desk, _: Request) -> Any:
         "batches": compute.batches,
         "waiting": compute.waiting,
         "refused": {str(status): n for status, n in sorted(desk.refused.items())},
-        "latency_ms": _percentiles(sorted(s["total"] for s in tuple(compute.spent))),
-        "spent_ms": _spent(tuple(compute.spent)),
+        "latency_ms": compute.times.single.percentiles(),
+        "spent_ms": compute.times.single.medians(),
+        "bulk": {"latency_ms": compute.times.bulk.percentiles(), "spent_ms": compute.times.bulk.medians()},
         "late": compute.late,
         "restarts": compute.live.predictor.restarts if compute.live else 0,
         "processor_s": {
@@ -241,23 +251,10 @@ async def _stats(desk: Desk, _: Request) -> Any:
     }
 
 
-def _spent(known: tuple[dict[str, float], ...]) -> dict[str, float]:
-    """Return the medians of where the milliseconds of the last thousand requests went."""
-    names = {name for spent in known for name in spent}
-    return {name: statistics.median(spent.get(name, 0.0) for spent in known) for name in sorted(names)}
-
-
-def _percentiles(ordered: list[float]) -> dict[str, float]:
-    """Return the nearest-rank p50, p95 and p99 of the last thousand requests; empty before the first."""
-    if not ordered:
-        return {}
-    return {f"p{p}": ordered[min(len(ordered) - 1, len(ordered) * p // 100)] for p in (50, 95, 99)}
-
-
 async def _swap(desk: Desk, request: Request) -> Any:
     desk.ready()
     order = inputs.swap_order(await bodies.read_object(request))
-    live = await _loaded(desk, order, desk.compute.load(order))
+    live = await _loaded(desk, order, desk.compute.load)
     return {"version": live.version, "ref": live.ref, "labels": live.labels}
 
 
@@ -268,15 +265,15 @@ async def _traffic(desk: Desk, request: Request) -> Any:
         desk.compute.abort(inputs.text(body["abort"], "abort", inputs.MAX_ID))
         return {"aborted": True}
     order, (share, rules) = inputs.swap_order(body), inputs.trial(body)
-    live = await _loaded(desk, order, desk.compute.load(order, share, rules))
+    live = await _loaded(desk, order, lambda one: desk.compute.load(one, share, rules))
     return {"version": live.version, "ref": live.ref, "share": share}
 
 
-async def _loaded(desk: Desk, order: inputs.SwapOrder, loading: "Future[Live]") -> Live:
+async def _loaded(desk: Desk, order: inputs.SwapOrder, load: Callable[[inputs.SwapOrder], "Future[Live]"]) -> Live:
     """Wait until a version is loaded, however long that takes."""
     desk.inside += 1
     try:
-        live = await asyncio.wrap_future(loading)
+        live = await ladder.climb(order, lambda one: asyncio.wrap_future(load(one)))
     except SftError as error:
         raise HttpProblem(409, error.what, next_step=error.next_step) from error
     except Exception as error:
@@ -284,7 +281,7 @@ async def _loaded(desk: Desk, order: inputs.SwapOrder, loading: "Future[Live]") 
         raise HttpProblem(409, f"{order.version} cannot be loaded ({type(error).__name__}: {error}).") from error
     finally:
         desk.inside -= 1
-        desk.used_at = time.monotonic()
+        desk.used()
     await asyncio.to_thread(desk.swapped)
     return live
 

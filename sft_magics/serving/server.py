@@ -26,7 +26,7 @@ import uvicorn
 
 from sft_magics.core import errors, events
 from sft_magics.core.jobs import JobFolder
-from sft_magics.serving import doors
+from sft_magics.serving import doors, ladder
 from sft_magics.serving import state as states
 from sft_magics.serving.compute import Compute
 from sft_magics.serving.heads import BoundedHttp
@@ -158,19 +158,32 @@ class EndpointProcess:
     async def _load(self, desk: Desk) -> None:
         spec = self._spec
         self._say(events.Progress(f"loading {spec['version']}", 0))
+        others = tuple((engine, folder) for engine, folder in spec["others"])
         order = SwapOrder(
-            spec["version"], spec["ref"], spec["folder"], tuple(spec["labels"]), spec["examples"], spec["engine"]
-        )
+            spec["version"], spec["ref"], spec["folder"], tuple(spec["labels"]), spec["examples"], spec["engine"],
+            others, spec["engine_why"],
+        )  # fmt: skip
+        try:
+            live = await ladder.climb(order, lambda one: self._attempt(desk, one))
+        except _ToldToStop:
+            return
+        if live.engine != order.engine:
+            self._say(events.Remark("warning", live.why))
+        desk.state = "ready"
+        desk.used()
+        self._say(events.Progress("ready", 1, 1))
+        self._enter("ready")  # last: whoever waits for it has then heard everything
+
+    async def _attempt(self, desk: Desk, order: SwapOrder) -> Live:
+        """Load a version for an engine and let it keep its word; raises what is in the way, or _ToldToStop."""
         loading = asyncio.wrap_future(desk.compute.load(order))
         while not loading.done() and desk.state == "starting":
             self._look(desk)
             await asyncio.wait([loading], timeout=_TICK_SECONDS)
-        if desk.state != "starting":  # told to stop while it loads
-            return
-        await self._prove(desk, loading.result())
-        desk.state, desk.used_at = "ready", time.monotonic()
-        self._say(events.Progress("ready", 1, 1))
-        self._enter("ready")  # last: whoever waits for it has then heard everything
+        if desk.state != "starting":
+            raise _ToldToStop
+        await self._prove(desk, live := loading.result())
+        return live
 
     async def _prove(self, desk: Desk, live: Live) -> None:
         """Ask for the stored examples over HTTP; raises SftError, and then nobody is ever answered."""
@@ -198,10 +211,10 @@ class EndpointProcess:
 
     def _look(self, desk: Desk) -> None:
         """Begin to drain where nobody needs this endpoint any more."""
-        idle_stop = self._spec.get("idle_stop") or 0
+        idle_stop, now = self._spec.get("idle_stop") or 0, desk.compute.clock.now()
         if self._spec.get("parent") and not _runs(self._parent):
             self._drain("stopped with the process that started it")
-        elif idle_stop and desk.state == "ready" and not desk.inside and time.monotonic() - desk.used_at > idle_stop:
+        elif idle_stop and desk.state == "ready" and not desk.inside and now - desk.used_at > idle_stop:
             self._drain(f"nobody used it for {_spoken(idle_stop)}")
 
     def _drain(self, why: str) -> None:
@@ -238,6 +251,7 @@ class EndpointProcess:
                     version=live.version if live else self._spec["version"],
                     ref=live.ref if live else self._spec["ref"],
                     engine=live.engine if live else self._spec["engine"],
+                    engine_why=live.why if live else self._spec["engine_why"],
                     pid=os.getpid(),
                     requests=compute.answered if compute else 0,
                     restarts=compute.restarts if compute else 0,
@@ -254,6 +268,13 @@ class EndpointProcess:
     def _say(self, event: events.Event) -> None:
         with _going_on("write its events"):
             self._events.write(event)
+
+
+class _ToldToStop(errors.EndpointProblem):
+    """The endpoint was told to stop while it loaded."""
+
+    def __init__(self) -> None:
+        super().__init__("The endpoint was told to stop.", "%sft_endpoints shows how it stands.")
 
 
 class _Server(uvicorn.Server):

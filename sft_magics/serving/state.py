@@ -24,6 +24,7 @@ class EndpointState:
     ref: str
     pid: int
     engine: str = "torch"
+    engine_why: str = ""
     requests: int = 0
     restarts: int = 0
     why: str = ""

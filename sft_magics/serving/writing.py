@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sft_magics.core import errors
 from sft_magics.core.records import Prediction
-from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.awake import AwakeClock
 from sft_magics.serving.failing import down, failed
 from sft_magics.serving.hosts.hosted import HostDown
 from sft_magics.serving.inputs import Question
+from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.requests import Request, tell
 
 if TYPE_CHECKING:
@@ -25,7 +26,14 @@ class Writing:
     """One text: `step` writes a token of it; `cancelled` may be set by whoever does not want the rest."""
 
     def __init__(
-        self, question: Question, how: Any, heard: Heard, deadline: float, place: int = 0, streamed: bool = True
+        self,
+        question: Question,
+        how: Any,
+        heard: Heard,
+        clock: AwakeClock,
+        deadline: float,
+        place: int = 0,
+        streamed: bool = True,
     ) -> None:
         self.question = question
         self.deadline = deadline
@@ -34,7 +42,10 @@ class Writing:
         self.live: Live | None = None
         self.problem: HttpProblem | None = None
         self.prediction: Prediction | None = None
-        self.seconds = 0.0
+        self.seconds = 0.0  # in the model
+        self._arrived = time.perf_counter()
+        self._began = 0.0  # when the first token was written
+        self._clock = clock  # of the deadline
         self._how = how
         self._heard = heard
         self._item = question.items[place]
@@ -43,7 +54,7 @@ class Writing:
         self._sure: list[float] = []
 
     @classmethod
-    def of_request(cls, request: Request, done: Done) -> "list[Writing]":
+    def of_request(cls, request: Request, clock: AwakeClock, done: Done) -> "list[Writing]":
         """Return a writing for each input of a request; `done` hears of all of them together."""
         found: list[Writing] = []
         began = time.perf_counter()
@@ -60,15 +71,22 @@ class Writing:
                 spent = {"queue": (began - request.arrived) * 1e3, "model": sum(o.seconds for o in found) * 1e3}
                 done(request, [one.prediction for one in found if one.prediction is not None], spent)
 
-        found += [cls(request.question, None, heard, request.deadline, i, False) for i in range(request.count)]
+        found += [cls(request.question, None, heard, clock, request.deadline, i, False) for i in range(request.count)]
         return found
+
+    def spent(self) -> dict[str, float]:
+        """Return the milliseconds of a text that is written: until its turn, in the model, and all of them."""
+        total = time.perf_counter() - self._arrived
+        waited = max(0.0, self._began - self._arrived)
+        return {"queue": waited * 1e3, "model": self.seconds * 1e3, "total": total * 1e3}
 
     def step(self, live: "Live") -> tuple[bool, float]:
         """Write one token; return whether there is more to write, and the seconds it took."""
         began = time.perf_counter()
+        self._began = self._began or began
         if self.cancelled:
             return False, 0.0
-        if began > self.deadline:
+        if self._clock.now() > self.deadline:
             self.fail(HttpProblem(504, "The request's time was over before its text was complete.", 1))
             return False, 0.0
         try:
@@ -90,7 +108,8 @@ class Writing:
         if self._pieces is None:
             from sft_magics.core.sampling import Sampling
 
-            how = self._how or Sampling(max_new_tokens=self.question.tokens or Sampling.max_new_tokens)
+            asked = self.question.tokens
+            how = self._how or Sampling(max_new_tokens=asked or Sampling.max_new_tokens, exact=bool(asked))
             self._pieces = live.predictor.stream(str(self._item.reads), how)
         piece = next(self._pieces)
         self._text += piece.text

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -16,7 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).resolve().parents[2]
+PICTURES = ROOT / "build" / "screenshots"
 
 FLAGS = [
     "--no-sandbox",
@@ -28,7 +32,7 @@ FLAGS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
-_CURRENT = "window.jupyterapp.shell.currentWidget"
+CURRENT = "window.jupyterapp.shell.currentWidget"
 
 
 def chromium() -> str:
@@ -112,7 +116,7 @@ def ready(page: Page) -> None:
     """Wait until the notebook and its kernel are there."""
     page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=90_000)
     page.evaluate(
-        f"async () => {{ const p = {_CURRENT}; await p.context.ready; await p.sessionContext.ready;"
+        f"async () => {{ const p = {CURRENT}; await p.context.ready; await p.sessionContext.ready;"
         " await p.sessionContext.session?.kernel?.info; }"
     )
 
@@ -120,7 +124,7 @@ def ready(page: Page) -> None:
 def run_cell(page: Page, index: int) -> None:
     """Run one cell and wait for its end."""
     page.evaluate(
-        f"i => {{ const nb = {_CURRENT}.content; nb.deselectAll(); nb.activeCellIndex = i;"
+        f"i => {{ const nb = {CURRENT}.content; nb.deselectAll(); nb.activeCellIndex = i;"
         " return window.jupyterapp.commands.execute('notebook:run-cell'); }",
         index,
     )
@@ -140,20 +144,20 @@ def all_done(page: Page) -> bool:
 def outputs(page: Page, index: int) -> list[dict[str, Any]]:
     """The outputs of a cell as the notebook would save them."""
     found: list[dict[str, Any]] = page.evaluate(
-        f"i => {_CURRENT}.content.widgets[i].model.toJSON().outputs ?? []", index
+        f"i => {CURRENT}.content.widgets[i].model.toJSON().outputs ?? []", index
     )
     return found
 
 
 def cells(page: Page) -> int:
     """How many cells the notebook has."""
-    return int(page.evaluate(f"() => {_CURRENT}.content.widgets.length"))
+    return int(page.evaluate(f"() => {CURRENT}.content.widgets.length"))
 
 
 def show_cell(page: Page, index: int) -> None:
     """Scroll a cell's output into view."""
     page.evaluate(
-        f"async i => {{ const nb = {_CURRENT}.content; nb.activeCellIndex = i; await nb.scrollToItem(i, 'start'); }}",
+        f"async i => {{ const nb = {CURRENT}.content; nb.activeCellIndex = i; await nb.scrollToItem(i, 'start'); }}",
         index,
     )
     page.wait_for_timeout(400)
@@ -171,3 +175,36 @@ def write_notebook(root: Path, name: str, *sources: str) -> None:
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(made, root / name)
+
+
+def new_page(browser: Browser, height: int = 1000, width: int = 1100, dark: bool = False) -> Page:
+    """A page of its own, with patience."""
+    view = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", device_scale_factor=1
+    )
+    page = view.new_page()
+    page.set_default_timeout(60_000)
+    return page
+
+
+def picture(page: Page, name: str, *, whole: bool = False) -> None:
+    """A screenshot in build/screenshots."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png", full_page=whole)
+
+
+def step_shown(page: Page) -> int:
+    """The step that the newest panel on the page shows."""
+    found = re.findall(r"step\s+(\d[\d,]*)\s+of", page.locator(".jp-Notebook").inner_text())
+    return int(found[-1].replace(",", "")) if found else 0
+
+
+def wait_for_step(page: Page, least: int, seconds: float, cell: int | None = None) -> int:
+    """Wait until a panel shows that step; `cell` is scrolled to: a long notebook draws what is in view only."""
+    deadline = time.monotonic() + seconds
+    while (step := step_shown(page)) < least:
+        if cell is not None:
+            show_cell(page, cell)
+        assert time.monotonic() < deadline, f"no step {least} within {seconds:.0f} s; the panel shows {step}"
+        page.wait_for_timeout(300)
+    return step

@@ -9,7 +9,7 @@ from IPython.utils.capture import capture_output
 
 from sft_magics.core import errors
 
-KINDS = errors.SftError.__subclasses__()
+KINDS = [*errors.SftError.__subclasses__(), errors.CheckFailed, errors.Interrupted]
 
 
 @pytest.fixture
@@ -60,6 +60,7 @@ def test_the_map_at_the_top_names_every_error() -> None:
         ("type %sft_doctor, then %sft.", "type sft doctor, then sft board."),
         ("%%sft_predict reviews:1", "sft predict reviews:1"),
         ("type %sft_finetune? to see all.", "type sft finetune --help to see all."),
+        ("type %sft? to see all.", "type sft board --help to see all."),
         ("100% sure", "100% sure"),
         ("nothing to change", "nothing to change"),
     ],

@@ -21,6 +21,7 @@ ONE_OF_EACH: list[ev.Event] = [
     ev.CheckpointSaved(34, "checkpoints/step-34", "epoch"),
     ev.Edited(40, {"lr": [5e-5, 1e-5], "epochs": [3, 5.0]}, 170, 5.0, "ann"),
     ev.Remark("warning", 'a "class"\nis rare \u2028 \x85 <b>'),
+    ev.Withdrawn("guessing"),
     ev.Progress("measuring", 3, 10),
     ev.Heartbeat(),
     ev.Committed("films:1"),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support, precision_score
 
 from sft_magics.core import measures
 
@@ -23,13 +23,24 @@ def test_classification_agrees_with_scikit_learn(seed: int) -> None:
     found = measures.classification(counts, LABELS)
     assert found["accuracy"].value == pytest.approx(accuracy_score(truths, guesses))
     assert found["accuracy"].n == n
-    columns = precision_recall_fscore_support(truths, guesses, labels=LABELS, zero_division=math.nan)
+    met = [label for label in LABELS if label in {*truths, *guesses}]
+    columns = precision_recall_fscore_support(truths, guesses, labels=met, zero_division=0)
     for name, column in zip(("precision", "recall", "f1"), columns, strict=False):
-        for label, value in zip(LABELS, column, strict=True):
-            assert found[f"{name}[{label}]"].value == pytest.approx(value, nan_ok=True)
-    macro = precision_recall_fscore_support(truths, guesses, labels=LABELS, zero_division=math.nan, average="macro")
+        for label, value in zip(met, column, strict=True):
+            assert found[f"{name}[{label}]"].value == pytest.approx(value)
+        assert all(math.isnan(found[f"{name}[{label}]"].value) for label in LABELS if label not in met)
+    macro = precision_recall_fscore_support(truths, guesses, zero_division=0, average="macro")
     for name, value in zip(("precision", "recall", "f1"), macro, strict=False):
-        assert found[name].value == pytest.approx(value, nan_ok=True)
+        assert found[name].value == pytest.approx(value)
+
+
+def test_a_class_that_is_never_predicted_has_a_precision_of_0_and_counts() -> None:
+    truths, guesses = ["negative", "neutral", "positive"], ["negative", "negative", "negative"]
+    found = measures.classification(measures.confusion(truths, guesses, LABELS), LABELS)
+    assert found["precision[neutral]"].value == 0.0
+    assert found["precision"].value == pytest.approx(precision_score(truths, guesses, average="macro", zero_division=0))
+    never = measures.classification(measures.confusion(["negative"], ["positive"], LABELS), LABELS)
+    assert (never["recall[positive]"].value, never["recall"].value) == (0.0, 0.0)
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -46,6 +46,12 @@ def test_a_class_that_is_never_predicted_or_never_true_is_no_trouble() -> None:
     found = pairs.bootstrap(["no"] * 5, ["no"] * 5, ["yes"] * 5, LABELS, "precision")
     assert found.value == -1.0
     assert pairs.bootstrap(["no"], ["yes"], ["no"], LABELS, "f1").value == 1.0
+    truths, before = ["yes", "no", "maybe"], ["yes", "yes", "yes"]
+    values = [
+        measures.classification(measures.confusion(truths, of, LABELS), LABELS)["precision"].value
+        for of in (before, truths)
+    ]
+    assert pairs.bootstrap(truths, before, truths, LABELS, "precision").value == pytest.approx(values[1] - values[0])
 
 
 def test_chance_is_called_chance_about_as_often_as_it_says() -> None:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_magics.core.errors import UsageProblem
-from sft_magics.core.references import Reference, check_name, checkpoint, parse
+from sft_magics.core.references import Reference, check_name, checkpoint, dataset, parse
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", fullmatch=True).filter(
     lambda n: not n.startswith(("run-", "job-"))
@@ -121,3 +121,45 @@ def test_what_looks_like_a_run_is_answered_as_a_run() -> None:
     with pytest.raises(UsageProblem, match="'run-zzz' is not a run") as caught:
         parse("run-zzz")
     assert "%sft_runs" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("pets", Reference("pets")),
+        (" pets:2 ", Reference("pets", number=2)),
+        ("a-feedback:12", Reference("a-feedback", number=12)),
+    ],
+)
+def test_a_dataset_and_its_versions(text: str, reference: Reference) -> None:
+    assert dataset(text) == reference
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":",
+        "pets:",
+        "pets:0",
+        "pets:one",
+        "pets@live",
+        "run-7f3a",
+        "sample",
+        "hub",
+        "feedback",
+        "sample:reviews",
+        "a/b",
+    ],
+)
+def test_what_names_no_dataset(text: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        dataset(text)
+    assert caught.value.next_step
+
+
+def test_reserved_names_are_free_for_models() -> None:
+    assert check_name("feedback", "model") == "feedback"
+    with pytest.raises(UsageProblem, match="reserved") as caught:
+        check_name("feedback", "dataset")
+    assert "my-feedback" in caught.value.next_step

@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_magics.core import signatures
+from sft_magics.core.arguments import parse
 from sft_magics.core.errors import UsageProblem
-from sft_magics.core.signatures import FromNamespace, Names, Signature, convert, parse, read, split
+from sft_magics.core.lines import split
+from sft_magics.core.signatures import FromNamespace, Names, Sentence, Signature, read
+from sft_magics.core.values import convert
 
 
 def train(
@@ -35,7 +38,7 @@ def train(
 
 def ask(
     version: Annotated[str, "a version"],
-    *texts: Annotated[Any, "texts", FromNamespace()],
+    *texts: Annotated[Any, "texts", FromNamespace(), Sentence()],
     data: Annotated[Any, "a table", FromNamespace()] = None,
     endpoint: Annotated[bool, "ask the endpoint"] = False,
 ) -> None:
@@ -130,7 +133,16 @@ def test_every_text_can_be_written_in_quotes_and_comes_back(texts: list[str], ma
     assert split("  ".join(quote(t, mark) for t in texts)) == texts
 
 
-@given(st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"], exclude_characters="\"'#"), min_size=1, max_size=20))
+TYPOGRAPHIC = "“”„‟〝〞‘’‚‛«»‹›「」『』‐‑‒–—―−﹣－\u200b\u2060\ufeff"
+
+
+@given(
+    st.text(
+        st.characters(exclude_categories=["Cs", "Z", "Cc"], exclude_characters="\"'#" + TYPOGRAPHIC),
+        min_size=1,
+        max_size=20,
+    )
+)
 def test_a_word_without_quotes_is_itself(word: str) -> None:
     assert split(f" {word} ") == [word]
 
@@ -176,7 +188,8 @@ def test_words_flags_switches_and_underscores() -> None:
 
 def test_a_negative_number_is_a_value() -> None:
     assert options_of("films --seed -1 --hours -2.5") == {"model": "films", "seed": -1, "hours": -2.5}
-    assert options_of("reviews:1 -1 -5e-5 -.5", ASK)["texts"] == ("-1", "-5e-5", "-.5")
+    for text in ("-1", "-5e-5", "-.5"):
+        assert options_of(f"reviews:1 {text}", ASK)["texts"] == (text,)
 
 
 @pytest.mark.parametrize("text", ["--great", "--x=y", "-o", "-x", "--", "#1", "a=b", "--endpoint", "--data=x"])

@@ -166,3 +166,43 @@ def test_a_plain_job_passes_over_what_only_runs_say() -> None:
 
 def test_states_that_can_still_change() -> None:
     assert views.ACTIVE == ("waiting", "queued", "running")
+
+
+def test_a_remark_has_its_epoch_and_one_on_a_topic_takes_the_place_of_the_other() -> None:
+    view = fold(
+        started(1.0),
+        ev.Remark("info", "Computing in bf16"),
+        ev.Remark("warning", "no better than guessing (0.70)", epoch=0.25, topic="guessing"),
+        ev.Remark("warning", "No row is answered with b.", epoch=0.25, topic="answers"),
+        ev.Remark("warning", "no better than guessing (0.69)", epoch=1.0, topic="guessing"),
+    )
+    assert view.remarks == [
+        ("info", "Computing in bf16"),
+        ("warning", "Epoch 0.25: No row is answered with b."),
+        ("warning", "Epoch 1: no better than guessing (0.69)"),
+    ]
+    fold(ev.Withdrawn("guessing"), ev.Withdrawn("never said"), view=view)
+    assert view.remarks == [("info", "Computing in bf16"), ("warning", "Epoch 0.25: No row is answered with b.")]
+
+
+def test_a_done_run_keeps_its_concern_until_it_begins_again() -> None:
+    view = fold(started(1.0), ev.Ended("done", "films:1 is committed.", "try more", concern="no better", at=2.0))
+    assert (view.state, view.concern, view.next_step) == ("done", "no better", "try more")
+    assert fold(ev.TakenUp(at=3.0), view=view).concern == ""
+
+
+def test_each_evaluation_is_a_row_with_its_time_without_what_lay_between_an_end_and_a_resume() -> None:
+    view = fold(
+        started(10.0),
+        ev.RunPlanned(100, 3.0, 3200, 32, 5e-5, at=12.0),
+        epoch(34, 21.0, 0.80, best=True),
+        epoch(68, 31.0, 0.79, best=False),
+        ev.Ended("interrupted", "stopped", at=33.0),
+        started(103.0),
+        ev.RunPlanned(100, 3.0, 3200, 32, 5e-5, resumed_at=34, at=104.0),
+        epoch(68, 110.0, 0.82, best=True),
+    )
+    rows = view.evaluated()
+    assert [(row.step, row.seconds, row.best) for row in rows] == [(34, 9.0, False), (68, 6.0, True)]
+    assert [row.metrics["accuracy"] for row in rows] == [0.80, 0.82]
+    assert rows[0].validation_loss == 0.3

@@ -262,3 +262,14 @@ def test_a_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
 def test_looking_at_a_lock_makes_no_file(tmp_path: Path) -> None:
     assert not places.is_locked(tmp_path / "lock")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_a_child_gets_is_no_standard_stream(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom sft_magics.core import workspace\n"
+        "os.close(0)\nfd = workspace.try_lock(Path(sys.argv[1]))\n"
+        "held = workspace.is_locked(Path(sys.argv[1]))\nprint(fd > 2, held)"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "lock")]
+    child = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert child.stdout.split() == ["True", "True"]

@@ -170,6 +170,30 @@ def test_leaks_of_a_split_of_the_user(ws: Workspace) -> None:
     assert len(rows(ws, dataset, "test")) == 8
 
 
+def test_near_duplicates_across_splits_are_a_finding_of_their_own(ws: Workspace) -> None:
+    frame = frame_with(60, ["a", "b"] * 30, split=["train"] * 40 + ["val"] * 12 + ["test"] * 8)
+    frame.loc[45, "text"] = "RT @someone: sentence number 3!"
+    frame.loc[46, "text"] = "“Sentence” number 3"
+    frame.loc[47, "text"] = "SENTENCE number  3"
+    dataset = build("near", frame, workspace=ws)
+    found = {f.code: f.message for f in dataset.findings}
+    assert "1 row of validation is also in train" in found["leak"]
+    assert "2 rows of validation are near-duplicates of train rows" in found["near_leak"]
+    assert "such as “RT @someone: sentence number 3!”" in found["near_leak"]
+
+
+def test_a_test_split_is_put_aside_on_request(ws: Workspace) -> None:
+    frame = frame_with(400, ["a", "b"] * 200)
+    dataset = build("kept", frame, workspace=ws, validation=0.2, test=0.1)
+    assert dataset.counts["test"] == pytest.approx(40, abs=20)
+    assert build("plain", frame, workspace=ws, validation=0.2).counts["validation"] == dataset.counts["validation"]
+    own = frame.assign(split=["train"] * 350 + ["test"] * 50)
+    with pytest.raises(UsageProblem, match="has test rows of its own"):
+        build("own", own, workspace=ws, test=0.1)
+    with pytest.raises(UsageProblem, match=r"--test cannot be 0\.9 beside --validation 0\.2"):
+        build("much", frame, workspace=ws, validation=0.2, test=0.9)
+
+
 def test_clean_data_has_no_findings(ws: Workspace) -> None:
     assert build("clean", frame_with(1000, ["a", "b"] * 500), workspace=ws).findings == ()
 

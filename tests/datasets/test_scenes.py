@@ -57,8 +57,13 @@ def test_wrong_boxes_and_missing_pictures_are_named_and_refused_or_left_out(tmp_
     for said in ("3 files of", "000.png (a box leaves the picture of 64 x 64)", "005.png (a box has no area)", "009"):
         assert said in refused.value.what
     dataset = made(str(file), tmp_path, broken="skip")
-    assert sum(dataset.counts.values()) == 17
-    assert "3 broken images were left out" in dataset.findings[0].message
+    kept = {
+        Path(text).name: label for text, label in rows(Workspace(tmp_path / "sft"), dataset)[["text", "label"]].values
+    }
+    alone = [name for name in ("000.png", "005.png") if len(shapes.scene(int(name[:3]))[2]) == 1]
+    assert len(kept) == 19 - len(alone), "a picture that lost one of its boxes stays, one that lost all goes"
+    assert all(len(boxes.loads(kept[name])) == 1 for name in ("000.png", "005.png") if name not in alone)
+    assert "1 broken image was left out: 009.png" in dataset.findings[0].message
 
 
 VOC = (
@@ -104,7 +109,7 @@ def test_a_folder_of_masks_becomes_a_dataset(tmp_path: Path) -> None:
 def test_masks_that_do_not_fit_are_named_and_refused_or_left_out(tmp_path: Path) -> None:
     root = shapes.masks_folder(tmp_path / "masks", 16, 4)
     Image.new("L", (32, 64), 0).save(root / "train" / "masks" / "001.png")
-    Image.new("RGB", (64, 64)).save(root / "train" / "masks" / "002.png")
+    Image.new("RGB", (64, 64), (0, 0, 9)).save(root / "train" / "masks" / "002.png")
     Image.new("L", (64, 64), 9).save(root / "val" / "masks" / "016.png")
     with pytest.raises(errors.DataProblem) as refused:
         made(str(root), tmp_path)
@@ -129,8 +134,8 @@ def test_pixels_of_no_class_are_no_class(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{}", "is no COCO file of boxes: KeyError 'categories'"),
-        ("[1, 2]", "is no COCO file of boxes"),
+        ("{}", "taken for a COCO file of boxes, and is no such file: it has no list called images"),
+        ("[1, 2]", "taken for a COCO file of boxes, and is no such file: it is no object"),
         ('{"categories": [], "images": [], "annotations": []}', "has no boxes"),
     ],
 )
@@ -174,13 +179,15 @@ def test_pictures_show_what_is_marked(tmp_path: Path) -> None:
     mask.save(tmp_path / "m.png")
     plain = overlays.boxed(str(tmp_path / "a.png"), [])
     marked = overlays.boxed(str(tmp_path / "a.png"), found)
-    tinted = overlays.tinted(str(tmp_path / "a.png"), str(tmp_path / "m.png"))
+    tinted = overlays.tinted(str(tmp_path / "a.png"), str(tmp_path / "m.png"), labels=("a", "b"))
     assert all(p.startswith("data:image/jpeg;base64,") for p in (plain, marked, tinted))
     assert len({plain, marked, tinted}) == 3
-    both = overlays.tinted(str(tmp_path / "a.png"), masks.read(tmp_path / "m.png"), str(tmp_path / "m.png"))
+    both = overlays.tinted(
+        str(tmp_path / "a.png"), masks.read(tmp_path / "m.png"), str(tmp_path / "m.png"), labels=("a", "b")
+    )
     assert width(both) == 2 * width(tinted) + 4, "the answer, and to its right the truth"
     assert overlays.boxed(str(tmp_path / "gone.png"), found) == ""
-    assert overlays.tinted(str(tmp_path / "gone.png"), str(tmp_path / "m.png")) == ""
+    assert overlays.tinted(str(tmp_path / "gone.png"), str(tmp_path / "m.png"), labels=()) == ""
 
 
 def test_masks_of_black_and_white_are_refused_with_what_to_write(tmp_path: Path) -> None:

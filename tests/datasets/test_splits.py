@@ -1,4 +1,5 @@
 import random
+from collections import Counter
 
 import pytest
 
@@ -99,3 +100,31 @@ def test_ids_are_short_and_unique() -> None:
     assert found[2] == found[0] + "-2"
     assert found[3] == found[0] + "-3"
     assert ids(["b"])[0] == found[1]
+
+
+def test_test_rows_are_a_third_part_that_stays_where_it_is() -> None:
+    keys = [f"row {i}" for i in range(4000)]
+    labels, given = ["a"] * len(keys), [None] * len(keys)
+    found = assign(keys, labels, given, 0.15, 0, 0.2)
+    shares = Counter(found)
+    assert shares["validation"] / len(keys) == pytest.approx(0.15, abs=0.02)
+    assert shares["test"] / len(keys) == pytest.approx(0.2, abs=0.02)
+    without = assign(keys, labels, given, 0.15, 0)
+    assert [s for s, w in zip(found, without, strict=True) if w == "validation"] == ["validation"] * shares[
+        "validation"
+    ]
+    assert assign(keys[::2], labels[::2], given[::2], 0.15, 0, 0.2) == found[::2]
+
+
+def test_test_rows_are_taken_from_the_train_rows_of_a_source_that_has_none() -> None:
+    keys = [f"row {i}" for i in range(1000)]
+    given = ["validation" if i % 5 == 0 else "train" for i in range(1000)]
+    found = assign(keys, ["a"] * 1000, given, 0.15, 0, 0.2)
+    assert [i for i, split in enumerate(found) if split == "validation"] == list(range(0, 1000, 5))
+    assert Counter(found)["test"] == pytest.approx(160, abs=40)
+
+
+def test_a_class_that_only_test_rows_would_have_is_kept_in_train() -> None:
+    keys = [f"row {i}" for i in range(200)]
+    labels = [f"class {i}" for i in range(200)]
+    assert set(assign(keys, labels, [None] * 200, 0.3, 0, 0.3)) <= {"train", "validation"}

@@ -1,10 +1,18 @@
+import itertools
 import math
 from collections import Counter
+from types import SimpleNamespace
 
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+from sft_magics.core import errors
 from sft_magics.engine import batching
+from sft_magics.engine.gradients import Gradients
+from sft_magics.engine.hardware import Hardware
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=400)
 
@@ -62,3 +70,25 @@ def test_balanced_rows_are_others_in_another_epoch() -> None:
     assert len({str(sorted(rows)) for rows in draws}) == 3
     batches = batching.epoch_batches([1 + i % 7 for i in range(100)], 8, 0, 1, draws[1])
     assert sorted(row for batch in batches for row in batch) == sorted(draws[1])
+
+
+@pytest.mark.parametrize(("rows", "batch"), [(20, 19), (3, 2), (5, 2), (101, 50), (20, 5), (1, 8)])
+def test_no_batch_has_a_single_row_where_two_are_needed(rows: int, batch: int) -> None:
+    for epoch in range(3):
+        found = batching.epoch_batches([3] * rows, batch, 1, epoch, least=2)
+        assert len(found) == -(-rows // batch), "the number of steps stays"
+        assert set(itertools.chain.from_iterable(found)) == set(range(rows))
+        assert all(len(one) >= min(2, rows) and len(set(one)) == len(one) <= batch for one in found)
+        if batch > 2:
+            assert sum(map(len, found)) == rows, "each row once"
+
+
+def test_a_last_row_that_is_alone_trains_with_batch_norm() -> None:
+    task = SimpleNamespace(model=nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), weight=lambda b: float(len(b["x"])))
+    task.loss = lambda b: task.model(b["x"]).square().mean()
+    hardware = Hardware(torch.device("cpu"), "fp32", 1, "")
+    made = Gradients(task, {"batch": 5, "micro_batch": 2}, hardware, lambda event: None)  # type: ignore[arg-type]
+    assert made.least == 2
+    assert bool(torch.isfinite(made.of({"x": torch.randn(5, 2)}, 5)))
+    with pytest.raises(errors.RunProblem, match="cannot train on a single row"):
+        made.of({"x": torch.randn(1, 2)}, 1)

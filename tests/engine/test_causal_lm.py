@@ -20,10 +20,12 @@ from sft_magics.core.events import Remark, StepDone
 from sft_magics.core.fetching import fetch
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import build, dialogues
-from sft_magics.engine import language_models, packing, worker
+from sft_magics.engine import checkpoints, language_models, packing, worker
+from sft_magics.engine.chats import Chat
 from sft_magics.engine.predictor import Predictor
 from sft_magics.engine.tasks import find
 from sft_magics.engine.tasks.causal_lm import CausalLM
+from tests.engine import tiny
 from tests.engine.house import Ear
 
 USUAL: dict[str, Any] = {
@@ -139,6 +141,7 @@ def test_every_answer_of_a_chat_has_loss_but_those_of_weight_0(base: Path, templ
     task = loaded(base)
     if template == "none":
         task.tokenizer.chat_template = None
+        task.chat = Chat(task.tokenizer, "the base")
     end = "<|im_end|>" if template == "its own" else task.tokenizer.eos_token
     for silent, said in (((), f"Hello.{end}Bye.{end}"), ((1,), f"Bye.{end}")):
         rows = task.encode([written(CHAT[:3], silent), "Hi"], [CHAT[3][1], "Hello."])
@@ -164,6 +167,7 @@ def test_answers_that_the_template_rewrites_are_said_not_to_be_learned(base: Pat
         "{{ m.content if loop.index >= messages|length else m.content.split('#')[-1] }}</end>{% endfor %}"
         "{% if add_generation_prompt %}<assistant>{% endif %}"
     )
+    task.chat = Chat(task.tokenizer, "the base")
     rows = task.encode([written([CHAT[0], ("assistant", "think#Hello."), CHAT[2]])], ["Bye."])
     assert (rows.rewritten, rows.earlier) == (1, [[]])
     assert "1 earlier answers is read and not learned" in task.remarks(rows)[1]
@@ -207,6 +211,17 @@ def test_lora_learns_and_leaves_the_base_as_it_was(trained: tuple[worker.Trained
     assert [e.text for e in ear.all(Remark) if "--method lora" in e.text]
 
 
+def test_what_was_learned_is_compared_with_the_base_before_training(
+    trained: tuple[worker.Trained, Ear], data: Path, base: Path, tmp_path: Path
+) -> None:
+    found, ear = trained
+    (before,) = [e.text for e in ear.all(Remark) if e.text.startswith("Before training, on the validation rows: perp")]
+    assert float(before.split("perplexity ")[1].split(",")[0]) > found.metrics["perplexity"].value
+    assert found.concern == ""
+    nothing = worker.train(order(data, base, lr=1e-12), Ear(), tmp_path / "run")
+    assert "is no better than before training" in nothing.concern
+
+
 def test_peft_loads_what_was_saved_and_it_answers_alike(trained: tuple[worker.Trained, Ear]) -> None:
     folder = trained[0].folder
     stranger = peft.PeftModel.from_pretrained(
@@ -245,7 +260,7 @@ def test_it_goes_on_from_a_version_and_from_a_checkpoint(
     )
     assert stopped.stopped
     checkpoint = next((tmp_path / "stopped" / "checkpoints").glob("step-*"))
-    assert all("lora_" in n for n in load_file(checkpoint / "model.safetensors")), "only what learns is written"
+    assert all("lora_" in n for n in checkpoints.part(checkpoint)), "only what learns is written"
     resumed = worker.train(order(data, trained[0].folder, epochs=2.0), Ear(), tmp_path / "stopped")
     one, two = (load_file(t.folder / "adapter" / "adapter_model.safetensors") for t in (whole, resumed))
     assert all(torch.equal(one[n], two[n]) for n in one)
@@ -330,3 +345,14 @@ def test_full_fine_tuning_keeps_its_precision_and_takes_in_what_lora_learned(
     again = loaded(tmp_path / "out", method="full")
     assert all(torch.equal(p, q) for p, q in zip(task.model.parameters(), again.model.parameters(), strict=True))
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float32"
+
+
+def test_rows_at_the_end_of_the_context_are_measured_and_answered(tmp_path: Path) -> None:
+    """Prompts of 56 and of 70 tokens for 64 positions: the one has a short answer, the other none."""
+    saved = tiny.save(tmp_path / "base", tiny.language("gpt2"))
+    find("causal-lm").load({"kind": "folder", "path": str(saved)}, [], {"method": "full"}).save(tmp_path / "version")
+    texts, targets = ["red " * 50, "blue " * 70, "say"], ["one two", "three", "one"]
+    spec = {"folder": str(tmp_path / "version"), "texts": texts, "targets": targets, "worst": 9, "wrong": 0.0}
+    found = worker.evaluate(spec, Ear())
+    assert sorted(row["text"].split()[0] for row in found["worst"]) == ["red", "say"]
+    assert all(row["answer"]["text"] for row in found["worst"])

@@ -95,3 +95,39 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
     shutil.move(best, tmp_path / ".best-old")
     checkpoints.recover(best)
     assert (best / "a").read_text() == "old"
+
+
+def test_a_checkpoint_that_rests_is_the_only_one_and_comes_back_to_the_bit(tmp_path: Path) -> None:
+    model, optimizer = small()
+    best = tmp_path / "best"
+    checkpoints.save_part(checkpoints.weights_of(model), best)
+    for step in (1, 2):
+        path = checkpoints.save(tmp_path / "all", model, optimizer, Progressed(step=step))
+    before = {name: checkpoints.part(path, name) for name in ("model", "optimizer", "random")}
+    checkpoints.rest(path, best)
+    assert [(p.name, good) for p, good in checkpoints.newest(tmp_path / "all")] == [("step-00000002", True)]
+    assert (path / "model.compressed").stat().st_size < 2_500, "the weights are those of the best"
+    for name, tensors in before.items():
+        after = checkpoints.part(path, name)
+        assert after.keys() == tensors.keys()
+        assert all(torch.equal(after[key], tensor) for key, tensor in tensors.items())
+    checkpoints.replace(best, lambda folder: checkpoints.save_part({"a": torch.ones(3)}, folder))
+    assert torch.equal(checkpoints.part(path)["0.weight"], before["model"]["0.weight"]), "better weights do not hurt it"
+    other, its = small()
+    assert checkpoints.restore(path, other, its, torch.device("cpu")).step == 2
+
+
+def test_a_disk_that_refuses_leaves_the_checkpoint_as_it_is(tmp_path: Path) -> None:
+    model, optimizer = small()
+    path = checkpoints.save(tmp_path, model, optimizer, Progressed(step=1))
+    with file_limit(1_000):
+        checkpoints.rest(path, tmp_path / "best")
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
+    assert (path / "model.safetensors").is_file()
+
+
+def test_a_kill_while_it_is_compressed_loses_nothing(tmp_path: Path) -> None:
+    model, optimizer = small()
+    path = checkpoints.save(tmp_path, model, optimizer, Progressed(step=1))
+    path.rename(tmp_path / ".step-00000001-old")
+    assert [(p.name, good) for p, good in checkpoints.newest(tmp_path)] == [("step-00000001", True)]

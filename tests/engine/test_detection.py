@@ -147,11 +147,13 @@ def test_perfect_boxes_are_perfect_and_others_are_counted() -> None:
     assert found.metrics["ap50"].value == pytest.approx(1.0)
     assert found.metrics["map"].value == pytest.approx(1.0)
     assert found.badness == [0.0, 0.0]
+    assert task.concern(rows, right) == ""
     wrong = [{"boxes": [[1, 0.9, 10, 10, 40, 40]], "loss": 0.0}, {"boxes": [], "loss": 0.0}]
     found = task.report(rows, wrong)
     assert found.metrics["ap50"].value == 0.0
     assert (found.metrics["recall[disc]"].value, found.metrics["precision[square]"].value) == (0.0, 0.0)
     assert found.badness == [1.0, 1.0]
+    assert task.concern(rows, wrong).startswith("The AP at one half is 0.000 on 2 validation pictures: hardly a box")
     twice = [{"boxes": [[0, 0.9, 10, 10, 40, 40], [0, 0.8, 11, 10, 40, 40]], "loss": 0.0}, {"boxes": [], "loss": 0.0}]
     found = task.report(rows, twice)
     assert found.metrics["precision[disc]"].value == 0.5, "a box is found once"

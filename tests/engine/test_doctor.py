@@ -21,8 +21,14 @@ from tests.engine.house import Ear, films, order, small_base
 from tests.engine.test_causal_lm import base  # noqa: F401 - a fixture
 
 
+def dated(history: list[list[float]]) -> list[list[float]]:
+    """Evaluations at the end of each epoch."""
+    return [[*losses, epoch] for epoch, losses in enumerate(history, 1)]
+
+
 def said(history: list[list[float]]) -> list[list[str]]:
     """What is said after each epoch."""
+    history = dated(history)
     return [doctor.remarks(history[: n + 1], 3e-4) for n in range(len(history))]
 
 
@@ -49,7 +55,7 @@ def test_a_loss_that_jumps_up_points_to_the_rate() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_numbers_that_are_none_are_passed_over(bad: float) -> None:
-    assert doctor.remarks([[0.5, 0.4], [bad, 0.5], [0.2, bad]], 0.1) == []
+    assert doctor.remarks(dated([[0.5, 0.4], [bad, 0.5], [0.2, bad]]), 0.1) == []
 
 
 def test_waiting_for_batches_is_said_with_what_to_try() -> None:
@@ -110,7 +116,7 @@ def noisy(start: float, end: float, steps: int, noise: float, seed: int = 0) -> 
 
 
 def test_a_loss_that_does_not_fall_is_told_from_one_that_is_only_noisy() -> None:
-    once = [[0.69, 0.69]]
+    once = [[0.69, 0.69, 1.0]]
     assert doctor.not_falling(noisy(0.693, 0.693, 200, 0.02), once).startswith("The training loss does not fall: 0.69")
     assert doctor.not_falling(noisy(0.7, 0.72, 200, 0.02), once) != ""
     for falls in (noisy(0.7, 0.5, 200, 0.05), noisy(5.0, 4.0, 80, 0.3), noisy(0.7, 0.6, 60, 0.02)):
@@ -126,8 +132,10 @@ def test_a_loss_that_does_not_fall_is_told_from_one_that_is_only_noisy() -> None
 
 
 def test_over_epochs_it_is_said_when_none_is_below_the_first() -> None:
-    assert "has not fallen in 2 epochs: from 0.690 to 0.688" in doctor.not_falling([], [[0.69, 0.7], [0.688, 0.7]])
-    assert doctor.not_falling([], [[0.69, 0.7], [0.6, 0.7], [0.69, 0.7]]) == "", "it had fallen"
+    assert "has not fallen in 2 epochs: from 0.690 to 0.688" in doctor.not_falling(
+        [], dated([[0.69, 0.7], [0.688, 0.7]])
+    )
+    assert doctor.not_falling([], dated([[0.69, 0.7], [0.6, 0.7], [0.69, 0.7]])) == "", "it had fallen"
     assert doctor.not_falling([], []) == ""
     assert doctor.not_falling([], [[math.nan, 0.7], [0.69, 0.7]]) == ""
 

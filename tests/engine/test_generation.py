@@ -5,11 +5,13 @@ from itertools import zip_longest
 import pytest
 import torch
 
+from sft_magics.core import errors
 from sft_magics.core.fetching import fetch
 from sft_magics.core.sampling import Piece, Sampling
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.tasks import find
 from sft_magics.engine.tasks.causal_lm import CausalLM
+from tests.engine import tiny
 
 FP32 = Hardware(torch.device("cpu"), "fp32", 1, "")
 QUESTION = "What is the capital of France?"
@@ -81,3 +83,45 @@ def test_two_answers_can_be_written_in_turn(task: CausalLM) -> None:
         for place, piece in enumerate(pieces):
             found[place] += piece.text if piece else ""
     assert found == alone
+
+
+def test_a_share_or_temperature_of_nothing_is_the_likeliest(task: CausalLM) -> None:
+    plain = _text(_pieces(task, max_new_tokens=6))
+    assert _text(_pieces(task, max_new_tokens=6, temperature=1.0, top_p=0.0, seed=1)) == plain
+    assert _text(_pieces(task, max_new_tokens=6, temperature=1e-30, seed=1)) == plain
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> CausalLM:
+    """A GPT-2 of 64 positions, trained on rows of 16 tokens."""
+    base = tiny.save(tmp_path_factory.mktemp("gpt2"), tiny.language("gpt2"))
+    found = find("causal-lm").load({"kind": "folder", "path": str(base)}, [], {"method": "full", "max_length": 16})
+    assert isinstance(found, CausalLM)
+    found.suit(bf16=False)
+    found.model.eval()
+    return found
+
+
+def test_a_prompt_may_be_as_long_as_the_context_at_every_door(small: CausalLM) -> None:
+    """What rows are trained on does not count."""
+    text = "red " * 40
+    (prompt,) = small.encode([text], None).ids
+    assert len(prompt) > small.limit
+    assert prompt.count(small.tokenizer.convert_tokens_to_ids("red")) == 40, "nothing of it is cut"
+    room = 64 - len(prompt)
+    with torch.inference_mode():
+        rows = small.encode([text, "red"], None)
+        said = small.scores(small.collate(rows, [0, 1]))
+        alone = [small.scores(small.collate(small.encode([t], None), [0]))[0] for t in (text, "red")]
+    assert [s["text"] for s in said] == [s["text"] for s in alone], "neither decides how long the other may be"
+    assert said[0]["text"] == _text(_pieces(small, text, max_new_tokens=small.longest)).strip()
+    assert len(_pieces(small, text, max_new_tokens=room, exact=True)) <= room
+    with pytest.raises(errors.DataProblem, match=f"The prompt has {len(prompt)} tokens; {64 - room - 1} fit into the"):
+        _pieces(small, text, max_new_tokens=room + 1, exact=True)
+    long = "red " * 70
+    with pytest.raises(errors.DataProblem, match="The prompt has 76 tokens; 63 fit into the model's context of 64"):
+        _pieces(small, long, max_new_tokens=5)
+    with pytest.raises(errors.DataProblem, match="Text 2 has 76 tokens; 63 fit"):
+        small.encode(["red", long], None)
+    assert small.fits([text, long]) == [True, False]
+    assert small.fits([text, text], room + 1) == [False, False]

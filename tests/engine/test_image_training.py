@@ -208,18 +208,22 @@ def test_a_picture_is_upright_on_white_and_in_color(tmp_path: Path) -> None:
     assert pixels.opened(str(tmp_path / "deep.png"), 30).mode == "RGB"
 
 
-def test_a_file_that_has_gone_is_named_before_the_first_step(tmp_path: Path) -> None:
+def test_a_file_that_has_gone_or_changed_is_named_before_the_first_step(tmp_path: Path) -> None:
     shelf = tmp_path / "shelf"
     shelf.mkdir()
     names = [str(shelf / f"{i}.png") for i in range(8)]
     for i, name in enumerate(names):
         Image.new("RGB", (32, 32), (i, i, i)).save(name)
-    rows = [[f"r{i}" for i in range(8)], names, ["0", "1"] * 4, ["train"] * 6 + ["validation"] * 2, list("abcdefgh")]
+    rows = [[f"r{i}" for i in range(8)], names, ["0", "1"] * 4, ["train"] * 6 + ["validation"] * 2]
+    rows.append([hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in names])
     path = tmp_path / "d" / f"{fingerprint(zip(rows[4], rows[2], rows[3], strict=True))}.parquet"
     tables.write(path, rows)
     Path(names[3]).unlink()
     ear = Ear()
     with pytest.raises(errors.DataProblem, match=r"1 images cannot be read: .*3.png"):
+        worker.train(order(path), ear, tmp_path / "run")
+    Image.new("RGB", (32, 32), "red").save(names[5])
+    with pytest.raises(errors.DataProblem, match=r"1 picture of dataset d changed after it was made: 5\.png"):
         worker.train(order(path), ear, tmp_path / "run")
     assert ear.all(StepDone) == []
 

@@ -110,7 +110,7 @@ def test_dialogues_count_their_prompts_and_answers(base: Path, tmp_path: Path) -
     (said,) = [r.text for r in ear.all(Remark) if "longer than 60 tokens" in r.text]
     assert key in said
     task = find("causal-lm").load({"kind": "folder", "path": str(base)}, [], {"max_length": 60})
-    exact = len(task._ids(task._asked("Say 5.")) + task._ids(answers[5] + task._end()))  # type: ignore[attr-defined]
+    exact = len(task._ids(task.chat.prompt("Say 5.")) + task._ids(answers[5] + task.chat.end))  # type: ignore[attr-defined]
     assert f"({exact} tokens" in said
 
 

@@ -19,11 +19,12 @@ from PIL import Image
 from torch import nn
 
 from sft_magics.core import errors
+from sft_magics.core.events import Remark
 from sft_magics.core.fetching import fetch
 from sft_magics.datasets.samples import read_sample
-from sft_magics.engine import lean, reading, tasks
+from sft_magics.engine import lean, reading, tasks, worker
 from sft_magics.engine.predictor import Predictor
-from tests.engine.house import LABELS
+from tests.engine.house import LABELS, Ear
 
 # bfloat16 has 8 bits of mantissa: sums over other widths round differently.
 CLOSE = {"fp32": 1e-5, "bf16": 0.02}
@@ -236,6 +237,18 @@ def test_layers_are_read_together_whatever_is_asked_first_and_without_a_bias() -
         assert torch.equal(again[0], before[0][0])
         assert torch.equal(again[1], before[0][0])
         assert torch.equal(again[2], before[1][1])
+
+
+def test_texts_that_are_cut_are_said(folder: Path) -> None:
+    ear = Ear()
+    asked = ["a film", "film " * 900, "a film " * 700]
+    found = worker.predict({"folder": str(folder), "texts": asked}, ear)
+    assert len(found) == 3
+    (said,) = [remark.text for remark in ear.all(Remark)]
+    assert said.startswith("2 texts are longer than the 64 tokens that the version reads (text 2 has 902)")
+    quiet = Ear()
+    worker.predict({"folder": str(folder), "texts": asked[:1]}, quiet)
+    assert not quiet.all(Remark)
 
 
 def test_nothing_asked_is_nothing_answered_and_labels_are_in_order(folder: Path) -> None:

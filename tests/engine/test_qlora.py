@@ -18,7 +18,7 @@ from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone
 from sft_magics.core.fetching import fetch
 from sft_magics.core.workspace import Workspace
-from sft_magics.engine import language_models, quantized, worker
+from sft_magics.engine import checkpoints, language_models, quantized, worker
 from sft_magics.engine.predictor import Predictor
 from tests.engine.house import Ear
 from tests.engine.test_causal_lm import data, order  # noqa: F401 - a fixture
@@ -92,5 +92,5 @@ def test_what_is_learned_beside_four_bits_is_stored_beside_the_base_as_it_was(
     cut = Ear(lambda e: isinstance(e, CheckpointSaved))
     assert worker.train(spec, cut, tmp_path / "cut").stopped
     newest = max((tmp_path / "cut" / "checkpoints").glob("step-*"))
-    assert all("lora_" in name for name in load_file(newest / "model.safetensors"))
+    assert all("lora_" in name for name in checkpoints.part(newest))
     assert not worker.train(spec, Ear(), tmp_path / "cut").stopped

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sft_magics.core.events import CheckpointSaved, EpochDone, EventReader, Remark, RunPlanned, StepDone
+from sft_magics.core.events import CheckpointSaved, EpochDone, Event, EventReader, Remark, RunPlanned, StepDone
 from sft_magics.engine import launchers, worker
 from tests.engine.house import Ear, films, order, small_base
 
@@ -68,10 +68,20 @@ def test_three_kills_change_no_bit_of_the_weights(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
-    """A run that was stopped with two checkpoints."""
+    """A run that was ended at once, with its newest two checkpoints."""
     folder = tmp_path_factory.mktemp("stopped")
     spec = order(films(folder, 48, 8), start=small_base(folder / "base"), batch=4, checkpoint_seconds=0.0)
-    worker.train(spec, Ear(stop=lambda e: isinstance(e, CheckpointSaved) and e.step >= 5), folder / "run")
+
+    class Killed(Exception):
+        pass
+
+    def die(event: Event) -> str:
+        if isinstance(event, CheckpointSaved) and event.step >= 5:
+            raise Killed
+        return ""
+
+    with pytest.raises(Killed):
+        worker.train(spec, die, folder / "run")
     return spec, folder / "run"
 
 

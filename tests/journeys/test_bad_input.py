@@ -23,6 +23,7 @@ def shell(trained: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.chdir(tmp_path)
     made = InteractiveShell(config=QUIET)
     made.run_line_magic("load_ext", "sft_magics")
+    made.user_ns["sft"] = sft
     yield made
     made.run_line_magic("unload_ext", "sft_magics")
 
@@ -55,6 +56,13 @@ LINES = [
     ("%sft_finetune films --epochs 0", "--epochs cannot be 0"),
     ("%sft_finetune films --lr", "--lr needs a value"),
     ("%sft_finetune", "needs the model"),
+    ("%sft_finetune films epochs=1", "options begin with two dashes"),
+    ("%sft_finetune films --epochs 0,5", "cannot be '0,5'"),
+    ("%sft_finetune films --epochs 1 --epochs 2", "given twice"),
+    ("%sft_finetune {nothing}", "there is no variable 'nothing'"),
+    ("%sft finetune films", "%sft_finetune films"),
+    ("%sft_evaluate films:1 --gate “f1 is good”", "'f1 is good' is not a gate"),
+    ("sft.finetune('films', epoch=1)", "no option epoch. Did you mean 'epochs'?"),
     ("%sft_finetune filsm", "no model called 'filsm'. Did you mean 'films'?"),
     ("%sft_finetune films --data flims", "no dataset called 'flims'. Did you mean 'films'?"),
     ("%sft_finetune films --augment flip", "--augment changes pictures"),

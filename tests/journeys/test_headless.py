@@ -52,6 +52,33 @@ def test_a_mistake_is_two_lines_and_exit_code_2(trained: Workspace) -> None:
     assert len(done.stderr.splitlines()) == 2
 
 
+def test_a_reader_of_events_that_goes_away_ends_nothing_and_hears_nothing(trained: Workspace) -> None:
+    line = f"{sys.executable} -m sft_magics evaluate films:1 --json | true"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line], env={**os.environ, "SFT_HOME": str(trained.root)},
+        capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_an_interrupt_from_a_shell_is_an_object_and_code_130(trained: Workspace, tmp_path: Path) -> None:
+    many = tmp_path / "many.csv"  # minutes of work, so that the interrupt comes within it
+    many.write_text("text,label\n" + "".join(f"a film of part {i},positive\n" for i in range(40_000)))
+    asked = subprocess.Popen(
+        [sys.executable, "-m", "sft_magics", "evaluate", "films:1", "--data", str(many), "--json"],
+        env={**os.environ, "SFT_HOME": str(trained.root)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert asked.stdout is not None
+    assert json.loads(asked.stdout.readline())["job"].startswith("job-"), "its process is at work"
+    asked.send_signal(signal.SIGINT)
+    out, err = asked.communicate(timeout=120)
+    last = json.loads(out.splitlines()[-1])
+    assert (asked.returncode, last["kind"], last["error"], last["code"]) == (130, "Error", "Interrupted", 130)
+    assert len(err.splitlines()) == 2
+    assert list(trained.jobs.iterdir()) == []
+
+
 def test_every_listing_verb_ends_with_its_object(trained: Workspace) -> None:
     for verb in ("board", "doctor", "models", "versions", "runs", "endpoints", "alerts", "history", "data"):
         told = lines(sft(trained, verb, "--json"))

@@ -165,6 +165,57 @@ def test_a_second_interrupt_ends_at_once_and_keeps_the_checkpoint(kernel: Kernel
     wait_for(lambda: not JobFolder(Path(newest(finished).folder)).alive(), 30, "the end of the process")
 
 
+WORK = (
+    "%sft_evaluate films:1", "%sft_predict films:1 --data films", "%sft_errors films:1", "%sft_plan films",
+    "%sft_lr films", "%sft_models --data films", "%sft_preview films", "%sft_deploy films:1 --engine auto",
+)  # fmt: skip
+
+
+def test_work_that_is_interrupted_ends_says_so_and_leaves_nothing(
+    trained: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFT_ENGINE", "auto")  # a deploy then compares engines first, in a job as the others are
+    kernel = Kernel(tmp_path, trained.root)
+    try:
+        for line in WORK:
+            request = kernel.client.execute(line)
+            wait_for(lambda: any(JobFolder(f).alive() for f in trained.jobs.iterdir()), 120, f"the job of {line}")
+            kernel.interrupt()
+            outcome = kernel.collect(request, 60)
+            assert len(outcome.lines) == 2, (line, outcome.lines)
+            assert "interrupted" in outcome.lines[0], line
+            assert outcome.error is not None
+            assert outcome.error["ename"] == "Interrupted"
+            assert "<b>interrupted</b>" in outcome.html, (line, outcome.html)
+            assert not any("application/vnd.jupyter.widget-view+json" in b for b in outcome.bundles), line
+            assert list(trained.jobs.iterdir()) == [], line
+        assert len(sft.endpoints(workspace=trained)) == 0
+        request = kernel.client.execute(WORK[0])
+        wait_for(lambda: any(JobFolder(f).alive() for f in trained.jobs.iterdir()), 120, "the job")
+        kernel.interrupt()
+        kernel.interrupt()
+        assert len(kernel.collect(request, 60).lines) == 2
+        wait_for(lambda: not any(JobFolder(f).alive() for f in trained.jobs.iterdir()), 30, "the end of the process")
+    finally:
+        kernel.close()
+
+
+@pytest.mark.parametrize("line", ["%sft_deploy films:1", "%sft_bench films:1 --seconds 60"])
+def test_an_endpoint_that_is_interrupted_while_it_starts_is_gone(kernel: Kernel, trained: Workspace, line: str) -> None:
+    def alive() -> list[JobFolder]:
+        return [job for job in map(JobFolder, trained.endpoints.iterdir()) if job.alive()]
+
+    request = kernel.client.execute(line)
+    wait_for(lambda: bool(alive()), 120, "the endpoint's process")
+    kernel.interrupt()
+    outcome = kernel.collect(request, 60)
+    assert len(outcome.lines) == 2, outcome.lines
+    assert "interrupted" in outcome.lines[0]
+    assert "<b>interrupted</b>" in outcome.html
+    assert alive() == []
+    assert [e.state for e in sft.endpoints(workspace=trained)] in ([], ["stopped"])
+
+
 def test_training_in_this_very_process(kernel: Kernel) -> None:
     outcome = kernel.run("%sft_finetune films --epochs 0.3 --in-process")
     assert outcome.error is None, outcome.lines

@@ -54,7 +54,7 @@ def test_an_endpoint_is_started_asked_and_gone(trained: Workspace, processes: li
     assert len(processes) == 1
     assert left(trained, processes) == []
     assert sft.endpoints(workspace=trained).rows == ()
-    assert (found.model, found.data, found.ratios) == ("films", "films", ())
+    assert (found.model, found.data, found.ratios) == ("films", "films:1", ())
     assert [row.clients for row in found.rows] == [1, 4]
     assert found.subjects[0].engine == "torch"
     assert found.subjects[0].ready_seconds > 0
@@ -109,7 +109,7 @@ def test_nothing_is_left_where_it_is_interrupted_or_fails(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(lifecycle_bench, "_measure", interrupted)
-    with pytest.raises(errors.RunProblem, match="was stopped; nothing of it is left"):
+    with pytest.raises(errors.Interrupted, match="was interrupted; nothing was changed"):
         sft.bench("films:1", workspace=trained, **QUICK)
     assert left(trained, processes) == []
     monkeypatch.undo()

@@ -90,8 +90,9 @@ def test_masks_are_measured_and_asked(scenes: Path, tmp_path: Path) -> None:
 
 
 def test_boxes_are_measured_and_asked(scenes: Path, tmp_path: Path) -> None:
-    found = sft.evaluate("boxes:1", split="all", workspace=scenes)
+    found = sft.evaluate("boxes:1", split="all", seen="include", workspace=scenes)
     assert found.n == 60
+    assert found.overlap.seen == sft.data("boxes", workspace=scenes).counts["train"]
     assert found.confusion == []
     assert {"ap50", "map"} <= set(found.metrics)
     assert all(p.picture and p.truth for p in found.worst)
@@ -215,7 +216,7 @@ def test_an_endpoint_of_every_task_is_measured(scenes: Path, words: Path, model:
     assert row.n >= 2
     assert row.refused == 0
     assert row.parts["model"] > 0
-    assert found.data == model
+    assert found.data == f"{model}:1"
     assert not list((ws / "endpoints").glob("bench-*"))
     if model != "says":
         with pytest.raises(errors.SftError, match="is for"):

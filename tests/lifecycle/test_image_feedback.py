@@ -59,12 +59,14 @@ def test_what_an_endpoint_saw_is_learned_from_when_its_labels_come(asked: tuple[
     compared = sft.retrain("digits", from_="digits:1", epochs=1, workspace=ws)
     made = sft.show(compared.candidate, workspace=ws).version
     assert made.parent == "digits:1"
+    assert made.data == "digits-feedback:1"
+    assert Registry(Workspace(ws)).dataset(made.data).parents == ("digits:1",)
     assert made.options["lr"] == 0.001  # as for pictures, not for texts
     place = Workspace(ws)
     joined = rows(place, Registry(place).dataset(made.data))
     assert len(joined) == 80 + 30  # three were known
     assert all(Path(path).is_file() for path in joined["text"])
-    assert {pair.data for pair in compared.pairs} == {"digits", "feedback"}
+    assert {pair.data for pair in compared.pairs} == {"digits:1", "feedback"}
 
 
 def test_an_endpoint_that_keeps_no_inputs_has_no_pictures(asked: tuple[Path, Path], tmp_path: Path) -> None:

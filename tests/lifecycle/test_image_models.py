@@ -81,7 +81,7 @@ def test_it_is_measured_and_asked(trained_once: Path, shelf: Path, tmp_path: Pat
 def test_its_errors_are_shown_as_pictures(trained_once: Path) -> None:
     found = sft.errors_("digits:2", workspace=trained_once)
     evaluation = sft.evaluate("digits:2", workspace=trained_once)
-    assert (found.data, found.split, found.n) == ("digits", "validation", evaluation.n)
+    assert (found.data, found.split, found.n) == ("digits:1", "validation", evaluation.n)
     assert (
         found.wrong == sum(m.n for m in found.mistakes) == round((1 - evaluation.metrics["accuracy"].value) * found.n)
     )

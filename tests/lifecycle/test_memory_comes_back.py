@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import sft_magics as sft
-from sft_magics.core.errors import RunProblem, SftError
+from sft_magics.core.errors import Interrupted, SftError
 from sft_magics.engine import loop
 from sft_magics.engine.tasks import Batch
 from sft_magics.engine.tasks.text_classification import TextClassification
@@ -47,7 +47,7 @@ def interrupted(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(loop.Loop, "_one_step", one_step)
-    with pytest.raises(RunProblem, match="stopped after step"):
+    with pytest.raises(Interrupted, match="stopped after step"):
         train(workspace)
 
 

@@ -19,8 +19,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, film_csv: Path) -> Path:
     sft.data("films", str(root / "films.csv"), workspace=ws)
     sft.create("films", data="films", workspace=ws)
     sft.finetune("films", method="head", epochs=8, **here)
-    sft.finetune("films", method="lora", sampling="balanced", **here)
-    sft.finetune("films", unfreeze=0.5, layer_decay=0.8, **here)
+    sft.finetune("films", method="lora", sampling="balanced", epochs=1, **here)
+    sft.finetune("films", unfreeze=0.5, layer_decay=0.8, epochs=1, **here)
     return ws
 
 

@@ -15,7 +15,8 @@ def test_an_alert_on_another_model_is_no_reason(tmp_path: Path) -> None:
         JobFolder(ws.endpoints / name).create(
             {"name": name, "model": model, "ref": f"{model}:1", "version": f"{model}:1", "launch": "one",
              "token_file": "token", "created_at": 0.0, "keep": False, "idle_stop": 60.0,
-             "task": "text-classification", "engine": "torch", "engine_why": "", "wanted": "torch"}
+             "task": "text-classification", "engine": "torch", "engine_why": "", "wanted": "torch",
+             "example": ""}
         )  # fmt: skip
     registry = Registry(ws)
     registry.put_alert(Alert("alert-1", "films", "accuracy < 0.8", "firing", 0.7))

@@ -13,7 +13,8 @@ from sft_magics.core.events import EpochDone, Remark
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Run, Version
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import evaluate, runs
+from sft_magics.datasets import identity, rows
+from sft_magics.lifecycle import runs, seen_rows
 from sft_magics.notebook import panels
 from sft_magics.registry import Registry
 from tests.engine.house import small_base
@@ -86,7 +87,10 @@ def test_a_run_is_edited_paused_lets_another_go_on_and_its_version_tells_all(ws:
     ]  # fmt: skip
     ended = seen(ws, run.id)
     assert ended.step == ended.steps == max(rests.step + 1, round(end * ended.steps / end))
-    assert "edits" in (panels.html(sft.show(made.ref, workspace=ws)) or "")
+    card = panels.html(sft.show(made.ref, workspace=ws)) or ""
+    assert f"edited from step {at} on" in card
+    assert f"epochs {LONG['epochs'] + 1:g}" in card
+    assert f"lr {panels.formats.value(5e-4)}" in card
     again = sft.reproduce(made.ref, workspace=ws)
     assert again.same_weights, again.verdict
     with pytest.raises(errors.Refused, match=f"is done: it made {made.ref}") as refused:
@@ -201,15 +205,19 @@ def test_a_clone_begins_with_a_checkpoint_of_a_run_and_takes_its_options_over(ws
     assert made.environment["start"]["source"] == f"{run.id} at step {newest}"
     card = sft.show(made.ref, workspace=ws)
     assert f"{run.id}/{newest}" in card.lineage
-    assert evaluate.learned_from(Registry(ws), made) == {"films"}
+    known = seen_rows.of(ws, made)
+    assert known is not None
+    assert known.complete
+    assert known.has(identity.exact(rows(ws, Registry(ws).dataset("films"), "train"), made.task)).all()
     assert sft.reproduce(made.ref, workspace=ws).same_weights
     # The weights are really the checkpoint's: with next to no rate they stay what they were.
     still: Version = sft.finetune("films", from_=f"{run.id}/newest", lr=1e-12, epochs=0.02, workspace=ws)
-    from safetensors.numpy import load_file
+    from safetensors.torch import load_file
 
+    from sft_magics.engine import checkpoints
     from sft_magics.registry import ArtifactStore
 
-    there = load_file(Path(run.folder) / "checkpoints" / f"step-{newest:08d}" / "model.safetensors")
+    there = checkpoints.part(Path(run.folder) / "checkpoints" / f"step-{newest:08d}")
     for found in ArtifactStore(ws.artifacts).checkout(still.artifact).glob("*.safetensors"):
         for name, tensor in load_file(found).items():
             assert abs(tensor - there[name]).max() < 1e-6, name

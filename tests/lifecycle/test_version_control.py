@@ -7,14 +7,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import sft_magics as sft
 from sft_magics.core import errors, provenance
-from sft_magics.core.records import Diff, Version
+from sft_magics.core.records import Alert, Diff, Version
 from sft_magics.core.workspace import Workspace
 from sft_magics.registry import ArtifactStore, Registry
+from sft_magics.serving.client import EndpointClient
 from tests.conftest import stop_endpoints
 
 
@@ -54,7 +56,7 @@ def test_a_diff_shows_what_was_made_otherwise(compared: Diff) -> None:
 
 def test_a_diff_counts_flipped_answers_and_tests_them(compared: Diff, two: Path) -> None:
     rows = sft.evaluate("films:1", workspace=two).n
-    assert (compared.n, compared.rows) == (rows, "films (validation)")
+    assert (compared.n, compared.rows) == (rows, "films:1 (validation)")
     accuracy = next(m for m in compared.metrics if m.name == "accuracy")
     assert accuracy.difference == pytest.approx((compared.fixed - compared.broke) / rows)
     assert accuracy.low <= accuracy.difference <= accuracy.high
@@ -270,7 +272,68 @@ def test_the_command_line_promotes_and_tells_what_failed(ws: Workspace) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["after"] == "films:1"
     refused = run("promote", "films:2", "--gate", "accuracy > 0.999")
-    assert refused.returncode == 2
+    assert refused.returncode == 3
     assert "the gate accuracy > 0.999 failed" in refused.stderr
     assert "sft diff films:1 films:2" in refused.stderr
     assert ArtifactStore(ws.artifacts).ids()
+    measured = run("evaluate", "films:1", "--gate", "accuracy > 0.5; f1 > 0.999", "--json")
+    assert measured.returncode == 3
+    last = json.loads(measured.stdout.splitlines()[-1])
+    assert (last["kind"], last["error"], last["code"]) == ("Error", "CheckFailed", 3)
+    assert [gate["passed"] for gate in last["result"]["gates"]] == [True, False]
+    assert last["result"]["ref"] == "films:1"
+
+
+def test_an_evaluation_is_held_against_gates(ws: Workspace) -> None:
+    found = sft.evaluate("films:1", gate="accuracy > 0.1; recall[negative] >= 0", workspace=ws)
+    assert [gate.passed for gate in found.gates] == [True, True]
+    assert "passed accuracy > 0.1" in str(found)
+    frame = found.to_pandas()
+    assert sorted(frame["label"]) == ["negative", "positive"]
+    with pytest.raises(errors.CheckFailed, match=r"the gate accuracy > 0\.999 failed, accuracy is 0\.\d+") as caught:
+        sft.evaluate("films:1", gate="accuracy > 0.999", workspace=ws)
+    assert caught.value.result.version == "films:1"
+    with pytest.raises(errors.UsageProblem, match="is not a gate"):
+        sft.evaluate("films:1", gate="not-worse live", workspace=ws)
+
+
+def test_versions_and_runs_say_what_tells_them_apart(ws: Workspace) -> None:
+    versions = sft.versions("films", workspace=ws)
+    assert versions.differing[:3] == ("start", "epochs", "lr")
+    assert "start films:1, epochs 2, lr 0.0001" in str(versions)
+    assert versions.note == ""
+    runs = sft.runs(workspace=ws)
+    assert {"start", "epochs", "lr"} <= set(runs.differing)
+    assert "accuracy 0." in str(runs)
+    assert runs[0].measured_rows == versions[0].metrics["accuracy"].n
+    assert len(runs.to_pandas()) == len(versions.to_pandas()) == 3
+    assert sft.history(workspace=ws).to_pandas()["at"].dt.tz is not None
+
+
+def test_a_switch_that_is_interrupted_goes_back(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    sft.promote("films:1", workspace=ws)
+    sft.deploy("films@live", workspace=ws)
+    real = EndpointClient.swap
+
+    def interrupted(self: EndpointClient, **order: Any) -> dict[str, Any]:
+        monkeypatch.setattr(EndpointClient, "swap", real)
+        real(self, **order)  # the endpoint has taken the order when the user interrupts
+        raise KeyboardInterrupt
+
+    for line in (lambda: sft.deploy("films:2", workspace=ws), lambda: sft.promote("films:2", workspace=ws)):
+        monkeypatch.setattr(EndpointClient, "swap", interrupted)
+        with pytest.raises(errors.Interrupted, match="films:1 answers on"):
+            line()
+        (served,) = sft.endpoints(workspace=ws)
+        assert (served.version, served.ref) == ("films:1", "films@live")
+        assert Registry(ws).aliases("films") == {"live": 1}
+    assert sft.predict("films", "a film", endpoint=True, workspace=ws).version == "films:1"
+
+
+def test_an_alert_that_fires_can_be_an_error(ws: Workspace) -> None:
+    assert len(sft.alerts(fail_if_firing=True, workspace=ws)) == 0
+    Registry(ws).put_alert(Alert("alert-1", "films", "f1 < 0.8", "firing", 0.5))
+    assert len(sft.alerts(workspace=ws)) == 1
+    with pytest.raises(errors.CheckFailed, match=r"The alert f1 < 0\.8 of endpoint films fires") as caught:
+        sft.alerts(fail_if_firing=True, workspace=ws)
+    assert caught.value.result.rows[0].state == "firing"

@@ -159,7 +159,8 @@ def everything() -> list[Any]:
     )  # fmt: skip
     endpoint = records.Endpoint(
         "reviews", "reviews", "reviews@live", "reviews:2", "http://127.0.0.1:8731", 8731, "ready", "/tmp/token", "f",
-        AT, requests=1243, idle_stop=3600, why="slow",
+        AT, requests=1243, idle_stop=3600, why="slow", example="a moving, funny film",
+        docs="http://127.0.0.1:8731/docs?key=0a53",
     )  # fmt: skip
     public = dataclasses.replace(endpoint, public=True, url="http://192.0.2.7:8731", why="", restarts=2)
     quiet = dataclasses.replace(endpoint, url="http+unix://%2Ftmp%2Fsock", port=0, socket="/tmp/sock")
@@ -174,7 +175,11 @@ def everything() -> list[Any]:
     )  # fmt: skip
     pair = records.EvaluationPair("reviews", 1500, metrics["accuracy"], metrics["accuracy"], 31, 36, 0.62)
     check = records.Check("disk", "1.6 GB free", "warning", "free some space")
-    evaluation = records.Evaluation("reviews:2", "tweets", "all", 1500, LABELS, metrics, counts, answers, 7.4)
+    overlap = records.Overlap(1700, 200, {"reviews:1": 150, "reviews:2": 90}, 12, unknown=("<b>:1",))
+    evaluation = records.Evaluation(
+        "reviews:2", "tweets", "all", 1500, LABELS, metrics, counts, answers, 7.4, overlap=overlap,
+        findings=(records.Finding("warning", "missing_labels", "3 rows without a label were left out."),),
+    )  # fmt: skip
     mistake = records.Mistake("negative", "positive", 31)
     gallery = records.ErrorGallery("reviews:2", "tweets", "all", 1500, 40, 31, answers, (mistake,))
     choice = records.Choice("--method head", "often a few points less")
@@ -207,6 +212,7 @@ def everything() -> list[Any]:
     difference = records.Diff(
         "reviews:1", "reviews:2", (change,), (change,), (change,), (layer, layer), "reviews (validation)", 1500,
         (metric_change,), 31, 9, 0.0007, (flip,), (flip,), "reviews:2 fixed 31 and broke 9", "%sft_promote reviews:2",
+        overlap,
     )  # fmt: skip
     gate = records.GateResult("f1 >= 0.9", False, "f1 is 0.871, 0.029 off")
     then = records.AliasThen("reviews", "live", "reviews:1", AT, "ann", "better")
@@ -218,10 +224,17 @@ def everything() -> list[Any]:
         version, model, dataset, ("dataset reviews", "run-7f3a", "reviews:2"), ("reviews:3",), (endpoint,),
         "film reviews", (moment,), "card.md",
     )  # fmt: skip
+    rows_differ = records.RowChange("relabeled", "a film", "negative", "positive", "train", "validation")
+    data_differs = records.DatasetDiff(
+        "reviews:1", "reviews:2", 100, 101, 98, 2, 1, 1, 1, {"train to validation": 1}, ("mixed",), ("gone",),
+        (rows_differ,),
+    )  # fmt: skip
+    became = records.DatasetEvent(AT, "reviews:1", "made", "from sample:reviews", "9f3a" * 8, "ann@host")
     garbage = records.Garbage("artifact ab12", 91_000_000, "no version has it")
     stored: dict[str, Any] = {
         "aliases": then,
-        "versions": version, "runs": run, "endpoints": endpoint, "alerts": alert, "datasets": dataset, "models": model,
+        "versions": version, "runs": run, "endpoints": endpoint, "alerts": alert, "datasets": dataset,
+        "dataset history": became, "models": model,
         "checks": check, "bases": candidate, "registry checks": check,
         "fetched": check, "things": {"name": "a", "size": 3},
     }  # fmt: skip
@@ -229,10 +242,10 @@ def everything() -> list[Any]:
         version, public, quiet,
         run, endpoint, alert, dataset, model, report, pair, check, mistake, gallery, choice, candidate,
         planned, tried, previewed, told, seen, *pieces,
-        evaluation,
+        evaluation, overlap, records.Overlap(20, 8, {"a:1": 8}, included=True),
         finding, example, answers[0],
         metrics["accuracy"], change, metric_change, layer, flip, difference, gate, then, promotion, moment,
-        card, garbage,
+        card, garbage, rows_differ, data_differs, became,
         records.Collection((garbage,), (garbage,), 91_000_000, False, "%sft_gc --yes"),
         records.Collection((), (), 0, True),
         records.Exported("reviews:2", "out", "a folder", 91_000_000, "%sft_import out"),
@@ -250,7 +263,10 @@ def everything() -> list[Any]:
         records.Promotion("rollback", "reviews", "live", None, "reviews:1", ""),
         records.Predictions("reviews:2", answers, "reviews", 0.4),
         records.Predictions("reviews:2", answers[:1]),
-        records.Comparison("reviews:3", "reviews:2", "the plan", (pair,), "the verdict", "%sft_alias reviews:3 live"),
+        records.Comparison(
+            "reviews:3", "reviews:2", "the plan", (pair,), "the verdict", "%sft_alias reviews:3 live",
+            {"reviews": overlap},
+        ),
         records.Retirement("reviews:1", "reviews:3", "drift", ("live",), ("reviews",), 91_200_000),
         records.Feedback("reviews", 400, ("q9",), metrics, (alert,), "%sft_monitor reviews"),
         records.Board(
@@ -259,6 +275,39 @@ def everything() -> list[Any]:
         *(records.Table(kind, (row,), "%sft") for kind, row in stored.items()),
         records.Table("runs", (), "%sft_finetune MODEL"),
     ]  # fmt: skip
+
+
+def crowded() -> list[Any]:
+    """Return tables and cards as full as real work makes them: many versions, long names and notes, every state."""
+    made = {type(thing): thing for thing in everything()}
+    version, run, dataset = made[records.Version], made[records.Run], made[records.Dataset]
+    note = "kept after 41 of 736 steps: the loss of the validation rows rose from there on, see the run's remarks"
+    long = "customer-complaints-2026-emea"
+    versions = [
+        dataclasses.replace(
+            version, model=long if n % 2 else "reviews", number=n, aliases=("live", "previous") if n == 3 else (),
+            note=note if n != 2 else "", status="retired" if n == 1 else "ready", data=f"{long}+feedback",
+            successor=f"{long}:3" if n == 1 else None, size=91_200_000,
+        )
+        for n in range(1, 9)
+    ]  # fmt: skip
+    states = ("running", "queued", "done", "failed", "lost", "paused", "interrupted")
+    runs_ = [
+        dataclasses.replace(
+            run, id=f"run-{n:04x}", model=long, state=state, step=37, steps=184, metric=0.593, data=long,
+            version=f"{long}:{n}",
+        )
+        for n, state in enumerate(states)
+    ]  # fmt: skip
+    options = {"epochs": 3.0, "lr": 3e-5, "batch": 32, "method": "full", "seed": 0, "warmup": 0.1, "precision": "auto",
+               "clip": 1.0, "weight_decay": 0.01, "max_length": 128, "augment": "none", "patience": 0}  # fmt: skip
+    return [
+        records.Table("versions", tuple(versions), "%sft_show reviews:3"),
+        records.Table("runs", tuple(runs_), "%sft_watch run-0000"),
+        records.Table("datasets", (dataclasses.replace(dataset, name=long, source=f"/data/{long}.csv"),) * 3, ""),
+        dataclasses.replace(versions[2], options=options),
+        dataclasses.replace(runs_[0], options=options),
+    ]
 
 
 def hostile(thing: Any, name: str = "") -> Any:

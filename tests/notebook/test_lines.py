@@ -12,18 +12,26 @@ from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
 from sft_magics.core import audience, errors
-from sft_magics.core.signatures import FromNamespace
+from sft_magics.core.records import Check
+from sft_magics.core.signatures import FromNamespace, Sentence
 from sft_magics.notebook.magics import VerbMagic
 from sft_magics.verbs import Verb
 
 
 def ask(
     version: Annotated[str, "a version"],
-    *texts: Annotated[Any, "texts", FromNamespace()],
+    *texts: Annotated[Any, "texts", FromNamespace(), Sentence()],
     data: Annotated[Any, "a table", FromNamespace()] = None,
 ) -> dict[str, Any]:
     """Say what was asked."""
     return {"version": version, "texts": texts, "data": data}
+
+
+def gate(how: Annotated[str, "checked or interrupted"]) -> None:
+    """End in what is no failure of a verb."""
+    if how == "checked":
+        raise errors.CheckFailed("f1 is 0.5.", "%sft_errors", Check("f1", "0.5", "problem"))
+    raise KeyboardInterrupt
 
 
 def make(
@@ -59,7 +67,7 @@ def fail(how: Annotated[str, "user, defect or system"]) -> None:
 def shell(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> InteractiveShell:
     monkeypatch.setenv("SFT_HOME", str(tmp_path / "home"))
     made = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
-    for name, function in (("ask", ask), ("make", make), ("fail", fail)):
+    for name, function in (("ask", ask), ("make", make), ("fail", fail), ("gate", gate)):
         verb = Verb(name, "none", "Test", "test")
         verb.__dict__["function"] = function
         made.register_magic_function(VerbMagic(made, verb, audience.Nobody()), "line_cell", f"sft_{name}")
@@ -161,3 +169,42 @@ def test_an_error_keeps_nothing_alive(refused: Callable[[str], list[str]], how: 
     refused(f"%sft_fail {how}")
     gc.collect()
     assert [ref() for ref in BORN] == [None]
+
+
+def test_words_without_quotes_are_one_text_and_the_cell_says_so(shell: InteractiveShell) -> None:
+    with capture_output() as captured:
+        result = shell.run_cell("%sft_ask films:1 my parcel is late")
+    assert result.result["texts"] == ("my parcel is late",)
+    assert captured.stdout.startswith("Read as one text: 'my parcel is late'.")
+
+
+@pytest.mark.parametrize("line", ["%sft_make -h", "%sft_make films --help", "%%sft_ask -h\nbody"])
+def test_a_line_that_asks_for_help_gets_it(shell: InteractiveShell, line: str) -> None:
+    with capture_output() as captured:
+        result = shell.run_cell(line)
+    assert result.success
+    assert result.result is None
+    assert "%sft_" in captured.stdout
+    assert "-o NAME" in captured.stdout
+
+
+def test_a_variable_that_is_not_there_is_named(refused: Callable[[str], list[str]]) -> None:
+    assert "there is no variable 'nothing'" in refused("%sft_make {nothing.id} --data x")[0]
+
+
+def test_a_failed_check_shows_what_was_found_and_is_an_error(shell: InteractiveShell) -> None:
+    with capture_output() as captured:
+        result = shell.run_cell("%sft_gate checked")
+    assert isinstance(result.error_in_exec, errors.CheckFailed)
+    shown = captured.stdout + "".join(output.data["text/plain"] for output in captured.outputs)
+    assert "f1: 0.5" in shown
+    assert "f1 is 0.5." in shown
+
+
+def test_an_interrupt_is_two_lines_and_stops_what_runs(shell: InteractiveShell) -> None:
+    with capture_output() as captured:
+        result = shell.run_cell("%sft_gate interrupted")
+    assert isinstance(result.error_in_exec, KeyboardInterrupt)
+    assert len(captured.stdout.splitlines()) == 2
+    assert "%sft_gate was interrupted" in captured.stdout
+    assert captured.stderr == ""

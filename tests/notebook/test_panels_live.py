@@ -3,6 +3,7 @@
 import itertools
 import os
 import queue
+import re
 import subprocess
 import sys
 import textwrap
@@ -140,7 +141,18 @@ def shown(messages: list[dict[str, Any]], kind: str = "display_data") -> list[di
 
 
 def settled(message: dict[str, Any]) -> bool:
-    return message["msg_type"] == "update_display_data"
+    """Whether it is the last picture: one that says of no time, as nothing more can come."""
+    return message["msg_type"] == "update_display_data" and "As of " not in message["content"]["data"]["text/plain"]
+
+
+def model_of(displays: list[dict[str, Any]]) -> str:
+    """The widget that stands below its twin."""
+    twin, widget = displays
+    assert set(twin["data"]) == {"text/html", "text/plain"}
+    assert "As of " in twin["data"]["text/plain"]
+    assert widget["data"]["text/plain"] == "", "a front end without widgets shows the twin alone"
+    model: str = widget["data"][WIDGET]["model_id"]
+    return model
 
 
 def test_a_record_is_shown_as_html_with_its_text_twin(front: Front) -> None:
@@ -169,14 +181,16 @@ def test_a_blocking_cell_redraws_at_most_four_times_a_second_and_leaves_plain_ht
             time.sleep(0.005)
         took = time.monotonic() - began
     """)
-    (first,) = shown(mine)
-    assert set(first["data"]) == {WIDGET, "text/html", "text/plain"}
+    first = shown(mine)[0]
+    model_of(shown(mine))
     redraws = [m for m in mine if m["msg_type"] == "comm_msg" and "value" in m["content"]["data"].get("state", {})]
     assert 2 <= len(redraws) <= 4 * float(front.value("took")) + 2
     assert "Interrupt the kernel to stop" in redraws[0]["content"]["data"]["state"]["value"]
-    (last,) = shown(mine, "update_display_data")
+    *_, last, gone = shown(mine, "update_display_data")
     assert last["transient"] == first["transient"]
     assert set(last["data"]) == {"text/html", "text/plain"}
+    assert set(gone["data"]) == {"text/html", "text/plain"}, "no widget is left behind"
+    assert "sft-twin" not in last["data"]["text/html"], "the last picture hides nothing and is never hidden"
     assert "Made <strong>reviews:2</strong>" in last["data"]["text/html"]
     assert "made reviews:2" in last["data"]["text/plain"]
     assert "Interrupt the kernel" not in last["data"]["text/html"]
@@ -196,14 +210,35 @@ def test_two_jobs_in_one_cell_have_a_display_each_and_a_later_cell_its_own(front
     assert last["data"]["text/plain"] == "job 0: done"
 
 
+def test_a_run_is_one_line_in_the_cell_that_shows_its_panel_and_a_card_in_every_other(front: Front) -> None:
+    front.run("display.install(get_ipython(), watcher.has_shown)")
+    told = """
+        import dataclasses
+        run = next(t for t in samples.everything() if isinstance(t, records.Run))
+        view = LossView(run.id, model="reviews")
+        for event in samples.finished():
+            view.apply(event)
+        watcher.show(view)
+        dataclasses.replace(run, state="done", why="", next_step="")
+    """
+    (line,) = shown(front.run(told), "execute_result")
+    assert "progress" not in line["data"]["text/html"].partition("</style>")[2]
+    assert "made </span><strong>reviews:2" in line["data"]["text/html"]
+    assert "88/268" in line["data"]["text/plain"], "the text says it all, here too"
+    (card,) = shown(front.run("run"), "execute_result")
+    assert "progress" in card["data"]["text/html"].partition("</style>")[2]
+
+
 def test_a_background_panel_leaves_the_kernel_free_moves_and_settles(front: Front, writer: Writer) -> None:
     writer.say(samples.events(upto=20))
-    (first,) = shown(start_panel(front, writer))
+    displays = shown(start_panel(front, writer))
+    first, model = displays[0], model_of(displays)
     assert "step 20 of 240" in first["data"]["text/plain"]
+    assert f"%sft_watch {writer.job.id} shows it again" in first["data"]["text/html"]
     assert front.value("1 + 1") == "2"
     assert front.value("panel.thread.is_alive(), panel.thread.daemon") == "(True, True)"
     writer.say(samples.events(upto=130)[23:])
-    moved = front.until(lambda m: m["msg_type"] == "comm_msg" and "130" in str(m["content"]["data"]))
+    moved = front.until(lambda m: m["msg_type"] == "comm_msg" and "<strong>130</strong>" in str(m["content"]["data"]))
     assert "<strong>130</strong> of 240" in moved["content"]["data"]["state"]["value"]
     writer.say(samples.finished()[len(samples.events(upto=130)) :])
     writer.die()
@@ -211,7 +246,6 @@ def test_a_background_panel_leaves_the_kernel_free_moves_and_settles(front: Fron
     assert last["transient"] == first["transient"]
     assert set(last["data"]) == {"text/html", "text/plain"}
     assert "made reviews:2" in last["data"]["text/plain"]
-    model = first["data"][WIDGET]["model_id"]
     box = f"__import__('ipywidgets').Widget.widgets[{model!r}]"  # what a reloaded page asks for
     assert front.value(f"len({box}.children)") == "1"
     assert front.value(f"'Made <strong>reviews:2' in {box}.children[0].value") == "True"
@@ -254,8 +288,8 @@ def test_the_pause_button_lets_the_run_rest_and_the_resume_button_takes_it_up_ag
 ) -> None:
     writer.say(samples.events(upto=20))
     acts = ', pause=lambda: job.tell({"do": "pause"}), resume=lambda: job.tell({"do": "resumed"})'
-    (first,) = shown(start_panel(front, writer, acts))
-    row = f"__import__('ipywidgets').Widget.widgets[{first['data'][WIDGET]['model_id']!r}].children[1]"
+    model = model_of(shown(start_panel(front, writer, acts)))
+    row = f"__import__('ipywidgets').Widget.widgets[{model!r}].children[1]"
     words = f"[getattr(w, 'description', '') for w in {row}.children]"
     assert front.value(words) == "['Stop', 'Pause', '']"
     front.run(f"{row}.children[1].click()")
@@ -263,9 +297,10 @@ def test_the_pause_button_lets_the_run_rest_and_the_resume_button_takes_it_up_ag
     assert "pausing after this step" in front.value(f"{row}.children[-1].value")
     writer.say([ev.Ended("paused", "The run was paused.", "%sft_resume run-x")])
     writer.die()
-    rests = front.until(settled)["content"]["data"]
-    assert set(rests) == {WIDGET, "text/html", "text/plain"}, "the saved notebook has it without the widget"
-    assert "Next: %sft_resume run-x" in rests["text/plain"]
+    rests = front.until(lambda m: m["msg_type"] == "update_display_data" and "paused" in str(m["content"]["data"]))
+    said = rests["content"]["data"]["text/plain"]
+    assert "Next: %sft_resume run-x" in said
+    assert "As of " in said, "it may go on one day"
     assert front.value(words) == "['Resume', '']"
     front.run(f"{row}.children[0].click()")
     assert writer.job.told() == "resumed"
@@ -275,10 +310,7 @@ def test_the_pause_button_lets_the_run_rest_and_the_resume_button_takes_it_up_ag
         assert time.monotonic() < deadline
     writer.live()
     writer.say([ev.Started("training", 7), ev.Ended("done")])
-    assert (
-        "done"
-        in front.until(lambda m: settled(m) and WIDGET not in m["content"]["data"])["content"]["data"]["text/plain"]
-    )
+    assert "done" in front.until(settled)["content"]["data"]["text/plain"]
     writer.die()
 
 
@@ -305,7 +337,9 @@ def test_without_widgets_the_display_itself_is_updated(bare_front: Front, writer
     assert set(first["data"]) == {"text/html", "text/plain"}
     assert f"%sft_stop {writer.job.id} stops it" in first["data"]["text/html"]
     writer.say(samples.events(upto=40)[23:])
-    assert "step 40 of 240" in bare_front.until(settled)["content"]["data"]["text/plain"]
+    moved = bare_front.until(lambda m: m["msg_type"] == "update_display_data")["content"]["data"]["text/plain"]
+    assert "step 40 of 240" in moved
+    assert "As of " in moved
     writer.say([ev.Ended("done")])
     last = bare_front.until(lambda m: settled(m) and "done" in m["content"]["data"]["text/plain"])
     assert last["content"]["transient"] == first["transient"]
@@ -338,6 +372,20 @@ def test_the_try_box_answers_and_says_what_is_wrong(front: Front) -> None:
     assert front.value("'again' in answer.value") == "True"
 
 
+def test_a_box_to_try_has_a_twin_that_says_what_to_type(front: Front) -> None:
+    mine = front.run("""
+        made = next(e for e in samples.everything() if isinstance(e, records.Endpoint))
+        trying.offer(get_ipython(), made, None)
+    """)
+    twin, widget = shown(mine)
+    assert set(twin["data"]) == {"text/html", "text/plain"}
+    assert '%sft_predict reviews "a text" --endpoint' in twin["data"]["text/plain"]
+    name = re.search(r"sft-twin-(\w+)", twin["data"]["text/html"])
+    assert name is not None
+    box = f"__import__('ipywidgets').Widget.widgets[{widget['data'][WIDGET]['model_id']!r}]"
+    assert front.value(f"{box}._dom_classes") == f"('sft-live-{name[1]}',)"
+
+
 def test_a_terminal_gets_a_line_at_the_end_and_no_widget(tmp_path: Path) -> None:
     script = f"""
         from IPython.core.interactiveshell import InteractiveShell
@@ -360,7 +408,8 @@ def test_a_terminal_gets_a_line_at_the_end_and_no_widget(tmp_path: Path) -> None
         text=True,
         check=True,
     )
-    first, second, face = done.stdout.strip().splitlines()
+    first, *epochs, second, face = done.stdout.strip().splitlines()
     assert first.startswith("run-7f3a reviews done: epoch 3.00 of 3, step 240 of 240, loss ")
+    assert [line.split()[0] for line in epochs] == ["epoch", "1", "2", "3"]
     assert second == "  info: classifier.weight and classifier.bias start fresh"
     assert face == "IPython in a terminal: panels are text"

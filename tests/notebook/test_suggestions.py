@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from sft_magics.notebook.completion import suggest, values
+from sft_magics.notebook.completion import kind_of, option_at, suggest, values
 from sft_magics.verbs import VERBS
 
 
@@ -30,6 +30,24 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_could_stand_here(verb: str, before: list[str], word: str, some: set[str]) -> None:
     assert some <= set(suggest(VERBS[verb].signature, before, word))
+
+
+@pytest.mark.parametrize(
+    ("verb", "before", "word", "kind"),
+    [
+        ("finetune", ["films"], "--epochs", "param"),
+        ("finetune", [], "films", "model"),
+        ("finetune", ["films", "--precision"], "bf16", "keyword"),
+        ("finetune", ["films", "--data"], "films", "dataset"),
+        ("data", ["films"], "films.csv", "path"),
+        ("data", ["films"], "sample:reviews", "source"),
+        ("predict", [], "films:1", "version"),
+        ("watch", [], "run-1", "run"),
+        ("create", ["films", "--base"], "minilm", "base"),
+    ],
+)
+def test_every_suggestion_says_what_it_is(verb: str, before: list[str], word: str, kind: str) -> None:
+    assert kind_of(option_at(VERBS[verb].signature, before, word), word) == kind
 
 
 def test_a_flag_is_offered_once_and_a_variable_has_no_suggestions() -> None:

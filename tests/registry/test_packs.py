@@ -34,7 +34,8 @@ def test_a_checked_out_folder_is_loaded_from_packs(store: ArtifactStore, tmp_pat
     view = store.checkout(saved.id)
     assert sorted(p.name for p in view.iterdir()) == [".weights", "config.json"]
     assert same(weights.load(view), network())
-    assert weights.load(tmp_path / "a") is None  # a plain folder
+    assert places.read(tmp_path / "a") is None, "a plain folder"
+    assert same(weights.load(tmp_path / "a"), network())
     assert store.checkout(saved.id) == view
     assert store.size(saved.id) == saved.size == sum(p.stat().st_size for p in (tmp_path / "a").iterdir())
 

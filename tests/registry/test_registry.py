@@ -250,10 +250,12 @@ def test_data_sets(registry: Registry) -> None:
     registry.put_dataset(a_dataset("films"))
     registry.put_dataset(a_dataset("cars"))
     registry.put_dataset(a_dataset("films", fingerprint="e" * 64))
-    assert [d.name for d in registry.datasets()] == ["cars", "films"]
+    assert [d.ref for d in registry.datasets()] == ["cars:1", "films:1", "films:2"]
     assert registry.dataset("films").fingerprint == "e" * 64
+    assert registry.dataset("films:1").fingerprint == "f" * 64
     entry = registry.history()[0]
-    assert (entry.subject, entry.before, entry.after) == ("dataset films", "f" * 64, "e" * 64)
+    assert (entry.subject, entry.before, entry.after) == ("dataset films:2", "f" * 64, "e" * 64)
+    assert entry.reason == "from films.csv"
     with pytest.raises(errors.NotFound, match="Did you mean 'films'") as caught:
         registry.dataset("film")
     assert caught.value.next_step == "%sft_data film FILE"
@@ -366,7 +368,7 @@ def test_every_change_is_in_the_log(registry: Registry) -> None:
     ]
     assert told[0][:2] == ("create", "model pets")
     newest = registry.history()[0]
-    assert newest.subject == "dataset films"
+    assert newest.subject == "dataset films:1"
     assert newest.who
     assert newest.host
     assert newest.pid > 0

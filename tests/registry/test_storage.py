@@ -425,6 +425,18 @@ def test_an_older_schema_is_migrated_after_a_copy_was_put_aside(registry: Regist
         older.versions()
 
 
+def test_an_older_schema_that_is_not_brought_over_is_refused_and_left_as_it_is(registry: Registry, file: Path) -> None:
+    registry.commit_version(a_version("pets"))
+    raw = file.read_bytes(), file.with_suffix(".journal").read_bytes()
+    journal._cache.put(file, None)
+    newer = Registry(registry.workspace, JournalStorage(file, SCHEMA + 1, {}))
+    for use in (newer.versions, lambda: newer.commit_version(a_version("pets"))):
+        with pytest.raises(errors.WorkspaceProblem, match="by an older sft_magics") as caught:
+            use()
+        assert "new workspace" in caught.value.next_step
+    assert (file.read_bytes(), file.with_suffix(".journal").read_bytes()) == raw
+
+
 # the disk says no
 
 

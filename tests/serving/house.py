@@ -21,6 +21,7 @@ from sft_magics.serving.client import EndpointClient
 from sft_magics.serving.testing import EchoPredictor
 
 LABELS = ("negative", "positive")
+FEEDBACK: dict[str, Any] = {"added": 0, "unknown": [], "mended": 0, "refused": {}, "labels": []}
 
 
 class House:

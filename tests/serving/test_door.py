@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from sft_magics.core.errors import DataProblem, EndpointProblem
+from sft_magics.core.records import Endpoint
 from sft_magics.serving import control, inputs
 from sft_magics.serving.client import EndpointClient
 from sft_magics.serving.protocols.table import TABLE
 from sft_magics.serving.routes import routes
-from tests.serving.house import LABELS, House, ask, sentence
+from tests.serving.house import FEEDBACK, LABELS, House, ask, sentence
 
 EVERY_ROUTE = [(sorted((r.methods or set()) - {"HEAD"})[0], r.path) for r in routes(None)]  # type: ignore[arg-type]
 HTML = "<img src=x onerror=alert(1)> & \N{GRINNING FACE} \0 '\"; DROP TABLE"
@@ -246,10 +247,8 @@ def test_feedback_through_http_and_through_the_file(shared: House) -> None:
     endpoint = control.endpoint(shared.ws, "demo")
     with EndpointClient(endpoint) as client:
         first, second = client.predict(["one", "two"])
-        assert client.feedback([(first.id, "positive"), ("unheard-of", "positive")]) == {
-            "added": 1,
-            "unknown": ["unheard-of"],
-        }
+        told = client.feedback([(first.id, "positive"), ("unheard-of", "positive")])
+        assert told == FEEDBACK | {"added": 1, "unknown": ["unheard-of"]}
     with control.prediction_log(shared.ws, "demo") as log:
         assert log.add_feedback([(second.id, "negative")]).added == 1
         truths = {r.id: (r.predicted, r.truth) for r in log.labeled()}
@@ -318,3 +317,63 @@ def test_the_token_is_private_and_written_nowhere_else(shared: House) -> None:
     for path in folder.iterdir():
         if path.name != "token":
             assert token.encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "given", ["no-such-class", "1", 1, 0, 1.5, True, None, ["positive"], {"label": "positive"}, ""]
+)
+def test_a_label_that_is_none_is_refused_and_overwrites_nothing(shared: House, given: Any) -> None:
+    endpoint = control.endpoint(shared.ws, "demo")
+    key = ask(endpoint, "POST", "/predict", {"inputs": "a"})[1]["predictions"][0]["id"]
+    right = {"labels": [{"id": key, "label": "positive"}]}
+    assert ask(endpoint, "POST", "/feedback", right) == (200, FEEDBACK | {"added": 1})
+    status, reply = ask(endpoint, "POST", "/feedback", {"labels": [{"id": key, "label": given}]})
+    assert status == 400
+    if isinstance(given, int | str) and given and not isinstance(given, bool):
+        assert reply["error"] == f"No label was stored; 1 refused ('{given}'): the labels are negative, positive."
+    with control.prediction_log(shared.ws, "demo") as log:
+        assert {r.id: r.truth for r in log.labeled()}[key] == "positive"
+
+
+def test_a_reply_says_what_was_mended_and_what_was_refused(shared: House) -> None:
+    endpoint = control.endpoint(shared.ws, "demo")
+    rows = ask(endpoint, "POST", "/predict", {"inputs": ["a", "b", "c"]})[1]["predictions"]
+    keys = [row["id"] for row in rows]
+    pairs = zip([*keys, "nobody"], [" Positive ", "NEGATIVE", "cat", "positive"], strict=True)
+    told = ask(endpoint, "POST", "/feedback", {"labels": [{"id": key, "label": label} for key, label in pairs]})
+    assert told == (200, {
+        "added": 2, "mended": 2, "refused": {keys[2]: "cat"}, "unknown": ["nobody"], "labels": ["negative", "positive"],
+    })  # fmt: skip
+
+
+def _browsed(endpoint: Endpoint, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
+    """Ask as a browser does that follows a link: without a token."""
+    connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=60)
+    try:
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def test_the_link_of_an_endpoint_opens_its_description_and_nothing_else(shared: House) -> None:
+    endpoint = control.endpoint(shared.ws, "demo")
+    place, _, key = endpoint.docs.partition("?")
+    assert place == f"http://127.0.0.1:{endpoint.port}/docs"
+    secret = Path(endpoint.token_file).read_text()
+    assert secret not in endpoint.docs
+    status, page = _browsed(endpoint, f"/docs?{key}")
+    assert (status, "POST</b> <code>/predict" in page) == (200, True)
+    assert _browsed(endpoint, f"/openapi.json?{key}")[0] == 200
+    for path in ("/stats", "/ready", "/metrics", "/health", "/admin/stop", "/docs/", "//docs", "/predict"):
+        assert _browsed(endpoint, f"{path}?{key}")[0] == 401, path
+    for method in ("POST", "HEAD", "OPTIONS", "PUT"):
+        assert _browsed(endpoint, f"/docs?{key}", method)[0] == 401, method
+    for wrong in ("", "?key=", f"?key={secret}", f"?{key}x", f"?{key[:-1]}", f"?{key}&{key}", f"?{key.upper()}"):
+        assert _browsed(endpoint, f"/docs{wrong}")[0] == 401, wrong
+    assert _browsed(endpoint, f"/docs?{key}", Authorization="Bearer wrong-token-of-somebody")[0] == 401
+    assert _browsed(endpoint, f"/docs?{key}", Authorization=f"Bearer {key.partition('=')[2]}")[0] == 401
+    assert _browsed(endpoint, f"/docs?{key}", Origin="http://example.org")[0] == 403
+    assert _browsed(endpoint, f"/docs?{key}", Host="example.org")[0] == 421
+    assert ask(endpoint, "GET", "/ready", token=key.partition("=")[2])[0] == 401

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from sft_magics.core import codec
-from sft_magics.core.errors import EndpointProblem, NotFound, UsageProblem, WorkspaceProblem
+from sft_magics.core.errors import EndpointProblem, Interrupted, NotFound, UsageProblem, WorkspaceProblem
 from sft_magics.core.records import Endpoint
 from sft_magics.core.views import JobView
 from sft_magics.core.workspace import write_durably
@@ -355,10 +355,10 @@ def test_an_interrupted_start_leaves_no_process(house: House) -> None:
     def interrupt(what: str) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="nothing of it runs"):
         house.start(folder=house.version(1, load_seconds=30), progress=interrupt)
     assert not house.job().alive()
-    assert control.endpoint(house.ws, "demo").state == "failed"
+    assert control.endpoint(house.ws, "demo").state == "stopped"
 
 
 def test_nothing_is_left_of_a_stopped_endpoint(house: House) -> None:

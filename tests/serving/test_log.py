@@ -39,6 +39,10 @@ def test_what_goes_in_comes_out(log: PredictionLog) -> None:
         "label": ["positive", "negative"],
         "confidence": [0.75, 0.75],
         "latency_ms": [2.5, 2.5],
+        "queue_ms": [0.0, 0.0],
+        "preprocess_ms": [0.0, 0.0],
+        "model_ms": [0.0, 0.0],
+        "inputs": [1, 1],
         "truth": [None, None],
     }
     assert log.window(1.5)["id"] == ["b"]
@@ -113,6 +117,30 @@ def test_pictures_of_a_call_go_with_its_rows(tmp_path: Path) -> None:
             log.append([shown("a", b"one"), shown("b", os.urandom(300_000))])
         assert log.picture(shown("a", b"one").text) == b""
         assert log.requests() == 0
+
+
+def test_a_label_is_taken_as_its_version_spells_it_or_refused(log: PredictionLog) -> None:
+    keys = "abcdefgh"
+    log.append([row(key) for key in keys])
+    log.add_feedback([("e", "negative"), ("f", "negative")])
+    given = ["negative", " Positive ", "NEGATIVE", "positive\u200b", "no-such-class", "1", "", "cat"]
+    found = log.add_feedback(zip(keys, given, strict=True))
+    assert (found.added, found.mended, found.unknown) == (4, 3, ())
+    assert found.refused == {"e": "no-such-class", "f": "1", "g": "", "h": "cat"}
+    assert found.labels == ("positive", "negative")
+    assert str(found) == (
+        "4 labels added, 4 refused ('', '1', 'cat', 'no-such-class'): the labels are positive, negative"
+    )
+    truths = {r.id: r.truth for r in log.labeled()}
+    assert truths == {"a": "negative", "b": "positive", "c": "negative", "d": "positive", "e": "negative",
+                      "f": "negative"}, "what is refused replaces nothing"  # fmt: skip
+
+
+def test_each_answer_has_the_labels_of_its_own_version(log: PredictionLog) -> None:
+    log.append([row("a"), LogRow("b", 2.0, "m:2", "a film", "cat", 0.5, {"cat": 0.5, "dog": 0.5}, 2.5)])
+    log.append([LogRow("c", 3.0, "chat:1", "a question", "an answer", 0.5, {}, 2.5)])
+    found = log.add_feedback([("a", "cat"), ("b", "Cat"), ("c", "whatever was right")])
+    assert (found.added, found.mended, found.refused) == (2, 1, {"a": "cat"})
 
 
 def test_a_later_label_replaces_an_earlier_one(log: PredictionLog) -> None:
@@ -193,7 +221,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 def test_a_newer_release_is_respected(tmp_path: Path) -> None:
     path = tmp_path / "predictions.db"
     with PredictionLog(path) as log:
-        log._db.execute("PRAGMA user_version = 3")
+        log._db.execute("PRAGMA user_version = 4")
     with pytest.raises(WorkspaceProblem, match="newer release"):
         PredictionLog(path)
 

@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from sft_magics.core.records import Endpoint
 from sft_magics.serving import control
-from tests.serving.house import House, ask, png, sentence, token
+from tests.serving.house import FEEDBACK, House, ask, png, sentence, token
 
 
 def speak(endpoint: Endpoint, **how: Any) -> InferenceClient:
@@ -44,7 +44,7 @@ def test_the_version_and_ids_for_feedback_are_in_headers(endpoint: Endpoint) -> 
     ids = (response.getheader("x-prediction-ids") or "").split(",")
     assert response.getheader("x-model-version") == "m:1"
     labels = {"labels": [{"id": key, "label": "positive"} for key in ids]}
-    assert ask(endpoint, "POST", "/feedback", labels) == (200, {"added": 2, "unknown": []})
+    assert ask(endpoint, "POST", "/feedback", labels) == (200, FEEDBACK | {"added": 2})
     connection.close()
 
 

@@ -22,9 +22,9 @@ from sft_magics.core.workspace import find
 from sft_magics.notebook import panels
 from sft_magics.notebook.panels import endpoint as card
 from sft_magics.serving import control, doors
-from sft_magics.serving.bodies import HttpProblem
 from sft_magics.serving.client import EndpointClient
 from sft_magics.serving.guard import Guard
+from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.routes import routes
 from tests.serving.house import LABELS, House, ask, server, token, until
 

@@ -4,6 +4,7 @@ Times are seconds since the epoch (UTC). Fractions are between 0 and 1. `SCHEMA`
 """
 
 from sft_magics.core.records.benched import Bench, BenchRatio, BenchRow, BenchSubject
+from sft_magics.core.records.board import Board
 from sft_magics.core.records.control import (
     AliasThen,
     Change,
@@ -12,7 +13,6 @@ from sft_magics.core.records.control import (
     Exported,
     Flip,
     Garbage,
-    GateResult,
     LayerChange,
     MetricChange,
     ModelCard,
@@ -20,20 +20,22 @@ from sft_magics.core.records.control import (
     Promotion,
     Reproduction,
 )
+from sft_magics.core.records.dataset_diff import DatasetDiff, DatasetEvent, RowChange
+from sft_magics.core.records.finding import Finding
+from sft_magics.core.records.monitored import Feedback, Report
+from sft_magics.core.records.overlap import Overlap
 from sft_magics.core.records.previewed import BatchPreview, Piece, Seen
 from sft_magics.core.records.rehearsed import Candidate, Choice, RatesTried, RunPlan
 from sft_magics.core.records.results import (
-    Board,
     Check,
     Comparison,
     ErrorGallery,
     Evaluation,
     EvaluationPair,
-    Feedback,
+    GateResult,
     Mistake,
     Prediction,
     Predictions,
-    Report,
     Retirement,
     Table,
 )
@@ -43,14 +45,13 @@ from sft_magics.core.records.stored import (
     Dataset,
     Endpoint,
     Example,
-    Finding,
     Metric,
     Model,
     Run,
     Version,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 
 __all__ = [
     "SCHEMA",
@@ -70,6 +71,8 @@ __all__ = [
     "Collection",
     "Comparison",
     "Dataset",
+    "DatasetDiff",
+    "DatasetEvent",
     "Diff",
     "Endpoint",
     "ErrorGallery",
@@ -89,6 +92,7 @@ __all__ = [
     "Model",
     "ModelCard",
     "Moment",
+    "Overlap",
     "Piece",
     "Prediction",
     "Predictions",
@@ -97,6 +101,7 @@ __all__ = [
     "Report",
     "Reproduction",
     "Retirement",
+    "RowChange",
     "Run",
     "RunPlan",
     "Seen",

@@ -1,11 +1,14 @@
 """What an endpoint of a version delivers on this machine, measured."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sft_magics.core.records.tabular import Tabular
+
 
 @dataclass(frozen=True)
-class BenchRow:
+class BenchRow(Tabular):
     """One subject with so many clients: answers a second (median of the rounds), latency, where the time went.
 
     `low` and `high` are the slowest and the fastest round. Latencies are milliseconds of all rounds together, `parts`
@@ -32,7 +35,7 @@ class BenchRow:
 
 
 @dataclass(frozen=True)
-class BenchSubject:
+class BenchSubject(Tabular):
     """A version behind an engine: seconds until it was ready, and resident megabytes of its processes afterwards."""
 
     subject: str
@@ -47,7 +50,7 @@ class BenchSubject:
 
 
 @dataclass(frozen=True)
-class BenchRatio:
+class BenchRatio(Tabular):
     """How many times as many answers `subject` gives in a second as `other`: the median and the range of the rounds."""
 
     subject: str
@@ -63,7 +66,7 @@ class BenchRatio:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Tabular):
     """What endpoints of one or two subjects did here, one row a request, `seconds` a round; `data` was asked."""
 
     model: str
@@ -75,6 +78,12 @@ class Bench:
     seconds: float
     machine: dict[str, Any]
     next_step: str = ""
+
+    def _rows(self) -> Sequence[Any]:
+        return self.rows
+
+    def _row_type(self) -> type | None:
+        return BenchRow
 
     @property
     def note(self) -> str:

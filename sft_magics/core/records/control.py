@@ -1,21 +1,22 @@
 """What version control returns: differences, promotions, cards, what was live when, collections, reproductions."""
 
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sft_magics.core.records.results import Prediction
+from sft_magics.core.records.overlap import NOTHING_SEEN, Overlap
+from sft_magics.core.records.results import GateResult, Prediction
 from sft_magics.core.records.stored import Dataset, Endpoint, Metric, Model, Version
+from sft_magics.core.records.tabular import Tabular
+from sft_magics.core.records.times import clock_time
 
 
 def _day(at: float) -> str:
-    try:
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
-    except (OverflowError, ValueError, OSError):
-        return "an unknown time"
+    return clock_time(at, "%Y-%m-%d %H:%M")
 
 
 @dataclass(frozen=True)
-class Change:
+class Change(Tabular):
     """One thing that differs between two versions, as text; an empty string where one of them lacks it."""
 
     name: str
@@ -27,7 +28,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class MetricChange:
+class MetricChange(Tabular):
     """One metric of two versions on the same rows: the difference, its 95 % interval and p-value by `test`."""
 
     name: str
@@ -51,7 +52,7 @@ class MetricChange:
 
 
 @dataclass(frozen=True)
-class LayerChange:
+class LayerChange(Tabular):
     """How far the weights of one block moved: the norm of the change, and that over the norm before."""
 
     block: str
@@ -61,7 +62,7 @@ class LayerChange:
 
 
 @dataclass(frozen=True)
-class Flip:
+class Flip(Tabular):
     """A row that one of two versions gets right and the other wrong."""
 
     text: str
@@ -71,10 +72,11 @@ class Flip:
 
 
 @dataclass(frozen=True)
-class Diff:
+class Diff(Tabular):
     """What changed between two versions, and how they answer the same `n` rows of `data`.
 
     `fixed` and `broke` count rows that only the second, or only the first, gets right; `p_value` is McNemar's.
+    `overlap` counts the rows that one of the two was trained on.
     """
 
     before: str
@@ -93,9 +95,14 @@ class Diff:
     mended: tuple[Flip, ...] = ()
     verdict: str = ""
     next_step: str = ""
+    overlap: Overlap = NOTHING_SEEN
+
+    def _rows(self) -> Sequence[Any]:
+        pairs = [("broke", flip) for flip in self.broken] + [("fixed", flip) for flip in self.mended]
+        return [{"change": change, **vars(flip)} for change, flip in pairs]
 
     def __str__(self) -> str:
-        lines = [f"{self.before} -> {self.after}: {self.verdict}"]
+        lines = [f"{self.before} -> {self.after}: {self.verdict}", *self.overlap.lines]
         for title, changes in (("options", self.options), ("data", self.data), ("environment", self.environment)):
             lines += [f"  {title}: {change}" for change in changes]
         lines += [f"  {change}" for change in self.metrics]
@@ -106,19 +113,7 @@ class Diff:
 
 
 @dataclass(frozen=True)
-class GateResult:
-    """One condition of a promotion, whether it holds, and what was seen."""
-
-    gate: str
-    passed: bool
-    seen: str
-
-    def __str__(self) -> str:
-        return f"{'passed' if self.passed else 'failed'} {self.gate}: {self.seen}"
-
-
-@dataclass(frozen=True)
-class Promotion:
+class Promotion(Tabular):
     """An alias that was moved by `action` ("promote", "rollback"): from, to, why, and which endpoints went along."""
 
     action: str
@@ -132,17 +127,20 @@ class Promotion:
     diff: Diff | None = None
     next_step: str = ""
 
+    def _rows(self) -> Sequence[Any]:
+        return self.gates or (self,)
+
     def __str__(self) -> str:
         went = f"; endpoint {', '.join(self.endpoints)} answers with it" if self.endpoints else ""
         lines = [f"{self.model}@{self.alias}: {self.before or 'nothing'} -> {self.after}{went}"]
         lines += [f"  {gate}" for gate in self.gates]
         if self.diff is not None:
-            lines += [f"  {line}" for line in str(self.diff).split("\n")[:1]]
+            lines += [f"  {str(self.diff).splitlines()[0]}", *(f"  {line}" for line in self.diff.overlap.lines)]
         return "\n".join([*lines, *([f"Next: {self.next_step}"] * bool(self.next_step))])
 
 
 @dataclass(frozen=True)
-class AliasThen:
+class AliasThen(Tabular):
     """What an alias pointed to at some moment, since when, and by whom."""
 
     model: str
@@ -158,7 +156,7 @@ class AliasThen:
 
 
 @dataclass(frozen=True)
-class Moment:
+class Moment(Tabular):
     """One line of a version's history: what was done to it, when, by whom, and why."""
 
     at: float
@@ -169,7 +167,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class ModelCard:
+class ModelCard(Tabular):
     """All that is known of a version, gathered at this moment: lineage, quality, use, history."""
 
     version: Version
@@ -182,6 +180,12 @@ class ModelCard:
     moments: tuple[Moment, ...]
     written_to: str = ""
 
+    def _rows(self) -> Sequence[Any]:
+        return self.moments
+
+    def _row_type(self) -> type | None:
+        return Moment
+
     def __str__(self) -> str:
         lines = [str(self.version), f"  lineage: {' -> '.join(self.lineage)}"]
         lines += [f"  intended use: {self.intended_use}"] * bool(self.intended_use)
@@ -191,7 +195,7 @@ class ModelCard:
 
 
 @dataclass(frozen=True)
-class Exported:
+class Exported(Tabular):
     """Where a version was written, as what, and how many bytes."""
 
     version: str
@@ -205,7 +209,7 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class Garbage:
+class Garbage(Tabular):
     """One thing that nobody needs, or that is kept for a reason."""
 
     what: str
@@ -213,11 +217,11 @@ class Garbage:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.bytes / 1e6:,.1f} MB, {self.why}"
+        return f"{self.what}: {_bytes(self.bytes)}, {self.why}"
 
 
 @dataclass(frozen=True)
-class Collection:
+class Collection(Tabular):
     """What a collection removed (`done`), or would remove, and what it kept although it is old."""
 
     garbage: tuple[Garbage, ...]
@@ -226,14 +230,17 @@ class Collection:
     done: bool
     next_step: str = ""
 
+    def _rows(self) -> Sequence[Any]:
+        return [{"kept": kept, **vars(one)} for kept, of in ((False, self.garbage), (True, self.kept)) for one in of]
+
     def __str__(self) -> str:
-        head = f"{'freed' if self.done else 'would free'} {self.bytes / 1e6:,.1f} MB"
+        head = f"{'freed' if self.done else 'would free'} {_bytes(self.bytes)}"
         lines = [head, *(f"  {g}" for g in self.garbage), *(f"  kept {g}" for g in self.kept)]
         return "\n".join([*lines, *([f"Next: {self.next_step}"] * bool(self.next_step))])
 
 
 @dataclass(frozen=True)
-class Reproduction:
+class Reproduction(Tabular):
     """A recipe that was run again: whether the weights are the same to the bit, and how the metrics agree."""
 
     version: str
@@ -245,6 +252,16 @@ class Reproduction:
     seconds: float
     verdict: str
 
+    def _rows(self) -> Sequence[Any]:
+        return self.metrics
+
+    def _row_type(self) -> type | None:
+        return Change
+
     def __str__(self) -> str:
         lines = [self.verdict, *(f"  {c}" for c in self.metrics), *(f"  environment: {c}" for c in self.environment)]
         return "\n".join(lines)
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 100_000 or not count else f"{count / 1e3:,.1f} kB"

@@ -1,10 +1,14 @@
 """What a preview shows: the rows of a batch as the model will see them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from sft_magics.core.records.tabular import Tabular
 
 
 @dataclass(frozen=True)
-class Piece:
+class Piece(Tabular):
     """A run of tokens, parted by dots: `kind` is "read", "learned" (has loss) or "cut"; `tokens` is how many."""
 
     text: str
@@ -16,7 +20,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Seen(Tabular):
     """One row: a picture as a data: address with what is marked in it, or its tokens; `text` is the picture's path."""
 
     label: str
@@ -32,7 +36,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class BatchPreview:
+class BatchPreview(Tabular):
     """The first batch of an epoch (from 0 on), as it comes from the task: its first `rows` of `batch`.
 
     `tensors` are the names, shapes and number formats of what the model gets, `labels` the classes of masks and boxes
@@ -50,6 +54,12 @@ class BatchPreview:
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     next_step: str = ""
+
+    def _rows(self) -> Sequence[Any]:
+        return self.rows
+
+    def _row_type(self) -> type | None:
+        return Seen
 
     def __str__(self) -> str:
         head = f"{self.model} on {self.data}: {len(self.rows):,} of the {self.batch:,} rows of the first batch"

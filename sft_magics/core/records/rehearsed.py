@@ -1,11 +1,14 @@
 """What a rehearsal of a run shows: a plan with its cost, and the rates that were tried."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sft_magics.core.records.tabular import Tabular, side_by_side
+
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Tabular):
     """An option that makes a run cheaper, and what it costs in turn."""
 
     option: str
@@ -16,7 +19,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(Tabular):
     """A base one could begin with: `here` says that its weights are on this machine, `pixels` what it was made for.
 
     `score` is the accuracy of a linear probe on its features of some training rows, `spread` the standard error,
@@ -45,12 +48,13 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class RunPlan:
+class RunPlan(Tabular):
     """What a run would take, from three of its steps: seconds with a range, memory in MB, bytes of its checkpoints.
 
     `weights` are all parameters, `learning` those that are trained; `fits` says whether memory and disk are enough;
-    `micro_batch` rows of a batch are computed at once, 0: all. `flops` are the operations of a
-    step, `peak_flops` those that products of matrices reach here in a second.
+    `micro_batch` rows of a batch are computed at once, 0: all. `flops` are the operations of a step, `peak_flops` those
+    that products of matrices reach here in a second. `why` says how `epochs` and `patience` were chosen where they were
+    not given.
     """
 
     model: str
@@ -76,6 +80,10 @@ class RunPlan:
     micro_batch: int = 0
     flops: float = 0.0
     peak_flops: float = 0.0
+    epochs: float = 0.0
+    patience: int = 0
+    eval_steps: int = 0
+    why: str = ""
 
     @property
     def utilization(self) -> float:
@@ -89,19 +97,8 @@ class RunPlan:
         time = f"about {_spoken(self.seconds)} ({_spoken(self.seconds_low)} to {_spoken(self.seconds_high)})"
         room = f"{self.memory_mb:,.0f} MB of memory at most, {self.disk_bytes / 1e6:,.0f} MB of disk while it runs"
         verdict = "it fits" if self.fits else "it does not fit: memory or disk are too small"
-        lines = [head, f"  {time}; {room}; {verdict}", *self._computed(), *(f"  cheaper: {c}" for c in self.choices)]
-        return "\n".join([*lines, f"Next: {self.next_step}"])
-
-    def _computed(self) -> list[str]:
-        if not self.utilization:
-            return []
-        reached = f"{operations(self.flops / self.step_seconds)}FLOP/s, {self.utilization:.0%} of this machine's peak"
-        return [f"  a step computes {operations(self.flops)}FLOP, at {reached}"]
-
-
-def operations(number: float) -> str:
-    """Return a number of operations with three digits and G or T, to stand before FLOP."""
-    return f"{number / 1e12:.3g} T" if number >= 1e12 else f"{number / 1e9:.3g} G"
+        lines = [head, *([f"  {self.why}"] if self.why else []), f"  {time}; {room}; {verdict}"]
+        return "\n".join([*lines, *(f"  cheaper: {c}" for c in self.choices), f"Next: {self.next_step}"])
 
 
 def _spoken(seconds: float) -> str:
@@ -111,7 +108,7 @@ def _spoken(seconds: float) -> str:
 
 
 @dataclass(frozen=True)
-class RatesTried:
+class RatesTried(Tabular):
     """A range test: the loss at rates that rise step by step.
 
     `steepest` is where the smoothed loss fell fastest, `tenth` a tenth of the rate of its lowest value, `diverged`
@@ -130,6 +127,9 @@ class RatesTried:
     advised: float
     note: str = ""
     next_step: str = ""
+
+    def _rows(self) -> Sequence[Any]:
+        return side_by_side({"rate": self.rates, "loss": self.losses, "smoothed": self.smoothed})
 
     def __str__(self) -> str:
         end = f", away from {self.diverged:.1g} on" if self.diverged else ""

@@ -1,18 +1,35 @@
 """What verbs return that is not kept: evaluations, predictions, reports, comparisons, tables, the board."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from sft_magics.core.records.finding import Finding
+from sft_magics.core.records.overlap import NOTHING_SEEN, Overlap
 from sft_magics.core.records.stored import Alert, Dataset, Endpoint, Metric, Model, Run, Version
+from sft_magics.core.records.tabular import Tabular, by_class
 from sft_magics.core.tasks import headlines, per_class
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class GateResult(Tabular):
+    """One gate of a promotion or an evaluation, whether it holds, and what was seen."""
+
+    gate: str
+    passed: bool
+    seen: str
+
+    def __str__(self) -> str:
+        return f"{'passed' if self.passed else 'failed'} {self.gate}: {self.seen}"
+
+
+@dataclass(frozen=True)
+class Evaluation(Tabular):
     """Metrics of one version on one dataset split: per class with 95 % Wilson intervals, and the confusion matrix.
 
     `confusion[i][j]` counts rows whose label is `labels[i]` and whose prediction is `labels[j]`; of masks pixels, and
-    nothing of other tasks.
+    nothing of other tasks. `gates` are those that were asked for, `overlap` counts the rows that the version was
+    trained on, and `findings` are those on a file.
     """
 
     version: str
@@ -25,18 +42,25 @@ class Evaluation:
     worst: tuple["Prediction", ...] = ()
     seconds: float = 0.0
     task: str = "text-classification"
+    gates: tuple[GateResult, ...] = ()
+    overlap: Overlap = NOTHING_SEEN
+    findings: tuple[Finding, ...] = ()
+
+    def _rows(self) -> Sequence[Any]:
+        return by_class(self.labels, self.metrics)
 
     def __str__(self) -> str:
         first = ", ".join(f"{m} {self.metrics[m]}" for m in headlines(self.task)[:1] if m in self.metrics)
-        lines = [f"{self.version} on {self.data} ({self.split}, n = {self.n:,}): {first}"]
+        lines = [f"{self.version} on {self.data} ({self.split}, n = {self.n:,}): {first}", *self.overlap.lines]
+        lines += [f"  {f.level}: {f.message}" for f in self.findings]
         for label in self.labels:
             known = [(m, self.metrics.get(f"{m}[{label}]")) for m in per_class(self.task)]
             lines.append(f"  {label}: " + ", ".join(f"{m} {metric}" for m, metric in known if metric is not None))
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  {gate}" for gate in self.gates)])
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Tabular):
     """One answer: the text, the label predicted, its confidence, all scores, and the truth where it is known.
 
     Of an image `text` is the path and `picture` a small copy, as a data: address. A detector's `boxes` have label,
@@ -58,8 +82,8 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """The answers of one call, in the order asked: `pandas.DataFrame(answers.columns())` is their table.
+class Predictions(Tabular):
+    """The answers of one call, in the order asked; `to_pandas()` is their table.
 
     `file` is where they were written too, if they were.
     """
@@ -72,6 +96,12 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def _rows(self) -> Sequence[Any]:
+        return self.rows
+
+    def _row_type(self) -> type | None:
+        return Prediction
 
     def columns(self) -> dict[str, list[Any]]:
         """Return the columns id, text, label, confidence and, where there are such, truth and boxes."""
@@ -95,7 +125,7 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Mistake:
+class Mistake(Tabular):
     """How many rows of the class `truth` were taken for `predicted`."""
 
     truth: str
@@ -107,7 +137,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class ErrorGallery:
+class ErrorGallery(Tabular):
     """What a version got wrong: `wrong` of `n` rows, `chosen` of them of the classes asked for, the surest `rows`.
 
     `mistakes` are the most frequent confusions of all that is wrong. Of other tasks than classification `rows` are
@@ -124,55 +154,30 @@ class ErrorGallery:
     mistakes: tuple[Mistake, ...]
     task: str = "text-classification"
     labels: tuple[str, ...] = ()
+    overlap: Overlap = NOTHING_SEEN
+    findings: tuple[Finding, ...] = ()
+
+    def _rows(self) -> Sequence[Any]:
+        return self.rows
+
+    def _row_type(self) -> type | None:
+        return Prediction
 
     def __str__(self) -> str:
         head = f"{self.version} on {self.data} ({self.split}): {self.wrong:,} of {self.n:,} rows wrong"
-        lines = [f"  {m}" for m in self.mistakes]
+        lines = [*self.overlap.lines, *(f"  {f.level}: {f.message}" for f in self.findings)]
+        lines += [f"  {m}" for m in self.mistakes]
         lines += [f"  {r.truth} taken for {r.label} {r.confidence:.3f}  {r.text[:100]}" for r in self.rows]
         return "\n".join([head, *lines])
 
 
 @dataclass(frozen=True)
-class Report:
-    """What monitoring saw on one endpoint: traffic, latency, class mix, drift, quality from feedback, alerts.
-
-    `class_mix` and `reference_mix` are fractions of predicted labels now and on the version's validation rows;
-    `drift` is their total variation distance. `latency_ms` has the keys p50, p95, p99. `series` holds one bucket a
-    slice of time: requests, mean confidence, p95, accuracy.
-    """
-
-    endpoint: str
-    version: str
-    requests: int
-    labeled: int
-    first_at: float | None
-    last_at: float | None
-    latency_ms: dict[str, float]
-    class_mix: dict[str, float]
-    reference_mix: dict[str, float]
-    drift: float | None
-    confidence: float | None
-    metrics: dict[str, Metric]
-    alerts: tuple[Alert, ...]
-    series: dict[str, list[float | None]]
-    next_step: str = ""
-    errors: int = 0
-    reference_confidence: float | None = None
-
-    def __str__(self) -> str:
-        quality = f"accuracy {self.metrics['accuracy']}" if "accuracy" in self.metrics else "no feedback yet"
-        head = f"{self.endpoint} ({self.version}): {self.requests:,} requests, {self.labeled:,} labeled, {quality}"
-        return "\n".join(
-            [head, *(f"  {a}" for a in self.alerts), *([f"Next: {self.next_step}"] * bool(self.next_step))]
-        )
-
-
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(Tabular):
     """A candidate beside the live version on the same rows, one Evaluation pair a dataset.
 
     `fixed` and `broke` count rows the candidate gets right and the live one wrong, and the reverse; `p_value` is
-    McNemar's exact test on those two counts (McNemar 1947).
+    McNemar's exact test on those two counts (McNemar 1947). `overlaps` has for each dataset how many of its held-out
+    rows one of the two was trained on, which are left out.
     """
 
     candidate: str
@@ -181,9 +186,17 @@ class Comparison:
     pairs: tuple["EvaluationPair", ...]
     verdict: str
     next_step: str
+    overlaps: dict[str, Overlap] = field(default_factory=dict)
+
+    def _rows(self) -> Sequence[Any]:
+        return self.pairs
+
+    def _row_type(self) -> type | None:
+        return EvaluationPair
 
     def __str__(self) -> str:
         lines = [self.plan]
+        lines += [f"{line} ({data})" for data, overlap in self.overlaps.items() for line in overlap.lines]
         lines += [
             f"  {p.data} (n = {p.n:,}): live {p.live}, candidate {p.candidate}; "
             f"fixed {p.fixed}, broke {p.broke}, p = {p.p_value:.3g}"
@@ -193,7 +206,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class EvaluationPair:
+class EvaluationPair(Tabular):
     """Accuracy of live and candidate on the same `n` rows of one dataset split."""
 
     data: str
@@ -206,7 +219,7 @@ class EvaluationPair:
 
 
 @dataclass(frozen=True)
-class Retirement:
+class Retirement(Tabular):
     """What retiring a version moved and freed."""
 
     version: str
@@ -223,15 +236,26 @@ class Retirement:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Tabular):
     """Rows of one kind of record, as a verb that lists returns them; `kind` names them in the plural, `note` is a
     sentence about all of them.
+
+    Of runs and versions `differing` names the settings in which the rows differ, and `marks` has a footnote mark for
+    each row whose metrics are of other data than the rest (see `listings`).
     """
 
     kind: str
     rows: tuple[Any, ...]
     next_step: str = ""
     note: str = ""
+    differing: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+
+    def _rows(self) -> Sequence[Any]:
+        return self.rows
+
+    def _row_type(self) -> type | None:
+        return _ROWS.get(self.kind)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -243,12 +267,16 @@ class Table:
         return self.rows[index]
 
     def __str__(self) -> str:
-        body = [*(str(r) for r in self.rows), *[self.note] * bool(self.note)] or [f"no {self.kind} yet"]
+        from sft_magics.core.records import listings
+
+        told = self.kind in ("runs", "versions") and len(self.rows) > 1
+        rows = [listings.text(r, self, i) if told else str(r) for i, r in enumerate(self.rows)]
+        body = [*rows, *[self.note] * bool(self.note)] or [f"no {self.kind} yet"]
         return "\n".join([*body, *([f"Next: {self.next_step}"] * bool(self.next_step))])
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(Tabular):
     """One line of the doctor: `state` is "ok", "warning" or "problem"."""
 
     name: str
@@ -261,49 +289,15 @@ class Check:
         return f"{self.state:8} {self.name}: {self.value}{tail}"
 
 
-@dataclass(frozen=True)
-class Board:
-    """The whole workspace at a glance, and what to type next."""
-
-    workspace: str
-    models: tuple[Model, ...]
-    versions: tuple[Version, ...]
-    runs: tuple[Run, ...]
-    endpoints: tuple[Endpoint, ...]
-    alerts: tuple[Alert, ...]
-    datasets: tuple[Dataset, ...]
-    disk_bytes: int
-    free_bytes: int
-    next_step: str
-
-    def __str__(self) -> str:
-        paused = sum(r.state == "paused" for r in self.runs)
-        resting = f"{paused} paused, " if paused else ""
-        counts = (
-            f"{len(self.datasets)} datasets, {len(self.models)} models, {len(self.versions)} versions, "
-            f"{len(self.runs) - paused} running, {resting}{len(self.endpoints)} endpoints, "
-            f"{sum(a.state == 'firing' for a in self.alerts)} alerts firing"
-        )
-        disk = f"{self.disk_bytes / 1e6:,.0f} MB used, {self.free_bytes / 1e9:,.1f} GB free"
-        lines = [f"workspace {self.workspace}: {counts}; {disk}"]
-        for group in (self.versions, self.runs, self.endpoints, self.alerts):
-            lines += [f"  {row}" for row in group]
-        return "\n".join([*lines, f"Next: {self.next_step}"])
-
-
-@dataclass(frozen=True)
-class Feedback:
-    """What `feedback` took in: labels `added`, request ids it does not know, and the alerts as they stand now."""
-
-    endpoint: str
-    added: int
-    unknown: tuple[str, ...]
-    metrics: dict[str, Metric]
-    alerts: tuple[Alert, ...]
-    next_step: str = ""
-
-    def __str__(self) -> str:
-        strange = f", {len(self.unknown):,} unknown ids left out" if self.unknown else ""
-        head = f"{self.endpoint}: {self.added:,} labels taken{strange}"
-        tail = [f"Next: {self.next_step}"] * bool(self.next_step)
-        return "\n".join([head, *(f"  {a}" for a in self.alerts), *tail])
+# What a table without rows would hold, by its kind.
+_ROWS: dict[str, type] = {
+    "runs": Run,
+    "versions": Version,
+    "endpoints": Endpoint,
+    "alerts": Alert,
+    "datasets": Dataset,
+    "models": Model,
+    "checks": Check,
+    "registry checks": Check,
+    "fetched": Check,
+}

@@ -1,10 +1,14 @@
 """What an endpoint's versions do beside one another."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from sft_magics.core.records.tabular import Tabular
 
 
 @dataclass(frozen=True)
-class ServedSide:
+class ServedSide(Tabular):
     """One version behind an endpoint, since the trial began; `p95_ms` is of compute for one input."""
 
     version: str
@@ -15,7 +19,7 @@ class ServedSide:
 
 
 @dataclass(frozen=True)
-class Answered:
+class Answered(Tabular):
     """How many inputs the live version and the candidate answered so."""
 
     live: str
@@ -24,7 +28,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Traffic:
+class Traffic(Tabular):
     """Who answers at an endpoint: one version, or a live one and a candidate on trial.
 
     `agreement` counts inputs by the live version's answer and the candidate's, where a shadow has read both; `ended`
@@ -40,6 +44,12 @@ class Traffic:
     skipped: int = 0
     ended: str = ""
     next_step: str = ""
+
+    def _rows(self) -> Sequence[Any]:
+        return self.sides
+
+    def _row_type(self) -> type | None:
+        return ServedSide
 
     @property
     def compared(self) -> int:

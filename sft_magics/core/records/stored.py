@@ -4,11 +4,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from sft_magics.core.records.finding import Finding
+from sft_magics.core.records.overlap import Overlap
+from sft_magics.core.records.tabular import Tabular
 from sft_magics.core.tasks import IMAGE_TASKS, TEXT_CLASSIFICATION, headlines
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Tabular):
     """One measured number with its 95 % interval; `label` names the class it speaks of, if one."""
 
     name: str
@@ -31,16 +34,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something a check of the data says; `level` is "info", "warning" or "error"."""
-
-    level: str
-    code: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Example:
+class Example(Tabular):
     """One row as a person would read it; of an image `text` is the path and `picture` a small copy (a data: URL).
 
     `mask` is the path of a mask; boxes stand in `label` as JSON.
@@ -54,8 +48,11 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """A named, split and fingerprinted table of examples.
+class Dataset(Tabular):
+    """One version of a named, split and fingerprinted table of examples. Immutable, except that it may be dropped.
+
+    `number` counts the versions of a name from 1 on: other rows, labels or splits make another version. `dropped_at` is
+    when its rows were removed; its record then stays, for what was trained on it.
 
     `file` is a Parquet file relative to the workspace with the columns id, text, label, split ("train",
     "validation", and "test" where the source has such rows). `lengths[i]` counts texts of at least `length_edges[i]`
@@ -80,6 +77,13 @@ class Dataset:
     length_edges: tuple[int, ...] = ()
     license: str = ""
     parents: tuple[str, ...] = ()
+    number: int = 1
+    dropped_at: float | None = None
+
+    @property
+    def ref(self) -> str:
+        """The reference that always means this version: `name:number`."""
+        return f"{self.name}:{self.number}"
 
     @property
     def of_images(self) -> bool:
@@ -90,13 +94,15 @@ class Dataset:
         rows = ", ".join(f"{n:,} {split}" for split, n in self.counts.items())
         notes = [f"  {f.level}: {f.message}" for f in self.findings]
         known = f"; labels {', '.join(self.labels)}" if self.labels else ""
-        head = f"dataset {self.name}: {self.task}, {rows}{known}; fingerprint {self.fingerprint[:12]}"
+        head = f"dataset {self.ref}: {self.task}, {rows}{known}; fingerprint {self.fingerprint[:12]}"
         return "\n".join([head, *notes])
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Tabular):
     """A named line of versions: a task, a base to start from, and the data it was made for.
+
+    `data` is the version of the dataset that it was created with (`complaints:1`), None for an imported model.
 
     `base` is what the user typed (`minilm`, a hub id, a folder); `weights` records what was really found: source,
     sha256 where known, licence, and the tensors that start fresh.
@@ -119,13 +125,15 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Version:
+class Version(Tabular):
     """One trained, committed state of a model. Immutable, except that it may be retired.
 
     `artifact` is the id of its files in the artifact store, `metrics` are keyed by `Metric.key` and measured on the
     validation split of `data`, `cells` are the notebook cells that led here, `parent` is the reference it was
     fine-tuned from (None: from the base weights; `run-7f3a/120`: a run that made no version,
-    at that step), `size` the bytes of its files and `added` those that the store took up for it.
+    at that step), `size` the bytes of its files and `added` those that the store took up for it. `overlap` says how
+    many validation rows are left out of the metrics because it was trained on them (None: not known). `concern` is a
+    sentence where it is no better than a constant answer.
     """
 
     model: str
@@ -146,10 +154,12 @@ class Version:
     cells: tuple[str, ...] = ()
     status: str = "ready"
     note: str = ""
+    concern: str = ""
     successor: str | None = None
     aliases: tuple[str, ...] = ()
     added: int = 0
     tags: dict[str, str] = field(default_factory=dict)
+    overlap: Overlap | None = None
 
     @property
     def ref(self) -> str:
@@ -167,15 +177,35 @@ class Version:
     def __str__(self) -> str:
         shown = [f"{k} {self.metrics[k]}" for k in headlines(self.task) if k in self.metrics]
         tail = f" (aliases: {', '.join(self.aliases)})" if self.aliases else ""
-        return f"version {self.ref}: {'; '.join(shown) or self.status}; run {self.run}{tail}"
+        useless = "; nothing learned" if self.concern else ""
+        return f"version {self.ref}: {'; '.join(shown) or self.status}{useless}; run {self.run}{tail}"
 
 
 @dataclass(frozen=True)
-class Run:
+class EpochRow:
+    """One evaluation of a run: losses and metrics on the validation rows at a step.
+
+    `train_loss` is the mean since the evaluation before (None where no step had a finite one), `seconds` the time since
+    then, steps and evaluation together.
+    """
+
+    step: int
+    epoch: float
+    train_loss: float | None
+    validation_loss: float
+    metrics: dict[str, float]
+    seconds: float = 0.0
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Run(Tabular):
     """One fine-tuning run: a process and a folder.
 
     `state` is one of queued, running, paused, interrupted, failed, done, lost. `options` are the options as given plus
-    the defaults that were used; `edits` among them are what was changed as it trained, each with its step.
+    the defaults that were used; `edits` among them are what was changed as it trained, each with its step. `metric` is
+    the value of `metric_name` on `measured_rows` validation rows at the best epoch so far, `start` the weights it began
+    with. `concern` says so where a run is done and its version is no better than a constant answer.
     """
 
     id: str
@@ -193,22 +223,31 @@ class Run:
     step: int = 0
     steps: int = 0
     metric: float | None = None
+    concern: str = ""
+    evaluations: tuple[EpochRow, ...] = ()
+    metric_name: str = ""
+    measured_rows: int = 0
+    data_fingerprint: str = ""
+    start: str = ""
 
     def __str__(self) -> str:
         progress = f" step {self.step}/{self.steps}" if self.steps else ""
         made = f" -> {self.version}" if self.version else ""
         why = f": {self.why}" if self.why else ""
-        return f"{self.id} {self.model} {self.state}{progress}{made}{why}"
+        concern = f" {self.concern}" if self.concern else ""
+        return f"{self.id} {self.model} {self.state}{progress}{made}{why}{concern}"
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class Endpoint(Tabular):
     """A served version: its own process, a loopback URL and a token that lies in a 0600 file.
 
     `state` is one of starting, ready, draining, stopped, failed, lost. `ref` is what the user deployed
     (`reviews@live`), `version` what answers now. `engine` computes, because of `engine_why`; `wanted`
     is what was asked for, maybe "auto". With `public` other machines reach it; with a `socket`, the path of a
     Unix socket, it has no port. `restarts` counts how often the process that holds a version had to be replaced.
+    `example` is a text that the model was measured on. `docs` is a link to its description for a browser: it opens
+    nothing else, and no longer than this start.
     """
 
     name: str
@@ -232,6 +271,8 @@ class Endpoint:
     public: bool = False
     socket: str = ""
     restarts: int = 0
+    example: str = ""
+    docs: str = ""
 
     @property
     def exposed(self) -> str:
@@ -247,11 +288,11 @@ class Endpoint:
     def __str__(self) -> str:
         who = f"{self.version} by {self.engine}"
         said = f"endpoint {self.name}: {self.state}, {who} at {self.url}, {self.requests:,} requests"
-        return "\n".join(line for line in (said, self.exposed) if line)
+        return "\n".join(line for line in (said, self.engine_why, self.exposed) if line)
 
 
 @dataclass(frozen=True)
-class Alert:
+class Alert(Tabular):
     """A rule on an endpoint's monitored numbers, and what it said when it was last checked.
 
     `state` is one of "ok", "firing", "no data". `rule` reads `metric[class] < number`.

@@ -41,6 +41,8 @@ class Task(abc.ABC):
     classes_known = False  # whether each row is of one class, as `classes` says
     changes = False  # whether chance changes what it learns from (`--augment`)
     in_lanes = False  # whether batches may be read beside each other, each in a thread of its own
+    pretrained_answers = False  # whether the base answers before it is trained, so that a run is compared with it
+    untrained: float | None = None  # the validation loss of such a base before training, where a run measured it
     thaws = True  # whether it has a head that can learn before the body does
 
     @classmethod
@@ -83,6 +85,17 @@ class Task(abc.ABC):
             )
         if options.get("augment", "none") == "none":
             raise errors.ModelProblem("--views are changed pictures, and --augment is none.", "write --augment light.")
+
+    def probe(self) -> None:  # noqa: B027 - pictures come to a model in a form that is its own
+        """Run an invented row through the model; raises ModelProblem for a base that fails on it."""
+
+    def fits(self, inputs: Sequence[str], tokens: int = 1) -> list[bool]:  # noqa: ARG002
+        """Say of each input whether the model can answer it: a language model's prompt may leave less than `tokens`."""
+        return [True] * len(inputs)
+
+    def cut(self, inputs: Sequence[Any]) -> dict[int, int]:  # noqa: ARG002
+        """Return how many tokens each input has that loses its end when it is answered."""
+        return {}
 
     def suit(self, *, bf16: bool) -> None:  # noqa: B027 - most tasks have nothing to change
         """Learn whether forward and backward will run in bfloat16, before the model is placed."""
@@ -173,6 +186,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def doubts(self, rows: "Encoded", loss: float) -> list[str]:
         """Return sentences about an epoch that ended with this mean training loss, if something looks wrong."""
+
+    def concern(self, rows: "Encoded", scores: list[Any]) -> str:  # noqa: ARG002
+        """Return a sentence where the answers to some rows are no better than a constant one; else nothing."""
+        return ""
 
     @abc.abstractmethod
     def remarks(self, rows: "Encoded") -> list[str]:

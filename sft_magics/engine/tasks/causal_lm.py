@@ -1,10 +1,13 @@
-"""Instruction tuning of causal language models: the loss is on the answers alone, rows are packed, LoRA by default."""
+"""Instruction tuning of causal language models: the loss is on the answers alone, rows are packed, LoRA by default.
+
+`max_length` limits the rows that are trained on. A prompt that is to be answered may be as long as the model's context
+less the answer (see `generation.room`).
+"""
 
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import groupby
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,19 @@ from torch import nn
 from sft_magics.core import errors
 from sft_magics.core.records import Metric
 from sft_magics.core.sampling import Piece, Sampling
-from sft_magics.datasets import dialogues
-from sft_magics.engine import chat_templates, generation, language_models, packing, preview, quantized
+from sft_magics.engine import (
+    dialogue_rows,
+    generation,
+    isolation,
+    language_models,
+    packing,
+    pretrained,
+    quantized,
+    tokenization,
+    weights,
+)
+from sft_magics.engine.chats import Chat
+from sft_magics.engine.dialogue_rows import Dialogues
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.language_models import Language
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, Task, register
@@ -26,33 +40,12 @@ _ANSWER = 128  # tokens of an answer that is generated
 _LONGEST = 2048
 
 
-@dataclass
-class Dialogues(Encoded):
-    """Token ids of each row; `starts` says where its last answer begins, None where there are none.
-
-    `earlier` has the (start, end) of each answer before it that has loss, `rewritten` counts earlier answers that have
-    none because the chat template writes them otherwise once more turns follow. `over` has all ids of rows that lost
-    their end.
-    """
-
-    lengths: list[int]
-    ids: list[list[int]]
-    starts: list[int] | None
-    over: dict[int, list[int]] = field(default_factory=dict)
-    earlier: list[list[tuple[int, int]]] = field(default_factory=list)
-    rewritten: int = 0
-
-    def learned(self, row: int) -> int:
-        """Return how many tokens of a row have loss."""
-        assert self.starts is not None
-        return len(self.ids[row]) - self.starts[row] + sum(end - start for start, end in self.earlier[row])
-
-
 @register("causal-lm")
 class CausalLM(Task):
     """A prompt or a chat, an answer to it: cross-entropy of the answer's tokens."""
 
     methods = ("lora", "qlora", "full")
+    pretrained_answers = True
     thaws = False  # its head is the embeddings once more
 
     def __init__(self, found: Language, options: dict[str, Any]) -> None:
@@ -61,7 +54,8 @@ class CausalLM(Task):
         self.source = found.source
         self.method = str(options.get("method") or ("lora" if found.adapter else "full"))
         self.rank = int(options.get("lora_rank") or 16)
-        self.limit = min(int(options.get("max_length") or 512), _positions(found))
+        self.context = _context(found)
+        self.limit = min(int(options.get("max_length") or 512), self.context)
         self.longest = int(options.get("max_new_tokens") or _ANSWER)
         self.config = found.model.config
         self.dense: dict[str, torch.Tensor] | None = None  # the weights of a base that is quantized, as they were
@@ -75,8 +69,8 @@ class CausalLM(Task):
             found.model.float()
             merged: Any = language_models.adapted(found, self.rank, 0).merge_and_unload()
             self.model = merged.requires_grad_(True)
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.chat = Chat(self.tokenizer, self.source)
+        self._packs: bool | None = None  # whether rows of a pack are apart in this model, once it was tried
 
     @classmethod
     def load(cls, start: dict[str, Any], labels: list[str], options: dict[str, Any]) -> "CausalLM":  # noqa: ARG003
@@ -103,13 +97,13 @@ class CausalLM(Task):
     def encode(self, inputs: Sequence[str], targets: Sequence[str] | None) -> Dialogues:
         """Tokenize prompts by the model's own chat template, and answers behind them."""
         if targets is None:
-            prompts = [self._ids(self._asked(text))[-self.limit :] for text in inputs]
+            prompts = [self._prompt(text, f"Text {i + 1:,}") for i, text in enumerate(inputs)]
             return Dialogues([len(p) + self.longest for p in prompts], prompts, None)
-        end = chat_templates.end_of_answer(self.tokenizer)
+        self._try_packs()
         rows = Dialogues([], [], [])
         for row, (text, answer) in enumerate(zip(inputs, targets, strict=True)):
-            before, earlier, lost = self._before(text, end)
-            whole = before + self._ids(answer + end)
+            before, earlier, lost = self._before(text)
+            whole = before + self._ids(answer + self.chat.end)
             if len(whole) > self.limit:
                 rows.over[row] = whole
             rows.ids.append(whole[: self.limit])
@@ -124,9 +118,9 @@ class CausalLM(Task):
             )
         return rows
 
-    def _before(self, text: str, end: str) -> tuple[list[int], list[tuple[int, int]], int]:
+    def _before(self, text: str) -> tuple[list[int], list[tuple[int, int]], int]:
         """Return the ids before the last answer, where earlier answers lie in them, and how many are not learned."""
-        pieces, lost = chat_templates.segments(self.tokenizer, dialogues.messages(text), end)
+        pieces, lost = self.chat.segments(text)
         ids: list[int] = []
         earlier = []
         for piece, learned in pieces:
@@ -139,15 +133,48 @@ class CausalLM(Task):
         found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return found
 
-    def _asked(self, text: str) -> str:
-        return chat_templates.asked(self.tokenizer, dialogues.messages(text))
+    def _prompt(self, text: str, what: str, wanted: int = 0) -> list[int]:
+        """Return the tokens of a prompt; raises DataProblem where it leaves no room for an answer, `wanted` tokens if
+        so many were asked for.
+        """
+        found = self._ids(self.chat.prompt(text))
+        generation.check_room(len(found), self.context, wanted, what)
+        return found
+
+    def fits(self, inputs: Sequence[str], tokens: int = 1) -> list[bool]:
+        """Say of each prompt whether the model's context has room for an answer of so many tokens."""
+        lengths = [len(self._ids(self.chat.prompt(text))) for text in inputs]
+        return [generation.room(n, self.context, tokens) == tokens for n in lengths]
+
+    def probe(self) -> None:
+        """Answer an invented question through the template, and read it as it would be trained on; raises ModelProblem
+        for a base that fails on it, or that is no causal language model.
+        """
+        device = next(self.model.parameters()).device
+        with pretrained.said_plainly(self.source, "a causal language model", language_models.OTHER):
+            if not isolation.is_causal(self.model, device):
+                raise errors.ModelProblem(
+                    f"{self.source} is no causal language model: what it says of a token follows from those after it.",
+                    language_models.OTHER,
+                )
+            rows = self.encode(["What is up?", "Count to three."], ["The sky.", "One, two, three."])
+            with torch.no_grad():
+                loss = self.loss({k: v.to(device) for k, v in self.collate(rows, [0, 1]).items()})
+            self._prompt("What is up?", "A short prompt")
+        pretrained.check_answer(self.source, loss)
+
+    def _try_packs(self) -> None:
+        """See once whether this model keeps rows of a pack apart: else they are padded."""
+        if self._packs is None:
+            self._packs = isolation.packs(self.model, next(self.model.parameters()).device)
 
     def collate(self, rows: Encoded, indices: Sequence[int], epoch: int | None = None) -> Batch:  # noqa: ARG002
         """Return packs of rows (see `packing.packed`), or prompts that are filled up on their left."""
         assert isinstance(rows, Dialogues)
         if rows.starts is not None:
-            earlier = [rows.earlier[i] for i in indices]
-            return packing.packed([rows.ids[i] for i in indices], [rows.starts[i] for i in indices], earlier)
+            found, starts = [rows.ids[i] for i in indices], [rows.starts[i] for i in indices]
+            make = packing.packed if self._packs else packing.padded
+            return make(found, starts, [rows.earlier[i] for i in indices])
         width = max(len(rows.ids[i]) for i in indices)
         ids = torch.full((len(indices), width), int(self.tokenizer.pad_token_id), dtype=torch.long)
         mask = torch.zeros(len(indices), width, dtype=torch.long)
@@ -161,9 +188,8 @@ class CausalLM(Task):
         labels = batch["labels"][:, 1:]
         learned = labels != packing.IGNORED
         columns = learned.any(0).nonzero()[:, 0]
-        said = self.model(
-            input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False, logits_to_keep=columns
-        )
+        places = {name: batch[name] for name in ("position_ids", "attention_mask") if name in batch}
+        said = self.model(input_ids=batch["input_ids"], use_cache=False, logits_to_keep=columns, **places)
         kept = learned[:, columns]
         logits, wanted = said.logits[kept].float(), labels[:, columns][kept]
         loss = nn.functional.cross_entropy(logits, wanted, reduction="none")
@@ -193,10 +219,24 @@ class CausalLM(Task):
         return [{"loss": a, "tokens": b, "right": c} for a, b, c in zip(*columns, strict=True)]
 
     def _generated(self, batch: Batch) -> list[Any]:
-        """Let the model answer, always with its first choice."""
+        """Let the model answer, always with its first choice; a prompt near the end of its context is asked alone, and
+        its answer is as long as there is room.
+        """
+        lengths = batch["attention_mask"].sum(1).tolist()
+        most = [generation.room(int(n), self.context, self.longest) for n in lengths]
+        together = [i for i, room in enumerate(most) if room == self.longest]
+        found: dict[int, Any] = {}
+        for rows in [together, *([i] for i, room in enumerate(most) if room < self.longest)]:
+            if rows:
+                width = max(int(lengths[i]) for i in rows)
+                part = {name: tensor[rows, -width:] for name, tensor in batch.items()}
+                found.update(zip(rows, self._answers(part, most[rows[0]]), strict=True))
+        return [found[i] for i in range(len(lengths))]
+
+    def _answers(self, batch: Batch, most: int) -> list[Any]:
         width = batch["input_ids"].shape[1]
         said = self.model.generate(  # type: ignore[operator]
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=self.longest,
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=most,
             do_sample=False, temperature=None, top_p=None, top_k=None, pad_token_id=self.tokenizer.pad_token_id,
             output_logits=True, return_dict_in_generate=True,
         )  # fmt: skip
@@ -210,19 +250,18 @@ class CausalLM(Task):
         return found
 
     def stream(self, text: str, how: Sampling, chosen: Hardware) -> Iterator[Piece]:
-        """Answer a prompt or a chat piece by piece; of a prompt that leaves no room its beginning is left out, but
-        no more than the half that the model can read, and the answer is shorter instead.
+        """Answer a prompt or a chat piece by piece. Raises DataProblem for one that leaves no room: for an answer as
+        long as was asked for, or for any.
         """
-        most = _positions_of(self.config)
-        prompt = self._ids(self._asked(text))[-max(most // 2, most - how.max_new_tokens) :]
-        how = replace(how, max_new_tokens=max(1, min(how.max_new_tokens, most - len(prompt))))
+        prompt = self._prompt(text, "The prompt", how.max_new_tokens if how.exact else 0)
+        how = replace(how, max_new_tokens=generation.room(len(prompt), self.context, how.max_new_tokens))
         return generation.stream(self.model, self.tokenizer, prompt, how, chosen, self._last_tokens())
 
     def _last_tokens(self) -> frozenset[int]:
         """Return the tokens that end an answer."""
         known = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         found = set(known) if isinstance(known, list) else {known}
-        ids = self._ids(chat_templates.end_of_answer(self.tokenizer))
+        ids = self._ids(self.chat.end)
         found |= {self.tokenizer.eos_token_id, *(ids[:1] if len(ids) == 1 else ())}
         return frozenset(int(i) for i in found if i is not None)
 
@@ -239,9 +278,11 @@ class CausalLM(Task):
         n = len(table)
         draws = table[np.random.default_rng(0).integers(0, n, (_RESAMPLINGS, n))].sum(1)
         whole = table.sum(0)
+        with np.errstate(invalid="ignore"):  # a draw of rows without a token of an answer
+            drawn = [np.exp(draws[:, 0] / draws[:, 1]), draws[:, 2] / draws[:, 1]]
         found = [
-            _metric("perplexity", np.exp(whole[0] / max(1.0, whole[1])), np.exp(draws[:, 0] / draws[:, 1]), n),
-            _metric("token_accuracy", whole[2] / max(1.0, whole[1]), draws[:, 2] / draws[:, 1], n),
+            _metric("perplexity", np.exp(whole[0] / max(1.0, whole[1])), drawn[0], n),
+            _metric("token_accuracy", whole[2] / max(1.0, whole[1]), drawn[1], n),
         ]
         return Report({m.key: m for m in found}, (table[:, 0] / np.maximum(1.0, table[:, 1])).tolist())
 
@@ -265,7 +306,7 @@ class CausalLM(Task):
         return {
             "max_length": self.limit, "max_new_tokens": self.longest, "tokenizer": type(self.tokenizer).__name__,
             "method": "full" if self.method == "full" else "lora",
-            "adapter": "" if self.method == "full" else language_models.ADAPTER,
+            "adapter": "" if self.method == "full" else weights.ADAPTER,
         }  # fmt: skip
 
     def facts(self) -> dict[str, Any]:
@@ -281,18 +322,33 @@ class CausalLM(Task):
         """Say nothing: there is no loss of guessing to compare with."""
         return []
 
+    def concern(self, rows: Encoded, scores: list[Any]) -> str:
+        """Say when the perplexity is not below that before training, where it was measured."""
+        found = self.measure(rows, scores)
+        if self.untrained is None or found.loss < self.untrained:
+            return ""
+        now, before = (math.exp(min(loss, 50.0)) for loss in (found.loss, self.untrained))
+        return f"The perplexity of {now:.2f} on the validation rows is no better than before training ({before:.2f})."
+
     def remarks(self, rows: Encoded) -> list[str]:
         """Say how much is learned, and from what."""
         assert isinstance(rows, Dialogues)
         learning = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        said = [f"{learning / 1e6:.1f} M weights learn (--method {self.method}); the loss is on the answers alone."]
+        found = [f"{learning / 1e6:.1f} M weights learn (--method {self.method}); the loss is on the answers alone."]
+        if not self._packs:
+            kind = str((getattr(self.config, "architectures", None) or [type(self.model).__name__])[0])
+            found.append(f"Rows are padded, not packed: in {kind} a row of a pack would see the row before it.")
+        if self.chat.folded:
+            found.append(
+                f"The chat template of {self.source} takes no system message: it goes before the first question."
+            )
         if rows.rewritten:
             what = "is read and not learned" if rows.rewritten == 1 else "are read and not learned"
-            said.append(
+            found.append(
                 f"{rows.rewritten:,} earlier answers {what}: the chat template writes them otherwise once more turns "
                 "follow."
             )
-        return said
+        return found
 
     def over(self, rows: Encoded) -> dict[int, int]:
         """Return how many tokens each row has that loses its end."""
@@ -302,36 +358,31 @@ class CausalLM(Task):
     def turned_back(self, rows: Encoded, batch: Batch, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Return the tokens of a batch's rows, as they lie in its packs: what is read, what has loss, what is cut."""
         assert isinstance(rows, Dialogues)
-        found = []
-        for place, i in enumerate(indices):
-            mine = batch["rows"] == place
-            ids, learned = batch["input_ids"][mine], batch["labels"][mine] != packing.IGNORED
-            cut = rows.over.get(i, [])[len(ids) :]
-            marked = zip(ids.tolist(), learned.tolist(), strict=True)
-            runs = [([t for t, _ in run], "learned" if on else "read") for on, run in groupby(marked, lambda m: m[1])]
-            pieces = [preview.piece(self.tokenizer, run, kind) for run, kind in (*runs, (cut, "cut")) if run]
-            note = f"{len(ids):,} tokens, {int(learned.sum()):,} with loss, in pack {int(mine.any(1).nonzero()[0]) + 1}"
-            found.append({"label": "", "pieces": pieces, "note": note})
-        return found
+        return dialogue_rows.shown(self.tokenizer, rows, batch, indices)
 
     def warnings(self, rows: Encoded) -> list[str]:
         """Say of how many rows all labels are masked: their prompts alone reach the limit."""
         assert isinstance(rows, Dialogues)
+        unknown = tokenization.unknown(self.tokenizer, rows.ids, self.source)
         masked = sum(not rows.learned(row) for row in range(len(rows.ids)))
         if not masked:
-            return []
+            return unknown
         have = "row has" if masked == 1 else "rows have"
         share = f"{masked / len(rows.ids):.0%}"
         what = f"{masked:,} training {have} no token of an answer left ({share}): all their labels are masked"
-        return [f"{what}, and nothing is learned from them. Write --max-length {2 * self.limit}, or --long skip."]
+        way_out = f"Write --max-length {2 * self.limit}, or --long skip."
+        return [*unknown, f"{what}, and nothing is learned from them. {way_out}"]
 
 
-def _positions(found: Language) -> int:
-    return min(_positions_of(found.model.config), int(min(found.tokenizer.model_max_length, 1_000_000)))
-
-
-def _positions_of(config: Any) -> int:
-    return int(getattr(config, "max_position_embeddings", 0) or _LONGEST)
+def _context(found: Language) -> int:
+    """Return how many tokens a prompt and its answer may have together: by the model's positions, else what its
+    tokenizer says.
+    """
+    for name in ("max_position_embeddings", "max_seq_len", "seq_length", "context_length"):
+        known = getattr(found.model.config, name, None)
+        if isinstance(known, int) and known > 0:
+            return known
+    return min(_LONGEST, int(min(found.tokenizer.model_max_length, _LONGEST)))
 
 
 def _metric(name: str, value: float, drawn: Any, n: int) -> Metric:

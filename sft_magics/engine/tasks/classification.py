@@ -19,6 +19,7 @@ from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, Task
 
 _TINY = 1e-12
 _NO_BETTER = 0.995
+_RECALLED = 0.1
 
 
 @dataclass
@@ -103,6 +104,12 @@ class Classifier(Task):
         badness = [s if g != t else -s for s, g, t in zip(sure, guesses, truths, strict=True)]
         return Report(found, badness, counts)
 
+    def concern(self, rows: Encoded, scores: list[Any]) -> str:
+        """Say when the answers are no better than the most common class, neither in accuracy nor in mean recall."""
+        assert isinstance(rows, Labeled)
+        guesses = [max(range(len(row)), key=row.__getitem__) for row in scores]
+        return no_better_than_constant(rows.targets or [], guesses, self.labels)
+
     def adapt(self, options: dict[str, Any]) -> None:
         """Let low-rank changes learn in the body's place, if `options` ask for it; raises ModelProblem."""
         if options.get("method") == "lora":
@@ -148,10 +155,33 @@ def classified(scores: list[list[float]], targets: Sequence[int], labels: Sequen
     return Measured(scores, math.fsum(surprise) / max(1, len(surprise)), metrics["accuracy"], metrics, remarks)
 
 
+def no_better_than_constant(targets: Sequence[int], guesses: Sequence[int], labels: Sequence[str]) -> str:
+    """Return a sentence when the guesses are no better than always answering the most common class of the targets.
+
+    Better means more right answers, by more than a standard error of the paired difference, or a mean recall over the
+    classes that is a tenth above that of a constant answer: rare classes may be worth some wrong answers.
+    """
+    counts = Counter(targets)
+    if len(counts) < 2:
+        return ""
+    usual = counts.most_common(1)[0][0]
+    pairs = list(zip(targets, guesses, strict=True))
+    won = sum(t == g != usual for t, g in pairs)
+    lost = sum(t == usual != g for t, g in pairs)
+    recall = math.fsum(sum(t == g == c for t, g in pairs) / n for c, n in counts.items()) / len(counts)
+    if won - lost > math.sqrt(won + lost) or recall > 1 / len(counts) + _RECALLED:
+        return ""
+    accuracy, share = sum(t == g for t, g in pairs) / len(pairs), counts[usual] / len(pairs)
+    return (
+        f"The accuracy of {accuracy:.3f} on {len(pairs):,} validation rows is no better than always answering "
+        f"'{labels[usual]}' ({share:.3f})."
+    )
+
+
 def no_better_than_guessing(targets: Sequence[int], loss: float) -> list[str]:
     """Return a remark when `loss` is no lower than the entropy of the class shares, which needs no text to reach."""
     entropy = -math.fsum(n / len(targets) * math.log(n / len(targets)) for n in Counter(targets).values())
     if not targets or not loss >= _NO_BETTER * entropy:
         return []
-    what = f"The training loss of this epoch ({loss:.3f}) is no better than guessing ({entropy:.3f})"
+    what = f"The training loss ({loss:.3f}) is no better than guessing ({entropy:.3f})"
     return [f"{what}: try more --epochs or another --lr, and look at the labels."]

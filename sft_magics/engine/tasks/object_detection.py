@@ -21,6 +21,7 @@ from sft_magics.engine.scenes import Scenes
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, register
 from sft_magics.engine.tasks.dense import COST, LARGEST, Dense, Marked
 
+_FINDS = 0.01  # average precision below which hardly a box is found
 _SAME = 0.5  # overlap at which a found box is a true one
 
 
@@ -252,6 +253,13 @@ class ObjectDetection(Dense):
     def doubts(self, rows: Encoded, loss: float) -> list[str]:  # noqa: ARG002
         """Say nothing: there is no loss of guessing to compare with."""
         return []
+
+    def concern(self, rows: Encoded, scores: list[Any]) -> str:
+        """Say when hardly a box is found."""
+        found, _ = self._precision(rows, scores, [_SAME])
+        if math.isnan(found) or found >= _FINDS:
+            return ""
+        return f"The AP at one half is {found:.3f} on {len(scores):,} validation pictures: hardly a box is found."
 
     def remarks(self, rows: Encoded) -> list[str]:  # noqa: ARG002
         """Say at what size the pictures are seen."""

@@ -23,6 +23,7 @@ from sft_magics.engine.tasks.dense import COST, Dense, Marked
 _WIDTH = 64
 _FINEST = 4
 _RESAMPLINGS = 1000
+_BETTER = 1.02  # a share of the overlap of a constant mask, above which masks are better
 
 
 class Masked(Marked):
@@ -116,7 +117,7 @@ class SemanticSegmentation(Dense):
             counts = np.bincount(mask.ravel(), minlength=256)
             said = [f"{name} {counts[n] / mask.size:.0%}" for n, name in enumerate(self.labels) if counts[n]]
             said += [f"no class {counts[masks.NOTHING] / mask.size:.0%}"] if counts[masks.NOTHING] else []
-            picture = overlays.masked(preview.picture_of(batch["pictures"][place]), mask)
+            picture = overlays.masked(preview.picture_of(batch["pictures"][place]), mask, self.labels)
             found.append({"label": ", ".join(said), "text": pixels.named(rows.scenes.paths[i]), "picture": picture})
         return found
 
@@ -217,8 +218,7 @@ class SemanticSegmentation(Dense):
         total, n = counts.sum(0), len(counts)
         draws = np.random.default_rng(0).integers(0, n, (_RESAMPLINGS, n))
         drawn = np.array([ious(counts[draw].sum(0)) for draw in draws])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            precision, recall = np.diag(total) / total.sum(0), np.diag(total) / total.sum(1)
+        precision, recall = (_shares(total, axis) for axis in (0, 1))
         found = [
             _with_interval("miou", float(np.nanmean(ious(total))), _means(drawn), n),
             Metric("pixel_accuracy", float(np.trace(total) / max(1, total.sum())), n=n),
@@ -244,6 +244,23 @@ class SemanticSegmentation(Dense):
         """Say nothing: the share of pixels makes guessing too easy to compare with."""
         return []
 
+    def concern(self, rows: Encoded, scores: list[Any]) -> str:  # noqa: ARG002
+        """Say when the masks are no better than those that have the most common class everywhere."""
+        total = np.array([score["counts"] for score in scores], dtype=np.int64).sum(0)
+        present = total.sum(1)
+        if (present > 0).sum() < 2:
+            return ""
+        usual = int(present.argmax())
+        constant = np.zeros_like(total)
+        constant[:, usual] = present
+        found, floor = (float(np.nanmean(ious(counts))) for counts in (total, constant))
+        if found > floor * _BETTER:
+            return ""
+        return (
+            f"The mIoU of {found:.3f} on {len(scores):,} validation pictures is no better than calling every pixel "
+            f"'{self.labels[usual]}' ({floor:.3f})."
+        )
+
     def remarks(self, rows: Encoded) -> list[str]:  # noqa: ARG002
         """Say at what size the pictures are seen."""
         return self.seen_remarks()
@@ -254,6 +271,15 @@ def ious(counts: Any) -> Any:
     hits = np.diag(counts).astype(float)
     union = counts.sum(0) + counts.sum(1) - hits
     return np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+
+
+def _shares(counts: Any, axis: int) -> Any:
+    """Return of each class the share of its hits among its answers (axis 0: precision) or its truths (axis 1: recall);
+    0 where there are none, as scikit-learn has it, and NaN for a class that is met in neither.
+    """
+    hits, of = np.diag(counts).astype(float), counts.sum(axis)
+    met = counts.sum(0) + counts.sum(1) > 0
+    return np.where(met, np.divide(hits, of, out=np.zeros_like(hits), where=of > 0), np.nan)
 
 
 def _means(values: Any) -> Any:

@@ -11,7 +11,17 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sft_magics.core import errors
-from sft_magics.engine import adapters, checkpoints, first, levels, pretrained, preview, replay, vocabulary
+from sft_magics.engine import (
+    adapters,
+    checkpoints,
+    first,
+    levels,
+    pretrained,
+    preview,
+    replay,
+    tokenization,
+    vocabulary,
+)
 from sft_magics.engine.batching import scoring_batches
 from sft_magics.engine.hardware import Hardware
 from sft_magics.engine.tasks import classification
@@ -60,8 +70,6 @@ class TextClassification(Classifier):
     def load(cls, start: dict[str, Any], labels: list[str], options: dict[str, Any]) -> "TextClassification":
         """Load the base with a head for `labels`; `options` may hold seed, max_length and dropout."""
         loaded = pretrained.load(start, labels, int(options.get("seed", 0)))
-        if loaded.tokenizer.pad_token_id is None:  # decoder bases come without one
-            loaded.tokenizer.pad_token = loaded.tokenizer.eos_token
         loaded.model.config.pad_token_id = loaded.tokenizer.pad_token_id
         if not options.get("dropout", True):
             _without_dropout(loaded.model)
@@ -92,6 +100,25 @@ class TextClassification(Classifier):
             [inputs[i] for i in reached], return_attention_mask=False, return_token_type_ids=False, verbose=False
         )
         return {i: list(ids) for i, ids in zip(reached, whole["input_ids"], strict=True) if len(ids) > self.limit}
+
+    def probe(self) -> None:
+        """Classify a short and a longest text, both invented."""
+        device = next(self.model.parameters()).device
+        self.model.eval()
+        with pretrained.said_plainly(self.loaded.source), torch.no_grad():
+            rows = self.encode(["A first text.", "word " * self.limit], None)
+            logits = self.logits({k: v.to(device) for k, v in self.collate(rows, [0, 1]).items()})
+        pretrained.check_answer(self.loaded.source, logits)
+
+    def warnings(self, rows: Encoded) -> list[str]:
+        """Say how many tokens are unknown to the base."""
+        assert isinstance(rows, Texts)
+        return tokenization.unknown(self.loaded.tokenizer, rows.ids, self.loaded.source)
+
+    def cut(self, inputs: Sequence[Any]) -> dict[int, int]:
+        """Return how many tokens each text has that is longer than `limit`."""
+        found = self._over(inputs, self.encode(inputs, None).lengths)
+        return {i: len(ids) for i, ids in found.items()}
 
     def economize(self, rows: Encoded, options: dict[str, Any]) -> None:
         """Learn only the word embeddings that the training texts use, where AdamW is to learn all weights."""

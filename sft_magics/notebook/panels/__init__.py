@@ -3,6 +3,7 @@
 Everything a user owns is escaped; every drawing is SVG made here; nothing needs JavaScript. This room knows core only.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from sft_magics.notebook.panels import (
     cards,
     comparison,
     data,
+    data_diff,
     diff,
     doctor,
     endpoint,
@@ -25,17 +27,20 @@ from sft_magics.notebook.panels import (
     loss,
     model,
     monitor,
+    overlap,
     predictions,
     preview,
     progress,
     rehearsal,
     retirement,
     runs,
+    settings,
     traffic,
     versions,
 )
+from sft_magics.notebook.panels.formats import when
 from sft_magics.notebook.panels.marks import measured
-from sft_magics.notebook.panels.markup import Child, Safe, el, next_line
+from sft_magics.notebook.panels.markup import Child, Safe, el, muted, next_line
 from sft_magics.notebook.panels.style import output
 from sft_magics.notebook.panels.tables import listing
 
@@ -47,6 +52,7 @@ _TABLES: dict[str, tuple[str, Sequence[str], Callable[[Any], list[list[Child]]]]
     "runs": ("Runs", runs.HEADS, runs.rows),
     "endpoints": ("Endpoints", endpoint.HEADS, endpoint.rows),
     "alerts": ("Alerts", alerts.HEADS, alerts.rows),
+    "dataset history": ("What became of a dataset", data_diff.EVENTS, data_diff.events),
     "datasets": ("Datasets", data.HEADS, data.rows),
     "models": ("Models", model.HEADS, model.rows),
     "bases": ("Bases", model.BASES, model.candidates),
@@ -59,7 +65,7 @@ _TABLES: dict[str, tuple[str, Sequence[str], Callable[[Any], list[list[Child]]]]
 def _table(found: records.Table) -> list[Child]:
     if found.kind in _TABLES:
         caption, heads, rows = _TABLES[found.kind]
-        drawn = listing(caption, heads, rows(found.rows), "none yet")
+        drawn = listing(caption, *settings.told_apart(found, heads, rows(found.rows)), "none yet")
     else:
         drawn = history.history(found) if found.kind == "history" else history.generic(found)
     return [drawn, badges.notes(badges.note("info", found.note)) if found.note else None, next_line(found.next_step)]
@@ -96,6 +102,9 @@ _DRAWS: dict[type, tuple[str, Draw]] = {
     records.Check: ("Check", doctor.card),
     records.Comparison: ("Comparison", comparison.card),
     records.Dataset: ("Dataset", data.card),
+    records.DatasetDiff: ("Difference of data", data_diff.card),
+    records.DatasetEvent: ("Dataset", data_diff.event),
+    records.RowChange: ("Row", data_diff.row),
     records.Endpoint: ("Endpoint", endpoint.card),
     records.ErrorGallery: ("Errors", gallery.card),
     records.Mistake: ("Mistake", gallery.mistake),
@@ -105,6 +114,7 @@ _DRAWS: dict[type, tuple[str, Draw]] = {
     records.Feedback: ("Feedback", monitor.feedback),
     records.Finding: ("Finding", lambda found: [badges.notes(data.finding(found))]),
     records.Metric: ("Metric", _metric),
+    records.Overlap: ("Rows trained on", overlap.card),
     records.Model: ("Model", model.card),
     records.Prediction: ("Prediction", predictions.one),
     records.Predictions: ("Predictions", predictions.card),
@@ -126,23 +136,48 @@ _DRAWS: dict[type, tuple[str, Draw]] = {
 RECORDS = tuple(kind for kind in _DRAWS if not issubclass(kind, JobView))
 
 
-def html(thing: object, *, blocking: bool = False, hint: str = "", now: float | None = None) -> Safe | None:
+def html(
+    thing: object,
+    *,
+    blocking: bool = False,
+    hint: str = "",
+    now: float | None = None,
+    dated: bool = False,
+    brief: bool = False,
+) -> Safe | None:
     """Return the panel of a record or view as HTML, or None for a thing that has none.
 
-    `blocking`, `hint` and `now` (seconds since the epoch) concern a run's panel only: see `loss.panel`.
+    `blocking`, `hint` and `now` (seconds since the epoch) concern a run's panel only: see `loss.panel`. `dated` adds,
+    to a job that can still go on, of what time the picture is and how to see it again. `brief` makes a run
+    one line, for a cell that shows its panel.
     """
+    if brief and isinstance(thing, records.Run):
+        return output(*runs.brief(thing), label="Run", frame=False)
+    stamp = _stamp(thing) if dated else ""
+    said = el("p", muted(stamp)) if stamp else None
     if isinstance(thing, LossView):
         parts = loss.panel(thing, blocking=blocking, hint=hint, now=now)
-        return output(*parts, label=f"Fine-tuning run {thing.job}")
+        return output(*parts, said, label=f"Fine-tuning run {thing.job}")
     found = _DRAWS.get(type(thing))
     if found is None:
         return None
     label, draw = found
-    return output(*draw(thing), label=label, frame=not isinstance(thing, JobView))
+    return output(*draw(thing), said, label=label, frame=not isinstance(thing, JobView))
 
 
-def text(thing: object) -> str:
+def text(thing: object, *, dated: bool = False) -> str:
     """Return the plain text that says the same as the panel."""
-    if isinstance(thing, LossView):
-        return loss.text(thing)
-    return progress.text(thing) if isinstance(thing, JobView) else str(thing)
+    if not isinstance(thing, JobView):
+        return str(thing)
+    said = loss.text(thing) if isinstance(thing, LossView) else progress.text(thing)
+    said = said.replace("\u00a0", " ")  # which keeps a number and its unit together, and a search from finding them
+    stamp = _stamp(thing) if dated else ""
+    return f"{said}\n{stamp}" if stamp else said
+
+
+def _stamp(thing: object) -> str:
+    """Return of what time the picture of a job is that can still go on; "" for everything else."""
+    if not isinstance(thing, JobView) or not (thing.active or thing.state == "paused"):
+        return ""
+    again = f"; %sft_watch {thing.job} shows it again" if isinstance(thing, LossView) else ""
+    return f"As of {when(time.time())}{again}."

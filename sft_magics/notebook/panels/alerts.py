@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from sft_magics.core.records import Alert
 from sft_magics.notebook.panels import badges
-from sft_magics.notebook.panels.formats import general, when
-from sft_magics.notebook.panels.markup import Child, code, el, facts, head, muted
+from sft_magics.notebook.panels.formats import general
+from sft_magics.notebook.panels.markup import Child, code, facts, head, muted
+from sft_magics.notebook.panels.tables import stamp
 
 HEADS = ("rule", "endpoint", "state", "now#", "since", "checked")
 _ORDER = ("firing", "no data", "ok")
@@ -37,4 +38,4 @@ def card(found: Alert) -> list[Child]:
 
 
 def _time(at: float | None) -> Child:
-    return None if at is None else el("span", when(at), class_="sft-k")
+    return None if at is None else stamp(at)

@@ -58,10 +58,16 @@ def icon(state: str, size: int = 11) -> Safe:
     return el("svg", path, width=size, height=size, viewBox="0 0 12 12", aria_hidden="true", focusable="false")
 
 
-def badge(state: str) -> Safe:
-    """Return a state as a badge."""
-    ink = color(state)
-    return el("span", icon(state), el("b", state), class_="sft-b", style=f"border-color:{ink};background-color:{ink}1f")
+def badge(state: str, *, tone: str = "") -> Safe:
+    """Return a state as a badge, with the icon and the color of another where `tone` names it."""
+    ink = color(tone or state)
+    return el(
+        "span",
+        icon(tone or state),
+        el("b", state),
+        class_="sft-b",
+        style=f"border-color:{ink};background-color:{ink}1f",
+    )
 
 
 def tag(text: str) -> Safe:

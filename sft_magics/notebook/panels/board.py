@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sft_magics.core.records import Board
 from sft_magics.notebook.panels import alerts, badges, data, endpoint, model, runs, versions
 from sft_magics.notebook.panels.formats import count, size
-from sft_magics.notebook.panels.markup import Child, Safe, code, facts, head, join, next_line
+from sft_magics.notebook.panels.markup import Child, Safe, code, facts, head, join, muted, next_line
 from sft_magics.notebook.panels.tables import table
 
 _ROWS = 8
@@ -28,7 +28,7 @@ def card(board: Board) -> list[Child]:
                 "alerts firing",
                 join(badges.icon("firing" if firing else "ok"), " ", count(firing)) if board.alerts else "none",
             ),
-            ("disk used", size(board.disk_bytes)),
+            ("disk used", join(size(board.disk_bytes), muted(f" {board.disk_age}") if board.disk_age else None)),
             ("disk free", size(board.free_bytes)),
         ),
         _part("Runs going on and paused" if paused else "Runs going on", runs.HEADS, runs.rows(board.runs)),

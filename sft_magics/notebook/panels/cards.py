@@ -2,9 +2,9 @@
 
 from sft_magics.core.records import Change, Collection, Exported, Garbage, ModelCard, Moment, Reproduction
 from sft_magics.notebook.panels import badges, diff, endpoint, versions
-from sft_magics.notebook.panels.formats import duration, size, when
+from sft_magics.notebook.panels.formats import duration, size
 from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, next_line, shorten
-from sft_magics.notebook.panels.tables import listing, table
+from sft_magics.notebook.panels.tables import listing, stamp, table
 
 _MOMENTS = ("when", "who", "what", "of", "reason")
 _GARBAGE = ("what", "size#", "why")
@@ -39,7 +39,7 @@ def _history(moments: tuple[Moment, ...]) -> Safe | None:
 
 def _moment(found: Moment) -> list[Child]:
     return [
-        el("span", when(found.at), class_="sft-k"), found.who, found.action, shorten(found.what, 120),
+        stamp(found.at), found.who, found.action, shorten(found.what, 120),
         shorten(found.reason, 120) or None,
     ]  # fmt: skip
 

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sft_magics.core.views import Point
+from sft_magics.notebook.panels import hover
 from sft_magics.notebook.panels.formats import count, general
 from sft_magics.notebook.panels.markup import Child, Safe, el
 from sft_magics.notebook.panels.style import PURPLE, VERMILLION
 
-_LEFT, _TOP, _BOTTOM = 40, 22, 20
+_LEFT, _BOTTOM = 40, 20
+_PLAIN_TOP, _MARKED_TOP = 22, 34  # a row of its own for the names of marks, below the title
+_LETTER = 5.6  # about the width of a letter of size 10
 _LABEL_GAP = 13.0
 _MARKS = 20
 
@@ -35,7 +38,8 @@ class Curve:
 class Chart:
     """A picture to be: curves over x from 0 to `x_end`, with vertical lines at `marks` (x, name).
 
-    `flags` are lines of their own color that something was done at: (x, what to write beside it, all of it).
+    `flags` are lines of their own color that something was done at: (x, what to write beside it, all of it). `hover`
+    shows the values under the pointer.
     """
 
     title: str
@@ -50,6 +54,7 @@ class Chart:
     span: float = 0.0
     empty: str = ""
     x_name: str = "step"
+    hover: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,11 @@ class _Frame:
 
     def y(self, value: float) -> float:
         share = (value - self.low) / (self.high - self.low)
-        return self.bottom - (self.bottom - _TOP) * min(1.0, max(0.0, share))
+        return self.bottom - (self.bottom - self.top) * min(1.0, max(0.0, share))
+
+    @property
+    def top(self) -> float:
+        return _MARKED_TOP if any(name for _, name in self.chart.marks) else _PLAIN_TOP
 
     @property
     def bottom(self) -> float:
@@ -85,10 +94,10 @@ def draw(chart: Chart) -> Safe:
     parts += [_line(frame, c.ghost, c, ghost=True) for c in chart.curves if c.ghost]
     for curve in chart.curves:
         parts += [_line(frame, curve.points, curve), *_dots(frame, curve), *_broken(frame, curve)]
-    parts += [*_flags(frame), *_labels(frame)]
+    parts += [*_flags(frame), *_labels(frame), *_values(frame)]
     if chart.empty and not any(c.points for c in chart.curves):
         middle = (frame.end + _LEFT) / 2
-        parts.append(_text(middle, (_TOP + frame.bottom) / 2 + 4, chart.empty, anchor="middle", opacity="0.6"))
+        parts.append(_text(middle, (frame.top + frame.bottom) / 2 + 4, chart.empty, anchor="middle", opacity="0.6"))
     return el(
         "svg", *parts, xmlns="http://www.w3.org/2000/svg", role="img", aria_label=_spoken(chart), width="100%",
         viewBox=f"0 0 {chart.width} {chart.height}", font_size="11", fill="none",
@@ -175,10 +184,28 @@ def _grid(frame: _Frame) -> list[Safe]:
     foot = chart.height - 5
     parts += [_text(frame.x(value), foot, count(value), anchor="middle", opacity="0.7") for value in across]
     parts.append(_text(frame.end + 28, foot, chart.x_name, opacity="0.7"))
-    for x, name in chart.marks:
-        parts.append(_rule(frame.x(x), _TOP, frame.x(x), frame.bottom, "0.3", dash="1 3"))
-        parts.append(_text(frame.x(x), _TOP - 5, name, anchor="middle", opacity="0.7", size="10"))
+    return [*parts, *_marks(frame)]
+
+
+def _marks(frame: _Frame) -> list[Safe]:
+    """Draw the vertical lines; a name that would cover the one before it is left out."""
+    parts, free = [], -math.inf
+    for x, name in sorted(frame.chart.marks):
+        at, half = frame.x(x), _LETTER * len(name) / 2
+        parts.append(_rule(at, frame.top, at, frame.bottom, "0.3", dash="1 3"))
+        if name and at - half > free:
+            parts.append(_text(at, frame.top - 5, name, anchor="middle", opacity="0.7", size="10"))
+            free = at + half + _LETTER
     return parts
+
+
+def _values(frame: _Frame) -> list[Safe]:
+    """Return what the pointer finds."""
+    if not frame.chart.hover:
+        return []
+    curves = [(c.name, [p for p in c.points if math.isfinite(p[1])]) for c in frame.chart.curves]
+    plot = hover.Plot(_LEFT, frame.end, frame.top, frame.bottom, frame.chart.x_end, frame.chart.x_name)
+    return hover.bands(curves, plot)
 
 
 def _flags(frame: _Frame) -> list[Safe]:
@@ -186,11 +213,11 @@ def _flags(frame: _Frame) -> list[Safe]:
     parts = []
     for number, (at, short, whole) in enumerate(frame.chart.flags[-_MARKS:]):
         x, beyond = frame.x(at), frame.x(at) > (frame.end + _LEFT) / 2
-        line = f"M{x:.1f} {_TOP:.1f}L{x:.1f} {frame.bottom:.1f}"
+        line = f"M{x:.1f} {frame.top:.1f}L{x:.1f} {frame.bottom:.1f}"
         title = el("title", f"{frame.chart.x_name} {count(at)}: {whole}")
         parts.append(el("path", title, d=line, stroke=PURPLE, stroke_width="1.2", stroke_opacity="0.9"))
         if short:
-            y = _TOP + 10 + 11 * (number % 4)
+            y = frame.top + 10 + 11 * (number % 4)
             anchor = "end" if beyond else None
             parts.append(_text(x + (-4 if beyond else 4), y, short, anchor=anchor, size="10"))
     return parts
@@ -228,7 +255,7 @@ def _broken(frame: _Frame, curve: Curve) -> list[Safe]:
     return [
         el(
             "path", el("title", f"{curve.name} was not a finite number at {frame.chart.x_name} {count(x)}"),
-            d=f"M{frame.x(x) - 3:.1f} {_TOP - 3}l6 6m0 -6l-6 6", stroke=VERMILLION, stroke_width="1.6",
+            d=f"M{frame.x(x) - 3:.1f} {frame.top - 3}l6 6m0 -6l-6 6", stroke=VERMILLION, stroke_width="1.6",
         )
         for x in wild
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 """A candidate beside the live version: the plan, both on the same rows, what it fixed and broke, and the verdict."""
 
 from sft_magics.core.records import Comparison, EvaluationPair
+from sft_magics.notebook.panels import overlap
 from sft_magics.notebook.panels.formats import count
 from sft_magics.notebook.panels.marks import measured
 from sft_magics.notebook.panels.markup import Child, code, el, head, muted, next_line, shorten
@@ -16,6 +17,7 @@ def card(found: Comparison) -> list[Child]:
     return [
         head(found.candidate, detail=muted(f"beside the live {found.live}")),
         el("p", shorten(found.plan, 1000), class_="sft-u"),
+        overlap.by_data(found.overlaps),
         table("Accuracy on the same rows, with 95 % intervals", _HEADS, rows),
         el("p", el("strong", shorten(found.verdict, 1000)), class_="sft-u"),
         next_line(found.next_step),

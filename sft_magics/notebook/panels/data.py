@@ -22,8 +22,8 @@ from sft_magics.notebook.panels.markup import (
     shorten,
 )
 from sft_magics.notebook.panels.style import BLUE, GREEN, PURPLE
-from sft_magics.notebook.panels.subjects import framed, legend, subject
-from sft_magics.notebook.panels.tables import table
+from sft_magics.notebook.panels.subjects import framed, grid, legend, subject
+from sft_magics.notebook.panels.tables import stamp, table
 
 HEADS = ("dataset", "train#", "validation#", "classes", "source", "fingerprint", "findings", "made")
 _INKS = (BLUE, GREEN, PURPLE)
@@ -33,10 +33,10 @@ def rows(datasets: Sequence[Dataset]) -> list[list[Child]]:
     """Return the rows of the table of datasets."""
     return [
         [
-            el("strong", d.name), count(d.counts.get("train", 0)), count(d.counts.get("validation", 0)),
+            el("strong", d.ref, class_="sft-k"), count(d.counts.get("train", 0)), count(d.counts.get("validation", 0)),
             shorten(", ".join(d.labels) or d.task, 60), shorten(d.source, 60), code(d.fingerprint[:12]),
             _worst(d.findings),
-            el("span", when(d.created_at), class_="sft-k"),
+            stamp(d.created_at),
         ]
         for d in datasets
     ]  # fmt: skip
@@ -53,7 +53,7 @@ def card(dataset: Dataset) -> list[Child]:
     """Return the parts of a dataset's profile card."""
     splits = [(name, count(n)) for name, n in dataset.counts.items()]
     return [
-        head(dataset.name, detail=muted(dataset.task), right=muted(when(dataset.created_at))),
+        head(dataset.ref, detail=muted(dataset.task), right=muted(when(dataset.created_at))),
         facts(
             *splits,
             ("classes", count(len(dataset.labels)) if dataset.labels else None),
@@ -115,7 +115,7 @@ def _examples(examples: Sequence[Example], task: str) -> Safe | None:
     if not examples:
         return None
     if task in (OBJECT_DETECTION, SEMANTIC_SEGMENTATION):
-        return section("Examples", el("div", *map(_marked, examples), class_="sft-g"))
+        return section("Examples", grid(_marked(e) for e in examples))
     most = 200 if task == CAUSAL_LM else 60
     rows: list[list[Child]] = [
         [subject(e.text, e.picture), shorten(e.label, most), badges.tag(e.split) if e.split else None] for e in examples

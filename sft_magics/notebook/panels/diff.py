@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sft_magics.core.records import Change, Diff, Flip, GateResult, LayerChange, MetricChange, Promotion
-from sft_magics.notebook.panels import badges
+from sft_magics.notebook.panels import badges, overlap
 from sft_magics.notebook.panels.formats import count, number, percent
 from sft_magics.notebook.panels.marks import bar, measured
 from sft_magics.notebook.panels.markup import Child, Safe, code, el, head, join, muted, next_line, shorten
@@ -20,6 +20,7 @@ def card(found: Diff) -> list[Child]:
     return [
         head(f"{found.before} → {found.after}", detail=muted(_where(found))),
         el("p", el("strong", shorten(found.verdict, 1000)), class_="sft-u"),
+        overlap.notes(found.overlap),
         *parts(found),
         next_line(found.next_step),
     ]
@@ -120,7 +121,11 @@ def promotion(found: Promotion) -> list[Child]:
     done = "rolled back" if found.action == "rollback" else "promoted"
     went = f"endpoint {', '.join(found.endpoints)} answers with it" if found.endpoints else ""
     gates = table("Gates", ("gate", "result", "seen"), [_gate(g) for g in found.gates]) if found.gates else None
-    shown = [el("p", el("strong", shorten(found.diff.verdict, 1000)), class_="sft-u")] if found.diff else []
+    shown = (
+        [el("p", el("strong", shorten(found.diff.verdict, 1000)), class_="sft-u"), overlap.notes(found.diff.overlap)]
+        if found.diff
+        else []
+    )
     more = [el("details", el("summary", "What changes with it"), *parts(found.diff))] if found.diff else []
     return [
         head(

@@ -9,9 +9,10 @@ from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import count, duration, when
 from sft_magics.notebook.panels.markup import Child, code, el, facts, head, join, muted, section, shorten
+from sft_magics.notebook.panels.tables import stamp
 
 HEADS = ("endpoint", "state", "version", "by", "deployed as", "url", "requests#", "started")
-_ASKED = "a moving, funny film"
+_ASKED = "a text to try"  # where none of the model's own is known
 _QUESTION = "Why is the sky blue?"
 _UP = ("ready", "starting")
 
@@ -22,7 +23,7 @@ def rows(endpoints: Sequence[Endpoint]) -> list[list[Child]]:
         [
             join(el("strong", e.name), muted(" public") if e.public else None),
             el("span", badges.badge(e.state), title=e.why or None), e.version, e.engine, e.ref,
-            code(e.url), count(e.requests), el("span", when(e.created_at), class_="sft-k"),
+            code(e.url), count(e.requests), stamp(e.created_at),
         ]
         for e in endpoints
     ]  # fmt: skip
@@ -114,9 +115,11 @@ def python(found: Endpoint) -> str:
 
 
 def _asked(found: Endpoint) -> str:
-    return _QUESTION if found.task == CAUSAL_LM else _ASKED
+    return found.example or (_QUESTION if found.task == CAUSAL_LM else _ASKED)
 
 
 def _usage(found: Endpoint) -> Child:
     shell, script = el("pre", curl(found)), el("pre", python(found))
-    return join(section("Ask it from a shell", shell), section("or from Python", script))
+    link = el("a", "/docs", href=found.docs, target="_blank", rel="noreferrer")
+    about = el("p", muted("every route, for a browser: "), link) if found.docs else None
+    return join(section("Ask it from a shell", shell), section("or from Python", script), about)

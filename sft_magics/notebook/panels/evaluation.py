@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from sft_magics.core.records import Evaluation, Metric
 from sft_magics.core.tasks import CLASSIFIERS, SEMANTIC_SEGMENTATION, TEXT_CLASSIFICATION, headlines, per_class
-from sft_magics.notebook.panels import gallery
+from sft_magics.notebook.panels import badges, gallery, overlap
 from sft_magics.notebook.panels.formats import count, duration, percent
 from sft_magics.notebook.panels.marks import measured
 from sft_magics.notebook.panels.markup import Child, Safe, columns, el, facts, head, muted, named, section, shorten
@@ -27,7 +27,9 @@ def card(found: Evaluation) -> list[Child]:
     where = muted(f"on {found.data}, {found.split} rows, n = {count(found.n)}")
     return [
         head(found.version, detail=where, right=muted(f"took {duration(found.seconds)}") if found.seconds else None),
+        overlap.notes(found.overlap, found.findings),
         facts(*overall),
+        badges.notes(*(badges.note("ok" if gate.passed else "problem", str(gate)) for gate in found.gates)),
         classes(found.metrics, found.labels, support, found.task) if found.labels else None,
         columns(matrix(found.labels, found.confusion, unit)) if found.confusion else None,
         _worst(found),

@@ -1,4 +1,4 @@
-"""Numbers, times and sizes as a person reads them."""
+"""Numbers, times and sizes as a person reads them; a number and its unit stay on one line (U+00A0)."""
 
 import math
 import time
@@ -31,7 +31,7 @@ def general(value: float) -> str:
 
 def percent(value: float | None) -> str:
     """Return a fraction as a percentage."""
-    return NOTHING if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+    return NOTHING if value is None or not math.isfinite(value) else f"{100 * value:.1f}\u00a0%"
 
 
 def rate(value: float) -> str:
@@ -54,33 +54,33 @@ def duration(seconds: float | None) -> str:
     if seconds is None or not math.isfinite(seconds):
         return NOTHING
     if 0 < seconds < 1:
-        return f"{1000 * seconds:.0f} ms"
+        return f"{1000 * seconds:.0f}\u00a0ms"
     whole = round(max(0.0, seconds))
     for size, unit, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= size:
             rest = whole % size // below
-            return f"{whole // size} {unit} {rest:02d} {smaller}" if rest else f"{whole // size} {unit}"
-    return f"{whole} s"
+            return f"{whole // size}\u00a0{unit} {rest:02d}\u00a0{smaller}" if rest else f"{whole // size}\u00a0{unit}"
+    return f"{whole}\u00a0s"
 
 
 def milliseconds(value: float | None) -> str:
     """Return a latency given in milliseconds."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    return f"{value:.1f} ms" if value < 100 else f"{value:,.0f} ms"
+    return f"{value:.1f}\u00a0ms" if value < 100 else f"{value:,.0f}\u00a0ms"
 
 
 def size(value: float) -> str:
     """Return bytes in decimal units."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if value >= scale:
-            return f"{value / scale:,.1f} {unit}"
-    return f"{value:,.0f} B"
+            return f"{value / scale:,.1f}\u00a0{unit}"
+    return f"{value:,.0f}\u00a0B"
 
 
 def megabytes(value: float) -> str:
     """Return an amount of memory given in MB."""
-    return f"{value / 1000:.2f} GB" if value >= 1000 else f"{value:.0f} MB"
+    return f"{value / 1000:.2f}\u00a0GB" if value >= 1000 else f"{value:.0f}\u00a0MB"
 
 
 def when(at: float | None) -> str:

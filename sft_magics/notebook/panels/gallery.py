@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from sft_magics.core.records import ErrorGallery, Mistake, Prediction
 from sft_magics.core.tasks import CLASSIFIERS, OBJECT_DETECTION, SEMANTIC_SEGMENTATION
+from sft_magics.notebook.panels import overlap
 from sft_magics.notebook.panels.formats import count, number, percent
 from sft_magics.notebook.panels.markup import Child, Safe, el, facts, head, join, muted, next_line, section, shorten
 from sft_magics.notebook.panels.predictions import confidence
-from sft_magics.notebook.panels.subjects import framed, legend, subject
+from sft_magics.notebook.panels.subjects import framed, grid, legend, subject
 from sft_magics.notebook.panels.tables import table
 
 
@@ -17,11 +18,15 @@ def card(found: ErrorGallery) -> list[Child]:
     share = percent(found.wrong / found.n) if found.n else "-"
     if found.task not in CLASSIFIERS:
         return _worst(found)
+    said = overlap.notes(found.overlap, found.findings)
     if not found.wrong:
-        return [head(found.version, detail=where), el("p", f"None of the {count(found.n)} rows is answered wrongly.")]
+        return [
+            head(found.version, detail=where), said, el("p", f"None of the {count(found.n)} rows is answered wrongly."),
+        ]  # fmt: skip
     asked = ("of the classes asked for", count(found.chosen)) if found.chosen != found.wrong else ("", None)
     return [
         head(found.version, detail=where),
+        said,
         facts(("wrong", f"{count(found.wrong)} of {count(found.n)}, {share}"), asked),
         _mistakes(found),
         _shown(found),
@@ -62,6 +67,7 @@ def _worst(found: ErrorGallery) -> list[Child]:
     rows: list[list[Child]] = [[shorten(m.truth, 60), shorten(m.predicted, 60), count(m.n)] for m in found.mistakes]
     return [
         head(found.version, detail=where),
+        overlap.notes(found.overlap, found.findings),
         facts((said.get(found.task, ""), count_ if found.task in said else None)),
         table("Most often", ("truth", "taken for", "pixels#"), rows) if rows else None,
         shown(found.rows, "Answered worst", found.labels if found.task == SEMANTIC_SEGMENTATION else ()),
@@ -71,7 +77,7 @@ def _worst(found: ErrorGallery) -> list[Child]:
 def shown(rows: Sequence[Prediction], title: str, masked: Sequence[str] = ()) -> Safe | None:
     """Return answers beside their truths: pictures in which both are drawn, or texts; `masked` are a mask's classes."""
     if masked and any(r.picture for r in rows):
-        return el("div", pictures(rows, f"{title}; to the right the truth"), legend(masked))
+        return el("div", pictures(rows, f"{title}; to the right the truth", wide=True), legend(masked))
     if any(r.picture for r in rows):
         return pictures(rows, title)
     cells: list[list[Child]] = [
@@ -80,9 +86,9 @@ def shown(rows: Sequence[Prediction], title: str, masked: Sequence[str] = ()) ->
     return table(title, ("prompt", "truth", "answer", "confidence#"), cells) if cells else None
 
 
-def pictures(rows: Sequence[Prediction], title: str) -> Safe:
-    """Return pictures side by side, each with what it was taken for."""
-    return section(title, el("div", *map(_picture, rows), class_="sft-g"))
+def pictures(rows: Sequence[Prediction], title: str, *, wide: bool = False) -> Safe:
+    """Return pictures on a grid, each with what it was taken for; `wide` for two beside one another in each."""
+    return section(title, grid((_picture(row) for row in rows), wide=wide))
 
 
 def _picture(row: Prediction) -> Safe:

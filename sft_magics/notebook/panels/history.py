@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sft_magics.core.records import AliasThen, Table
-from sft_magics.notebook.panels.formats import when
 from sft_magics.notebook.panels.markup import Child, Safe, el, join, muted, shorten
-from sft_magics.notebook.panels.tables import listing
+from sft_magics.notebook.panels.tables import listing, stamp
 
 _HEADS = ("when", "who", "what", "of", "before → after", "reason", "cell")
 ALIASES = ("alias", "version", "since", "by", "reason")
@@ -20,7 +19,7 @@ def history(found: Table) -> Safe:
 
 def _change(row: Any) -> list[Child]:
     return [
-        el("span", when(row.at), class_="sft-k"),
+        stamp(row.at),
         f"{row.who}@{row.host}",
         row.action,
         el("strong", row.subject),
@@ -34,7 +33,7 @@ def aliases(rows: Sequence[AliasThen]) -> list[list[Child]]:
     """Return the rows of the table of what aliases named at some moment."""
     return [
         [
-            el("strong", f"{row.model}@{row.alias}"), row.version, el("span", when(row.since), class_="sft-k"), row.who,
+            el("strong", f"{row.model}@{row.alias}"), row.version, stamp(row.since), row.who,
             shorten(row.reason, 120) or None,
         ]
         for row in rows

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 
+from sft_magics.core.records.stored import EpochRow
 from sft_magics.core.views import LossView, Mark
 from sft_magics.notebook.panels import badges, charts
 from sft_magics.notebook.panels.charts import Chart, Curve
@@ -16,6 +17,7 @@ BLOCKING_HINT = "Interrupt the kernel to stop; it checkpoints first."
 _QUIET_SECONDS = 10.0
 _REMARKS = 8
 _EPOCH_MARKS = 8
+_OPEN = 10  # evaluations that are shown without a click
 _INK = (GREEN, PURPLE)
 
 
@@ -27,18 +29,18 @@ def panel(view: LossView, *, blocking: bool = False, hint: str = "", now: float 
     return [
         head(
             view.model or view.title or view.job,
-            before=badges.badge(view.state),
+            before=badges.badge("nothing learned", tone="warning") if view.concern else badges.badge(view.state),
             detail=_names(view),
             right=_where(view),
         ),
         _bar(view),
         _facts(view),
         _charts(view) if view.steps else None,
+        _numbers(view),
         _edits(view),
         _remarks(view),
         _ending(view),
         _hint(view, BLOCKING_HINT if blocking else hint, now),
-        None if view.active else _numbers(view),
     ]
 
 
@@ -57,7 +59,9 @@ def text(view: LossView) -> str:
         f"made {view.version}" if view.version else "",
     ]
     said = ", ".join(p for p in parts if p)
-    lines = [f"{view.job} {view.model} {view.state}".replace("  ", " ") + (f": {said}" if said else "")]
+    state = f"{view.state}, nothing learned" if view.concern else view.state
+    lines = [f"{view.job} {view.model} {state}".replace("  ", " ") + (f": {said}" if said else "")]
+    lines += _rows_of_text(view)
     lines += [f"  edited from step {e.step:,} on{_by(e)}: {_whole(e)}" for e in view.edits[-_REMARKS:]]
     lines += [f"  {level}: {words}" for level, words in view.remarks[-_REMARKS:]]
     lines += [view.why] if view.why else []
@@ -81,8 +85,9 @@ def _where(view: LossView) -> Safe | None:
 
 
 def _bar(view: LossView) -> Safe:
+    ink = badges.color("warning" if view.concern else view.state)
     share = 100.0 * min(1.0, view.step / view.steps) if view.steps else 0.0
-    filled = el("div", style=f"width:{share:.1f}%;background-color:{badges.color(view.state)}")
+    filled = el("div", style=f"width:{share:.1f}%;background-color:{ink}")
     return el(
         "div", filled, class_="sft-p", role="progressbar", aria_label="training progress", aria_valuemin="0",
         aria_valuemax="100", aria_valuenow=f"{share:.0f}",
@@ -119,7 +124,8 @@ def _rows(view: LossView) -> str | None:
 
 def _charts(view: LossView) -> Safe:
     boundaries = _epoch_marks(view)
-    resumed = [(float(step), "resumed") for step in view.resumed_at]
+    resumed = [(float(step), "resumed", "went on from its checkpoint") for step in view.resumed_at]
+    edited = [(float(e.step), _short(e), _whole(e)) for e in view.edits]
     loss = Chart(
         "Loss",
         [
@@ -127,8 +133,8 @@ def _charts(view: LossView) -> Safe:
             Curve("validation", view.validation, VERMILLION, dash="6 3", dots=True, ring=view.best_step),
         ],
         view.steps,
-        marks=[*boundaries, *resumed],
-        flags=[(float(e.step), _short(e), _whole(e)) for e in view.edits],
+        marks=boundaries,
+        flags=sorted([*resumed, *edited]),
         empty="the curve begins with the first step",
         y_limits=(0.0, math.inf),
     )  # fmt: skip
@@ -228,33 +234,53 @@ def _hint(view: LossView, hint: str, now: float | None) -> Safe | None:
 
 
 def _numbers(view: LossView) -> Safe | None:
-    """Return the evaluations as a table: the twin of the picture for those who cannot see it."""
-    if not view.validation:
+    """Return the evaluations as a table, a row each: open where they are few."""
+    found = view.evaluated()
+    if not found:
         return None
-    train = dict(_at_evaluations(view))
-    names = [name for name, _ in _metrics(view)]
-    values = {name: dict(view.metrics[name]) for name in names}
-    rows: list[Sequence[Child]] = []
-    for step, loss in view.validation:
-        mark = join(count(step), " ", badges.tag("best")) if step == view.best_step else count(step)
-        rows.append([mark, _plain(train.get(step)), number(loss), *(number(values[n].get(step)) for n in names)])
-    heads = ["step", "train loss#", "validation loss#", *(f"{n}#" for n in names)]
-    return el("details", el("summary", "The numbers"), table("Evaluations", heads, rows))
+    names = _names_of_metrics(found)
+    rows: list[Sequence[Child]] = [
+        [
+            join(f"{e.epoch:.4g}", " ", badges.tag("best")) if e.best else f"{e.epoch:.4g}",
+            count(e.step), _loss(e.train_loss), _loss(e.validation_loss),
+            *(_loss(e.metrics.get(name)) for name in names), duration(e.seconds),
+        ]
+        for e in found
+    ]  # fmt: skip
+    heads = ["epoch#", "step#", "train loss#", "validation loss#", *(f"{n.replace('_', ' ')}#" for n in names), "time#"]
+    words = el("summary", f"Evaluations: {len(found)}")
+    return el(
+        "details",
+        words,
+        table("Measured on the validation rows", heads, rows),
+        open="open" if len(found) <= _OPEN else None,
+    )
 
 
-def _at_evaluations(view: LossView) -> list[tuple[float, float]]:
-    """Return the mean training loss between one evaluation and the next."""
-    found, begin = [], 0.0
-    for step, _ in view.validation:
-        part = [y for x, y in view.train if begin < x <= step and math.isfinite(y)]
-        if part:
-            found.append((step, sum(part) / len(part)))
-        begin = step
-    return found
+def _names_of_metrics(found: Sequence[EpochRow]) -> list[str]:
+    return list(dict.fromkeys(name for e in found for name in e.metrics))
 
 
-def _plain(value: float | None) -> str | None:
-    return None if value is None else number(value)
+def _loss(value: float | None) -> str | None:
+    return None if value is None or not math.isfinite(value) else number(value)
+
+
+def _rows_of_text(view: LossView) -> list[str]:
+    """Return the table of evaluations as text: the newest, and the best."""
+    found = view.evaluated()
+    if len(found) < 2:
+        return []
+    names = _names_of_metrics(found)
+    heads = ["epoch", "train", "validation", *names, "time"]
+    rows = [
+        [
+            f"{e.epoch:.4g}", *(_loss(v) or "–" for v in (e.train_loss, e.validation_loss)),
+            *(_loss(e.metrics.get(n)) or "–" for n in names), duration(e.seconds) + " best" * e.best,
+        ]
+        for e in found if e.best or e in found[-_OPEN:]
+    ]  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in (heads, *rows)]
 
 
 def _finite(points: Sequence[tuple[float, float]]) -> float | None:

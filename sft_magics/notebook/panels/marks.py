@@ -64,9 +64,11 @@ def measured(metric: Metric | None, *, color: str = BLUE, wide: bool = True, wid
         return None
     figures = None
     if metric.low is not None and metric.high is not None:
-        figures = muted(f" {metric.low:.3f}–{metric.high:.3f}")
+        figures = join(" ", el("span", f"{metric.low:.3f}–{metric.high:.3f}", class_="sft-m sft-a"))
     value = el("span", number(metric.value), figures, class_="sft-k", title=interval(metric))
-    return el("span", value, " ", whisker(metric, color=color, width=width), class_="sft-k") if wide else value
+    if not wide:
+        return value
+    return el("span", value, " ", whisker(metric, color=color, width=width), class_="sft-k")
 
 
 def sparkline(values: Sequence[float | None], label: str, *, color: str = BLUE, width: int = 150) -> Safe:

@@ -77,7 +77,7 @@ def shorten(text: str, limit: int = 280) -> str:
 def named(text: str, limit: int = 80) -> Safe:
     """Return what a user named; a short name stays on one line, a long one breaks where it must."""
     shown = shorten(text, limit)
-    return el("span", shown, class_="sft-k" if len(shown) <= _SHORT else "sft-u")
+    return el("span", shown, class_="sft-a" if len(shown) <= _SHORT else "sft-u")
 
 
 def head(title: str, *, before: Child = None, detail: Child = None, right: Child = None) -> Safe:

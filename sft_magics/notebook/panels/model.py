@@ -7,6 +7,7 @@ from sft_magics.notebook.panels.badges import tag
 from sft_magics.notebook.panels.formats import count, when
 from sft_magics.notebook.panels.marks import bar
 from sft_magics.notebook.panels.markup import Child, code, el, facts, head, join, muted, shorten
+from sft_magics.notebook.panels.tables import stamp
 
 HEADS = ("model", "task", "base", "parameters#", "classes", "data", "made")
 
@@ -16,7 +17,7 @@ def rows(models: Sequence[Model]) -> list[list[Child]]:
     return [
         [
             el("strong", m.name), m.task, m.base, _parameters(m), shorten(", ".join(m.labels), 60), m.data,
-            el("span", when(m.created_at), class_="sft-k"),
+            stamp(m.created_at),
         ]
         for m in models
     ]  # fmt: skip

@@ -1,7 +1,7 @@
 """The monitor: traffic, latency, how the mix of answers has moved, quality from feedback, and alerts."""
 
 from sft_magics.core.records import Alert, Feedback, Report
-from sft_magics.notebook.panels import alerts, badges
+from sft_magics.notebook.panels import alerts, badges, overlap
 from sft_magics.notebook.panels.evaluation import classes
 from sft_magics.notebook.panels.formats import count, general, milliseconds, number, percent, when
 from sft_magics.notebook.panels.marks import measured, share_cell, sparkline
@@ -14,6 +14,7 @@ from sft_magics.notebook.panels.markup import (
     facts,
     head,
     muted,
+    named,
     next_line,
     section,
     shorten,
@@ -39,10 +40,13 @@ def card(report: Report) -> list[Child]:
             ("refused", count(report.errors)),
             ("labeled", count(report.labeled)),
             *((name, milliseconds(value)) for name, value in report.latency_ms.items()),
+            ("of the median", _parts(report.parts_ms)),
+            ("asked in bulk", _bulk(report.bulk)),
             ("mean confidence", _against(report.confidence, report.reference_confidence)),
             ("drift", None if report.drift is None else number(report.drift)),
             ("accuracy", measured(report.metrics.get("accuracy"), wide=False)),
         ),
+        overlap.notes(report.overlap),
         columns(_mix(report), _series(report)),
         _quality(report),
         listing(
@@ -58,6 +62,7 @@ def feedback(taken: Feedback) -> list[Child]:
     left = f"{count(len(taken.unknown))} ids are not known to this endpoint and were left out: {shown}" + (
         ", …" if len(taken.unknown) > _UNKNOWN else ""
     )
+    mended = f", {count(taken.mended)} of them spelled otherwise" if taken.mended else ""
     overall = [
         (name, measured(taken.metrics[name], wide=False)) for name in ("accuracy", "f1") if name in taken.metrics
     ]
@@ -65,13 +70,28 @@ def feedback(taken: Feedback) -> list[Child]:
         head(
             taken.endpoint,
             before=badges.badge(_worst(taken.alerts)),
-            detail=muted(f"{count(taken.added)} labels taken"),
+            detail=muted(f"{count(taken.added)} labels taken{mended}"),
         ),
         facts(*overall) if overall else None,
+        overlap.notes(taken.overlap),
         badges.notes(badges.note("warning", left)) if taken.unknown else None,
+        badges.notes(badges.note("warning", taken.refused)) if taken.refused else None,
         listing("Alerts", alerts.HEADS, alerts.rows(taken.alerts), "none"),
         next_line(taken.next_step),
     ]
+
+
+def _parts(parts: dict[str, float]) -> str | None:
+    """Return where the time of a lone request goes."""
+    return ", ".join(f"{name} {milliseconds(ms)}" for name, ms in parts.items()) or None
+
+
+def _bulk(bulk: dict[str, float]) -> str | None:
+    """Return how long answers take that are asked many in a request."""
+    if not bulk:
+        return None
+    each, waited = milliseconds(bulk["ms_an_input"]), milliseconds(bulk["queue_ms"])
+    return f"{count(int(bulk['answers']))} answers, {each} each after {waited} in the queue"
 
 
 def _worst(found: tuple[Alert, ...]) -> str:
@@ -104,8 +124,9 @@ def _mix(report: Report) -> Safe | None:
     for label in labels:
         reference = report.reference_mix.get(label)
         was = None if reference is None else percent(reference)
-        name = el("span", shorten(label, 60), class_="sft-u")
-        rows.append([name, share_cell(report.class_mix.get(label, 0.0), shorten(label, 60), mark=reference), was])
+        rows.append(
+            [named(label, 60), share_cell(report.class_mix.get(label, 0.0), shorten(label, 60), mark=reference), was]
+        )
     found = table("Mix of answers", ("class", "now", "in validation#"), rows)
     drift = (
         None

@@ -75,7 +75,7 @@ def _rows(answers: Predictions) -> Safe:
         row += [_truth(r)] if known else []
         row += [code(r.id)] if ids else []
         rows.append(row)
-    more = "pandas.DataFrame(answers.columns()) has them all"
+    more = "answers.to_pandas() has them all"
     return table("Answers in the order asked", heads, rows, total=len(answers.rows), more=more)
 
 

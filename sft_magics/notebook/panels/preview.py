@@ -4,11 +4,10 @@ from sft_magics.core.records import BatchPreview, Piece, Seen
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import count
 from sft_magics.notebook.panels.markup import Child, Safe, el, facts, head, join, muted, next_line, section, shorten
-from sft_magics.notebook.panels.subjects import framed, legend
+from sft_magics.notebook.panels.subjects import framed, grid, legend
 
 _LONGEST = 4000
 _NOTES = 6
-_NARROW = "max-width:150px"  # as wide as its picture: five stand side by side
 
 
 def card(found: BatchPreview) -> list[Child]:
@@ -42,7 +41,7 @@ def _tensors(found: BatchPreview) -> Child:
 def _rows(found: BatchPreview) -> Safe | None:
     if any(one.picture for one in found.rows):
         marks = legend(found.labels) if found.labels else None
-        return section("As the model sees them", el("div", *map(_pictured, found.rows), class_="sft-g"), marks)
+        return section("As the model sees them", grid(_pictured(row) for row in found.rows), marks)
     if not found.rows:
         return None
     learned = any(p.kind == "learned" for one in found.rows for p in one.pieces)
@@ -53,7 +52,7 @@ def _rows(found: BatchPreview) -> Safe | None:
 
 def _pictured(found: Seen) -> Safe:
     note = muted(" ", shorten(found.note, 80)) if found.note else None
-    return el("div", framed(found.text, found.picture, shorten(found.label, 80), note), style=_NARROW)
+    return el("div", framed(found.text, found.picture, shorten(found.label, 80), note))
 
 
 def _worded(found: Seen) -> Safe:

@@ -10,11 +10,13 @@ from sft_magics.notebook.panels.style import BLUE
 def panel(view: JobView) -> list[Child]:
     """Return the parts of the line: state, title, bar, amounts; and why it failed, where it did."""
     tail = _tail(view)
+    done = view.state == "done"  # nothing to act on: what was made stands below
+    name = view.title or view.job
     line = el(
         "div",
         *spaced(
-            badges.badge(view.state),
-            el("span", view.title or view.job),
+            badges.icon(view.state) if done else badges.badge(view.state),
+            muted(f"{name}: done") if done else el("span", name),
             _bar(view) if view.active else None,
             muted(tail) if tail else None,
         ),

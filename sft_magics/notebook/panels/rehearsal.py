@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 from sft_magics.core.records import Choice, RatesTried, RunPlan
-from sft_magics.core.records.rehearsed import operations
 from sft_magics.notebook.panels import badges, charts
 from sft_magics.notebook.panels.charts import Chart, Curve
 from sft_magics.notebook.panels.formats import count, duration, megabytes, rate, size
@@ -25,25 +24,17 @@ def plan(found: RunPlan) -> list[Child]:
         head(found.model, detail=muted(f"{found.task}, {found.method}"), right=muted(machine)),
         facts(
             ("time", join(el("strong", f"about {duration(found.seconds)}"), between)),
+            ("epochs", f"{found.epochs:g}" if found.epochs else None),
             ("steps", f"{count(found.steps)} of {count(found.batch)} rows{_parts(found)}"),
             ("a step", f"{found.step_seconds:.2f} s"),
-            ("computes", _computed(found)),
             ("weights that learn", f"{found.learning / 1e6:.1f} M of {found.weights / 1e6:.1f} M"),
             ("memory", join(megabytes(found.memory_mb), muted(f", {megabytes(found.free_memory_mb)} free"))),
             ("disk while it runs", join(size(found.disk_bytes), muted(f", {size(found.free_disk_bytes)} free"))),
         ),
-        badges.notes(fits),
+        badges.notes(*([badges.note("info", found.why)] if found.why else []), fits),
         table("Cheaper choices", ("option", "its price"), rows) if rows else None,
         next_line(found.next_step),
     ]
-
-
-def _computed(found: RunPlan) -> Child:
-    if not found.utilization:
-        return None
-    reached = f"{operations(found.flops)}FLOP a step, {operations(found.flops / found.step_seconds)}FLOP/s"
-    peak = f"{found.utilization:.0%} of the {operations(found.peak_flops)}FLOP/s that products of matrices reach here"
-    return join(f"{reached} ", muted(peak))
 
 
 def _parts(found: RunPlan) -> str:
@@ -77,7 +68,7 @@ def rates(found: RatesTried) -> list[Child]:
                   ghost=_points(found.rates, found.losses, first)),
             Curve("advised", [(at(found.advised), lowest)], VERMILLION, dots=True),
         ],
-        last - first, marks=tens, x_name="power of ten",
+        last - first, marks=tens, x_name="power of ten", hover=False,
     )  # fmt: skip
     return [
         head(found.model, detail=muted(found.task)),

@@ -16,13 +16,14 @@ _SHEET = """
 border-radius:6px;color:var(--jp-content-font-color1,inherit);line-height:1.45;
 font-family:var(--jp-ui-font-family,system-ui,-apple-system,'Segoe UI',sans-serif);font-size:13px;
 font-variant-numeric:tabular-nums;text-align:left;white-space:normal;overflow-wrap:break-word;display:grid;
-gap:10px;grid-template-columns:minmax(0,1fr)}
+gap:10px;grid-template-columns:minmax(0,1fr);container-type:inline-size}
 .sft.sft p,.sft.sft dl,.sft.sft dd,.sft.sft dt,.sft.sft ul,.sft.sft h4{margin:0;padding:0;text-align:left}
 .sft.sft>*>p+p,.sft.sft section>*+*{margin-top:6px}
 .sft.sft dt,.sft.sft dd{float:none;clear:none;display:block;width:auto}
 .sft.sft h4{font-size:12px;font-weight:600;line-height:1.5}
 .sft.sft code,.sft.sft pre{font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px;color:inherit}
-.sft.sft code{padding:1px 4px!important;border:0;border-radius:3px;background:#8080801c!important}
+.sft.sft code{white-space:normal;overflow-wrap:anywhere;padding:1px 4px!important;border:0;border-radius:3px;
+background:#8080801c!important}
 .sft.sft pre{margin:0;background:none;padding:8px 10px;border:1px solid LINE;border-radius:4px;
 white-space:pre-wrap;line-height:1.45;
 overflow-x:auto}
@@ -47,26 +48,39 @@ line-height:17px;white-space:nowrap}
 .sft.sft .sft-c{display:flex;flex-wrap:wrap;gap:12px 28px}
 .sft.sft .sft-c>*{flex:1 1 300px;min-width:0}
 .sft.sft .sft-g{display:flex;flex-wrap:wrap;gap:8px 16px}
+.sft.sft .sft-i{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:12px 16px}
+.sft.sft .sft-i.sft-iw{grid-template-columns:repeat(auto-fill,minmax(290px,1fr))}
+.sft.sft .sft-i img{display:block;max-width:100%;margin:0 0 4px}
 .sft.sft .sft-l{list-style:none}
 .sft.sft .sft-l li{display:flex;gap:7px;align-items:baseline;margin:0;padding:1px 0}
 .sft.sft .sft-l svg{flex:none;position:relative;top:2px}
+.sft.sft .sft-v:hover rect{fill-opacity:.12}
+.sft.sft .sft-v:hover text{visibility:visible}
 .sft.sft .sft-x{overflow-x:auto}
 .sft.sft table{border-collapse:collapse;table-layout:auto;width:100%;margin:0;font-size:12.5px;border:0}
 .sft.sft caption{caption-side:top;text-align:left;padding:0 0 4px;font-size:12px;font-weight:600;color:inherit}
 .sft.sft th,.sft.sft td{padding:3px 12px 3px 0;text-align:left;vertical-align:baseline;border:0;font-weight:400;
 white-space:normal;max-width:none;line-height:1.45;background:none}
 .sft.sft table code{white-space:nowrap}
-.sft.sft thead th{font-size:11px;opacity:.7;white-space:nowrap;vertical-align:bottom}
+.sft.sft thead th{font-size:11px;opacity:.7;vertical-align:bottom}
 .sft.sft tbody th{font-weight:500}
 .sft.sft thead tr,.sft.sft thead{border-bottom:1px solid LINE;background:none}
 .sft.sft tbody tr:nth-child(n),.sft.sft tbody tr:nth-child(n):hover{background:none;border-top:1px solid LINE}
 .sft.sft tbody tr:nth-child(1){border-top:0}
 .sft.sft .sft-r{text-align:right;white-space:nowrap}
-.sft.sft .sft-k{white-space:nowrap}
-.sft.sft .sft-d{white-space:nowrap;display:inline-block;min-width:110px}
+.sft.sft .sft-k,.sft.sft .sft-a{white-space:nowrap}
+.sft.sft td .sft-k,.sft.sft th .sft-k{white-space:normal}
+.sft.sft td .sft-k .sft-a,.sft.sft td>.sft-a,.sft.sft th>.sft-a{white-space:nowrap}
+.sft.sft .sft-d{white-space:nowrap;display:inline-block;min-width:116px}
 .sft.sft .sft-u{unicode-bidi:isolate;overflow-wrap:anywhere}
+.sft.sft td>.sft-u,.sft.sft tbody th>.sft-u{display:inline-block;min-width:9em}
+.sft.sft table:not(.sft-q) svg{max-width:none}
 .sft.sft .sft-q{table-layout:auto;width:auto}
 .sft.sft .sft-q td{padding:5px 14px;text-align:right}
+.sft.sft td .sft-b{padding:0 7px 0 5px;font-size:11.5px;gap:4px}
+@container (max-width:700px){.sft.sft table{font-size:12px}.sft.sft th,.sft.sft td{padding-right:7px}
+.sft.sft td>.sft-u,.sft.sft tbody th>.sft-u{min-width:6em}}
+.jp-OutputArea-child:has(.sft-gone){display:none}
 .sft.sft details>summary{cursor:pointer;font-size:12px;opacity:.8}
 .sft.sft details[open]>summary{margin-bottom:6px}
 """.replace("LINE", _LINE)  # fmt: skip

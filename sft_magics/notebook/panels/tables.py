@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from sft_magics.notebook.panels.formats import NOTHING, count
-from sft_magics.notebook.panels.markup import Child, Safe, el, muted
+from sft_magics.notebook.panels.formats import NOTHING, count, when
+from sft_magics.notebook.panels.markup import Child, Safe, el, muted, spaced
 
 PAGE = 50
 
@@ -49,3 +49,9 @@ def listing(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Child]],
     if not found:
         return el("p", el("strong", caption), muted(f" – {empty}"))
     return table(caption, heads, found)
+
+
+def stamp(at: float | None) -> Safe:
+    """Return a time (seconds since the epoch) as a cell shows it: a date and an hour, which a line may part."""
+    words = [el("span", word, class_="sft-a") for word in when(at).split()]
+    return el("span", *spaced(*words), class_="sft-k")

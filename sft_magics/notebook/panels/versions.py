@@ -1,18 +1,17 @@
 """Versions: the table of a model's line, and the card of one."""
 
-import json
 import math
 from collections.abc import Sequence
 
-from sft_magics.core.codec import plain
 from sft_magics.core.records import Metric, Version
 from sft_magics.core.tasks import headlines
-from sft_magics.notebook.panels import badges
+from sft_magics.notebook.panels import badges, overlap
 from sft_magics.notebook.panels.evaluation import classes
 from sft_magics.notebook.panels.formats import count, number, size, when
 from sft_magics.notebook.panels.marks import interval, measured
 from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, section, shorten
-from sft_magics.notebook.panels.tables import table
+from sft_magics.notebook.panels.options import options
+from sft_magics.notebook.panels.tables import stamp
 
 HEADS = ("version", "quality", "also#", "data", "from", "made", "size, added#", "state", "note")
 
@@ -23,12 +22,19 @@ def rows(versions: Sequence[Version]) -> list[list[Child]]:
         [
             join(el("strong", v.ref, class_="sft-k"), " ", aliases(v)),
             _quality(v, headlines(v.task)[0]), _beside(v, headlines(v.task)[1]), _data(v),
-            v.parent or muted("base"), el("span", when(v.created_at), class_="sft-k"),
+            v.parent or muted("base"), stamp(v.created_at),
             join(el("span", size(v.size), class_="sft-k"), " ", _added(v)), _state(v),
-            el("span", shorten(v.note, 60), class_="sft-u") if v.note else None,
+            _words(v),
         ]
         for v in versions
     ]  # fmt: skip
+
+
+def _words(version: Version) -> Safe | None:
+    """Return what is to be known of a version in words: that it learned nothing, and its note."""
+    useless = el("span", badges.badge("nothing learned", tone="warning"), title=version.concern)
+    note = el("span", shorten(version.note, 60), class_="sft-u") if version.note else None
+    return join(useless, " ", note) if version.concern else note
 
 
 def _quality(version: Version, name: str) -> Safe | None:
@@ -88,6 +94,8 @@ def top(version: Version) -> list[Child]:
             ("size", join(size(version.size), muted(f", {size(version.added)} added"))),
             ("successor", version.successor),
         ),
+        overlap.notes(version.overlap) if version.overlap else None,
+        badges.notes(badges.note("warning", shorten(version.concern, 600))) if version.concern else None,
         el("p", shorten(version.note, 1000), class_="sft-u") if version.note else None,
     ]
 
@@ -96,24 +104,15 @@ def details(version: Version) -> list[Child]:
     """Return the parts that are looked up: each class, tags, options, environment, cells."""
     return [
         classes(version.metrics, version.labels, task=version.task) if _has_classes(version.metrics) else None,
-        _details("Tags", dict(version.tags)),
-        _details("Options", version.options),
-        _details("Environment", version.environment),
+        options(dict(version.tags), "Tags"),
+        options(version.options),
+        options(version.environment, "Environment"),
         _cells(version.cells),
     ]
 
 
 def _has_classes(metrics: dict[str, Metric]) -> bool:
     return any(m.label is not None and m.name == "recall" for m in metrics.values())
-
-
-def _details(title: str, values: dict[str, object]) -> Safe | None:
-    if not values:
-        return None
-    cells = [
-        [name, shorten(value if isinstance(value, str) else json.dumps(plain(value)))] for name, value in values.items()
-    ]
-    return el("details", el("summary", title), table(title, ("name", "value"), cells))
 
 
 def _cells(cells: Sequence[str]) -> Safe | None:

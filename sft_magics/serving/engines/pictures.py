@@ -127,8 +127,8 @@ def _each(inputs: Sequence[Source], read: Callable[[Source], T]) -> list[T]:
     for source in inputs:
         try:
             found.append(read(source))
-        except Exception:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
-            wrong.append(pixels.named(source))
+        except Exception as error:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
+            wrong.append(pixels.wrong(source, error))
     if wrong:
         more = f" and {len(wrong) - _NAMED:,} more" if len(wrong) > _NAMED else ""
         raise errors.DataProblem(

@@ -6,6 +6,7 @@ https://huggingface.co/docs/inference-providers/tasks/index
 import asyncio
 import base64
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.core.answering import CORNERS
@@ -13,7 +14,7 @@ from sft_magics.core.records import Prediction
 from sft_magics.core.sampling import Sampling
 from sft_magics.core.tasks import CAUSAL_LM, CLASSIFIERS, IMAGE_TASKS, SEMANTIC_SEGMENTATION, TEXT_CLASSIFICATION
 from sft_magics.serving import asking, bodies, inputs
-from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols import naming
 from sft_magics.serving.protocols.listening import EventStream, Listener, Sending
 from sft_magics.serving.protocols.openai_requests import flag, number, sampling
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from sft_magics.serving.routes import Desk
 
-_EXAMPLE = 'send for example {"inputs": "a moving film"}.'
+_EXAMPLE = 'send for example {"inputs": "a text"}.'
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -136,7 +137,7 @@ def _how(options: dict[str, Any]) -> Sampling:
     how = sampling({**found, "stop": options.get("stop_sequences") if stop is None else stop})
     drawn = flag(options, "do_sample")
     if drawn and not how.temperature:  # to draw means at the model's own temperature, where none is given
-        return Sampling(how.max_new_tokens, 1.0, how.top_p, how.stop, how.seed)
+        return replace(how, temperature=1.0)
     return how
 
 

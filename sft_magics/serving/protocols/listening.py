@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,8 @@ from starlette.responses import Response
 from sft_magics.core.sampling import Piece
 from sft_magics.core.tasks import CAUSAL_LM
 from sft_magics.serving import asking
-from sft_magics.serving.bodies import HttpProblem
 from sft_magics.serving.inputs import Question
+from sft_magics.serving.problems import HttpProblem
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -71,7 +70,7 @@ class Listener:
         self._writing.cancelled = True
         self._watch.cancel()
         self._desk.inside -= 1
-        self._desk.used_at = time.monotonic()
+        self._desk.used()
 
 
 Sending = Callable[[dict[str, Any] | str], Awaitable[None]]

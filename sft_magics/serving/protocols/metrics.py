@@ -61,6 +61,11 @@ def _lines(desk: "Desk") -> Iterator[str]:
     yield from (_line("requests_total", {"status": str(status)}, n) for status, n in sorted(statuses.items()))
     yield _head("request_seconds", "histogram", "From a request to its answer, or to the first part of it.")
     yield from (_line(*sample) for sample in desk.meter.samples("request_seconds"))
+    yield _head("part_seconds", "summary", "Where the time of requests went: of those with one input, and in bulk.")
+    for kind, part, seconds, requests in compute.times.samples():
+        labels = {"asked": kind, "part": part}
+        yield _line("part_seconds_sum", labels, seconds)
+        yield _line("part_seconds_count", labels, requests)
     yield from _one("info", "gauge", "What answers.", 1, known)
     yield from _one("ready", "gauge", "Whether it answers.", desk.state == "ready")
     yield from _one("start_time_seconds", "gauge", "When it started, since the epoch.", desk.started_at)

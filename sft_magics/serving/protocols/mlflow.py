@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
 from sft_magics.serving import asking, bodies, inputs
-from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols import tensors
 from sft_magics.serving.protocols.columns import input_name
 from sft_magics.serving.replies import json_reply, told
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sft_magics.serving.routes import Desk
 
 _FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
-_EXAMPLE = 'send for example {"inputs": ["a moving film"]}.'
+_EXAMPLE = 'send for example {"inputs": ["a text"]}.'
 
 
 def problem(status: int, sentence: str) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def problem(status: int, sentence: str) -> dict[str, Any]:
 
 async def ping(desk: "Desk", _: "Request") -> Any:
     """Answer GET /ping."""
-    desk.ready()
+    await desk.readiness.check(desk)
     return Response(b"\n", media_type="text/plain")
 
 
@@ -88,7 +88,7 @@ def _split(value: Any, task: str) -> list[Any]:
     columns = value.get("columns") if isinstance(value, dict) else None
     data = value.get("data") if isinstance(value, dict) else None
     if not isinstance(columns, list) or not isinstance(data, list):
-        raise HttpProblem(400, '"dataframe_split" shall be such as {"columns": ["text"], "data": [["a moving film"]]}.')
+        raise HttpProblem(400, '"dataframe_split" shall be such as {"columns": ["text"], "data": [["a text"]]}.')
     place = columns.index(_chosen(columns, task))
     for i, row in enumerate(data):
         if not isinstance(row, list) or len(row) != len(columns):

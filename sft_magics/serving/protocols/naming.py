@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from sft_magics.serving.bodies import HttpProblem
 from sft_magics.serving.loading import Live
+from sft_magics.serving.problems import HttpProblem
 
 if TYPE_CHECKING:
     from sft_magics.serving.routes import Desk

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from sft_magics.serving import asking, bodies, inputs
-from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols import columns, naming, tensors
 from sft_magics.serving.protocols.columns import Column
 from sft_magics.serving.replies import json_reply
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sft_magics.serving.routes import Desk
 
 _HEADER = "inference-header-content-length"
-_EXAMPLE = 'send for example {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a film"]}]}.'
+_EXAMPLE = 'send for example {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a text"]}]}.'
 
 
 async def server(_: "Desk", __: "Request") -> Any:
@@ -41,7 +41,7 @@ async def live(_: "Desk", __: "Request") -> Any:
 
 async def ready(desk: "Desk", _: "Request") -> Any:
     """Answer GET /v2/health/ready."""
-    desk.ready()
+    await desk.readiness.check(desk)
     return {"ready": True}
 
 
@@ -62,6 +62,7 @@ async def model(desk: "Desk", request: "Request") -> Any:
 async def model_ready(desk: "Desk", request: "Request") -> Any:
     """Answer GET /v2/models/NAME/ready."""
     _model(desk, request)
+    await desk.readiness.check(desk)
     return {"name": request.path_params["name"], "ready": True}
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from sft_magics.core.sampling import Piece
 from sft_magics.core.tasks import CAUSAL_LM
 from sft_magics.serving import asking, bodies, inputs
-from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols import naming
 from sft_magics.serving.protocols.listening import EventStream, Listener, Sending, writes
 from sft_magics.serving.protocols.openai_requests import Order, chat_order, prompt_order

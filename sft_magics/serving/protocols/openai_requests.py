@@ -8,7 +8,7 @@ from typing import Any
 
 from sft_magics.core.sampling import Sampling
 from sft_magics.serving import inputs
-from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols.listening import LONGEST_TEXT
 
 USUAL_LENGTH = 512
@@ -81,6 +81,7 @@ def sampling(given: dict[str, Any]) -> Sampling:
         top_p=float(number(given, "top_p", 0, 1, 1.0) or 0.0),
         stop=_stops(given.get("stop")),
         seed=None if seed is None else int(seed),
+        exact=given.get("max_tokens") is not None and int(limit or 1) <= LONGEST_TEXT,
     )
 
 

@@ -101,7 +101,7 @@ DESCRIBED: dict[str, _Route] = {
         (*_BODY, 503),
     ),
     "GET /health": _told(_OWN, "Say that the process lives.", "Health"),
-    "GET /ready": _told(_OWN, "Say which version answers.", "Ready", 503),
+    "GET /ready": _told(_OWN, "Say which version answers, or why none would.", "Ready", 503),
     "GET /stats": _told(_OWN, "Count and time since the start.", "Stats"),
     "GET /metrics": _Route(_OWN, "Count and time, for Prometheus.", {"text/plain": STRING}),
     "GET /openapi.json": _told(_OWN, "Describe every route.", "Document"),
@@ -155,6 +155,7 @@ async def openapi(desk: "Desk", _: "Request") -> Any:
 async def docs(desk: "Desk", _: "Request") -> Response:
     """Answer GET /docs."""
     policy = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'", "cache-control": "no-store"}
+    policy["referrer-policy"] = "no-referrer"  # its own address may hold a key
     return Response(page(document(desk)), 200, policy, media_type="text/html")
 
 

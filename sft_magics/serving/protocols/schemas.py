@@ -85,7 +85,15 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Answer": record({"version": STRING, "predictions": some(ref("Prediction"))}),
     "Feedback": record({"labels": some(record({"id": NAME, "label": NAME}), 1)}),
-    "FeedbackResult": record({"added": WHOLE, "unknown": some(STRING)}),
+    "FeedbackResult": record(
+        {
+            "added": WHOLE,
+            "unknown": some(STRING),
+            "mended": WHOLE,
+            "refused": mapping(STRING),
+            "labels": some(STRING),
+        }
+    ),
     "Health": record({"name": STRING, "state": STRING}),
     "Ready": record(dict.fromkeys(("name", "state", "version", "ref", "task"), STRING) | {"labels": some(STRING)}),
     "Stats": record({"name": STRING, "state": STRING, "answered": WHOLE, "latency_ms": mapping(NUMBER)}),

@@ -3,14 +3,12 @@
 https://www.tensorflow.org/tfx/serving/api_rest
 """
 
-import base64
-import binascii
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
-from sft_magics.serving import asking, bodies, inputs
-from sft_magics.serving.bodies import HttpProblem
+from sft_magics.serving import asking, bodies, inputs, unpacking
 from sft_magics.serving.loading import Live
+from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols import columns, naming, openai, tensors
 from sft_magics.serving.protocols.columns import Column, input_name
 from sft_magics.serving.replies import json_reply, told
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
     from sft_magics.serving.routes import Desk
 
-_EXAMPLE = 'send for example {"instances": ["a moving film"]}.'
+_EXAMPLE = 'send for example {"instances": ["a text"]}.'
 _SIGNATURE = "serving_default"
 _TYPES = {"BYTES": "DT_STRING", "FP32": "DT_FLOAT"}
 
@@ -110,7 +108,7 @@ def _plain(value: Any, task: str, where: str) -> Any:
     if list(value) != ["b64"] or not isinstance(value["b64"], str):
         raise HttpProblem(400, f'{where} is an object; it shall be {{"b64": "..."}}, or a text.')
     try:
-        data = base64.b64decode(value["b64"], validate=True)
-    except (binascii.Error, ValueError):
+        data = unpacking.from_base64(value["b64"])
+    except ValueError:
         raise HttpProblem(400, f"{where} is not base 64.") from None
     return data if task in IMAGE_TASKS else tensors.as_text(data, where)

@@ -11,8 +11,8 @@ from typing import Any
 
 from sft_magics.core.tasks import IMAGE_TASKS
 from sft_magics.serving import inputs
-from sft_magics.serving.bodies import HttpProblem
 from sft_magics.serving.inputs import Item
+from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols.columns import Column, input_name
 
 _LENGTH = struct.Struct("<I")
