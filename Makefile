@@ -168,7 +168,6 @@ bench-engine: $(STAMP)
 # CPU-seconds to the quality of a peer, and the length of a run that nobody names; both take an hour or more.
 bench-quality: $(STAMP)
 	@set -eu; \
-	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python accelerate || $(BIN)/python -m pip install --quiet accelerate; \
 	$(BIN)/python -m tests.benchmarks quality $(BENCH_ARGS); \
 	$(BIN)/python -m tests.benchmarks epochs
 
