@@ -153,7 +153,7 @@ class JournalStorage(RegistryStorage):
                 raise self._damaged(self.journal, "its beginning is damaged")
             if first is None:
                 return Known(stamp, _NOTHING, snapshot.state, 0, snapshot.state.sequence, snapshot.size)
-            self._check_schema(int(json.loads(first.payload)["schema"]))
+            self._check_not_newer(int(json.loads(first.payload)["schema"]))
             if first.sequence > snapshot.state.sequence:
                 continue  # a compaction came between the two reads
             state, last = self._replayed(data[first.end :], first, snapshot.state)
@@ -210,16 +210,22 @@ class JournalStorage(RegistryStorage):
         return False
 
     def _check_schema(self, schema: int) -> None:
-        if schema > self.schema:
-            raise errors.WorkspaceProblem(
-                f"The registry was written by a newer sft_magics (schema {schema}; this one knows {self.schema}).",
-                "pip install --upgrade sft_magics",
-            )
+        self._check_not_newer(schema)
         if any(step not in self._migrations for step in range(schema, self.schema)):
             raise errors.WorkspaceProblem(
                 f"The registry was written by an older sft_magics (schema {schema}; this one reads {self.schema}) and "
                 "was left as it is.",
                 "begin a new workspace (--workspace DIR), or open this one with the sft_magics that wrote it.",
+            )
+
+    def _check_not_newer(self, schema: int) -> None:
+        """Refuse a journal of a newer release. An older one is left by a migration that was killed: its rows are in
+        the snapshot.
+        """
+        if schema > self.schema:
+            raise errors.WorkspaceProblem(
+                f"The registry was written by a newer sft_magics (schema {schema}; this one knows {self.schema}).",
+                "pip install --upgrade sft_magics",
             )
 
     def _damaged(self, path: Path, how: str) -> errors.WorkspaceProblem:
