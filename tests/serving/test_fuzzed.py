@@ -28,6 +28,7 @@ pytestmark = pytest.mark.alone
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 30  # of each route in each mode
 SECONDS = 10.0  # for an endpoint in each mode; what is not reached in this time is left out
+LEAST = 50  # cases in each mode, and answers 200, however slow the machine
 LEFT_OUT = {"/admin/stop", "/admin/swap", "/admin/traffic"}  # one ends the test, the others import torch first
 
 
@@ -48,8 +49,12 @@ def test_every_answer_is_one_that_is_described(shared: House, task: str) -> None
     with requests.Session() as session:
         session.headers["Authorization"] = f"Bearer {token(endpoint)}"
 
+        def enough(mode: GenerationMode) -> bool:
+            answered = mode is not GenerationMode.POSITIVE or statuses.get(200, 0) > LEAST
+            return time.monotonic() > end and asked[mode] > LEAST and answered
+
         def send(case: Any, mode: GenerationMode) -> None:
-            if time.monotonic() > end:
+            if enough(mode):
                 return
             case.headers.pop("Authorization", None)
             case.headers.pop("Host", None)
@@ -64,10 +69,10 @@ def test_every_answer_is_one_that_is_described(shared: House, task: str) -> None
         for mode in GenerationMode:
             end = time.monotonic() + SECONDS
             for operation in operations(endpoint):
-                if time.monotonic() < end:
+                if not enough(mode):
                     fuzz(operation, mode, send)
-    assert min(asked.values()) > 50, (asked, statuses)
-    assert statuses[200] > 50, statuses
+    assert min(asked.values()) > LEAST, (asked, statuses)
+    assert statuses[200] > LEAST, statuses
     assert ask(endpoint, "GET", "/ready")[0] == 200
     assert "Traceback" not in shared.job(endpoint.name).log.read_text()
 
