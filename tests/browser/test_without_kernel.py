@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.alone, pytest.mark.browser, pytest.mark.timeout(900)]
 
 RUN, BOX = 1, 3
 STAMP = "shows it again"
+KEPT = """stamp => [...document.querySelectorAll('.jp-Notebook .jp-OutputArea-output')].some(
+    output => output.textContent.includes(stamp) && output.querySelector('svg[role=img]'))"""
 ASKS = '%sft_predict films "a text" --endpoint'
 
 
@@ -57,6 +59,7 @@ def test_a_panel_and_a_box_are_true_without_their_kernel(browser: Browser, tmp_p
         expect(page.get_by_role("button", name="Try", exact=True)).to_be_visible()
         expect(page.get_by_text(ASKS).locator("visible=true")).to_have_count(0)
         driver.picture(page, "kernel-lives")
+        page.wait_for_function(KEPT, arg=STAMP)  # the picture that is kept follows the live one some seconds later
         page.evaluate(f"() => {driver.CURRENT}.sessionContext.session.kernel.restart()")
         driver.ready(page)
         look(page)
