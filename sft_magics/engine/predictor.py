@@ -41,6 +41,7 @@ class Predictor:
         self.hardware.place(self._task.model)
         self._task.model.eval()
         self.spent: dict[str, float] = {}  # milliseconds of the parts of the last answer, but for the model's
+        self.unread: dict[int, int] = {}  # of the last answer: tokens beyond what the version reads, by place
         self._lanes = Lanes(self.hardware.threads, partial(_share, self.hardware.threads))
         self._waking = Waking()
         self._quick = False
@@ -52,10 +53,12 @@ class Predictor:
 
         A classifier's are probabilities, as floats that follow `labels`; other tasks say theirs in a dictionary.
         """
+        self.unread = {}
         if not texts:
             return []
         began = time.perf_counter()
         rows = self._task.encode(texts, None)
+        self.unread = self._task.unread(texts, rows)
         self.spent = {"preprocess": (time.perf_counter() - began) * 1e3}
         self._quicken(rows)
         return self._read(rows, progress)
@@ -71,17 +74,6 @@ class Predictor:
             if self._task.fits([texts[i]], tokens)[0]:
                 found.append(i)
         return found
-
-    def cut(self, texts: Sequence[Any]) -> str:
-        """Return a sentence about texts that lose their end, as they would at an endpoint; "" where none does."""
-        found = self._task.cut(texts)
-        if not found:
-            return ""
-        first, tokens = next(iter(found.items()))
-        limit = int(self._task.preprocessing()["max_length"])
-        what = "1 text is" if len(found) == 1 else f"{len(found):,} texts are"
-        which = f"text {first + 1:,} has {tokens:,}"
-        return f"{what} longer than the {limit:,} tokens that the version reads ({which}): what is beyond was not read."
 
     def _read(self, rows: Encoded, progress: Callable[[int, int], None] | None) -> list[Any]:
         """Read rows as quickly as the cores can: in lanes, with one thread, or with all."""

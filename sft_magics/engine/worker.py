@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 
-from sft_magics.core import errors
+from sft_magics.core import answering, errors
 from sft_magics.core.codec import plain
 from sft_magics.core.events import Progress, Remark, Sink
 from sft_magics.core.orders import Listen, nothing
@@ -107,13 +107,18 @@ def best_of(spec: dict[str, Any], sink: Sink, folder: Path) -> Trained:
         return _trained(loop, ids, _best_scores(loop), loop.state.best_step, stopped=True)
 
 
-def predict(spec: dict[str, Any], sink: Sink) -> list[Any]:
-    """Return the answers to `spec["texts"]` (of images, their paths) by the weights in `spec["folder"]`."""
+def predict(spec: dict[str, Any], sink: Sink) -> tuple[list[Any], dict[int, int]]:
+    """Return the answers to `spec["texts"]` (of images, their paths) by the weights in `spec["folder"]`.
+
+    The second part has, by the place of each text that is longer than the version reads, the tokens not read; a remark
+    says so too unless `spec["remarks"]` is false.
+    """
     with out_of_memory(spec):
         predictor = Predictor(Path(spec["folder"]))
-        if said := predictor.cut(spec["texts"]):
-            sink(Remark("warning", said))
-        return predictor.scores(spec["texts"], _telling(sink))
+        scores = predictor.scores(spec["texts"], _telling(sink))
+        if predictor.unread and spec.get("remarks", True):
+            sink(Remark("warning", answering.truncated(predictor.unread)))
+        return scores, predictor.unread
 
 
 def reference(folder: Path, inputs: list[Any], *, alone: bool = False) -> list[Any]:

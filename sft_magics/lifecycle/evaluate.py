@@ -82,6 +82,13 @@ def answered(ws: Workspace, version: Version, chosen: Rows) -> list[Prediction]:
 
 def score(ws: Workspace, versions: Sequence[Version], texts: list[str], title: str) -> list[list[Any]]:
     """Return what each version says of each text, from one process that loads the versions in turn."""
+    return asked(ws, versions, texts, title, remarks=True)[0]
+
+
+def asked(
+    ws: Workspace, versions: Sequence[Version], texts: list[str], title: str, *, remarks: bool = False
+) -> tuple[list[list[Any]], list[dict[int, int]]]:
+    """Return what `score` does, and for each version the tokens that it did not read, by the place of the text."""
     from sft_magics.registry import ArtifactStore
 
     store = ArtifactStore(ws.artifacts)
@@ -90,9 +97,10 @@ def score(ws: Workspace, versions: Sequence[Version], texts: list[str], title: s
         "task": versions[0].task,
         "folders": [str(store.checkout(v.artifact)) for v in versions],
         "texts": texts,
+        "remarks": remarks,
     }
-    scores: list[list[Any]] = work.ask(ws, title, spec)["scores"]
-    return scores
+    found = work.ask(ws, title, spec)
+    return found["scores"], [dict(unread) for unread in found["unread"]]
 
 
 def rows_of(ws: Workspace, dataset: Dataset, split: str) -> "DataFrame":

@@ -83,9 +83,12 @@ def predict(
 
 
 def _of_version(ws: Workspace, version: Version, asked: _Asked) -> list[Prediction]:
-    scores = evaluate.score(ws, [version], asked.texts, f"predicting with {version.ref}")[0]
-    rows = zip(asked.texts, scores, asked.truths, strict=True)
-    return [answers.answer(version, text, score, truth) for text, score, truth in rows]
+    found, beyond = evaluate.asked(ws, [version], asked.texts, f"predicting with {version.ref}")
+    rows = enumerate(zip(asked.texts, found[0], asked.truths, strict=True))
+    return [
+        replace(answers.answer(version, text, score, truth), truncated_tokens=beyond[0].get(i, 0))
+        for i, (text, score, truth) in rows
+    ]
 
 
 # Through an endpoint

@@ -270,7 +270,8 @@ def _predict(job: JobFolder, mouth: Mouth) -> Ended:
 
     spec = job.spec()
     mouth(work.started("loading the model"))
-    job.finish({"scores": [worker.predict({**spec, "folder": f}, mouth) for f in spec["folders"]]})
+    said = [worker.predict({**spec, "folder": f}, mouth) for f in spec["folders"]]
+    job.finish({"scores": [scores for scores, _ in said], "unread": [list(unread.items()) for _, unread in said]})
     return Ended("done")
 
 
@@ -328,7 +329,7 @@ def _compare(job: JobFolder, mouth: Mouth) -> Ended:
     spec = job.spec()
     mouth(work.started("loading the models"))
     before, after = spec["folders"]
-    scores = [worker.predict({**spec, "folder": f}, mouth) for f in spec["folders"]] if spec["texts"] else []
+    scores = [worker.predict({**spec, "folder": f}, mouth)[0] for f in spec["folders"]] if spec["texts"] else []
     mouth(Progress("comparing the weights", 0))
     job.finish({"scores": scores, "layers": layers.changes(Path(before), Path(after))})
     return Ended("done")

@@ -106,4 +106,6 @@ def shown(row: Prediction) -> dict[str, Any]:
         found["boxes"] = list(row.boxes)
     if row.mask:
         found["mask"] = row.mask
+    if row.truncated_tokens:
+        found["truncated_tokens"] = row.truncated_tokens
     return found

@@ -209,5 +209,9 @@ def _written(value: str | bytes) -> str:
 
 def _answer(value: str | bytes, row: dict[str, Any], version: str) -> Prediction:
     text = value if isinstance(value, str) else ""
-    marks = {"boxes": tuple(row.get("boxes") or ()), "mask": row.get("mask", "")}
+    marks = {
+        "boxes": tuple(row.get("boxes") or ()),
+        "mask": row.get("mask", ""),
+        "truncated_tokens": row.get("truncated_tokens", 0),
+    }
     return Prediction(text, row["label"], row["confidence"], row["scores"], id=row["id"], version=version, **marks)

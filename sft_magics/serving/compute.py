@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
-from sft_magics.core import answering, errors
+from sft_magics.core import errors
 from sft_magics.core.records import Prediction
 from sft_magics.core.tasks import CAUSAL_LM
 from sft_magics.serving import loading
@@ -27,7 +27,7 @@ from sft_magics.serving.hosts.starting import Start
 from sft_magics.serving.inputs import Item, Question, SwapOrder
 from sft_magics.serving.loading import Live
 from sft_magics.serving.problems import HttpProblem
-from sft_magics.serving.requests import Answer, Request, logged, named, tell
+from sft_magics.serving.requests import Answer, Request, answered, logged, named, tell
 from sft_magics.serving.rules import Rules
 from sft_magics.serving.scribe import Scribe
 from sft_magics.serving.times import Times
@@ -253,7 +253,7 @@ class Compute:
         try:
             said = self._asked(live, items)
             seconds = time.perf_counter() - began
-            rows = [answering.answer(live.task, live.labels, i.logged, s) for i, s in zip(items, said, strict=True)]
+            rows = answered(live, items, said)
         except Exception as error:  # noqa: BLE001  a model may fail in any way; the endpoint goes on
             self._failed(live, batch, error, time.perf_counter() - began)
             return
@@ -265,7 +265,7 @@ class Compute:
             answers = [next(rest) for _ in range(request.count)]
             spent = {"queue": (began - request.arrived) * 1e3, "model": seconds * 1e3 - sum(inner.values()), **inner}
             self._log_and_tell(live, request, answers, spent)
-        self._shadow(live, batch, rows)
+        self._shadow(batch, rows)
 
     def _failed(self, live: Live, batch: list[Request], error: Exception, seconds: float) -> None:
         if isinstance(error, HostDown):
@@ -293,7 +293,7 @@ class Compute:
         if ended := self.routing.judge():
             self._ended(ended)
 
-    def _shadow(self, live: Live, batch: list[Request], rows: list[Prediction]) -> None:
+    def _shadow(self, batch: list[Request], rows: list[Prediction]) -> None:
         """Let a shadow read what was answered, if nobody waits for this thread."""
         trial = self.routing.trial
         if trial is None or not trial.shadow:
@@ -304,9 +304,7 @@ class Compute:
         items = [item for request in batch for item in request.question.items]
         began = time.perf_counter()
         try:
-            said = self._asked(trial.candidate, items)
-            labels = trial.candidate.labels
-            other = [answering.answer(live.task, labels, i.logged, s) for i, s in zip(items, said, strict=True)]
+            other = answered(trial.candidate, items, self._asked(trial.candidate, items))
         except Exception:  # noqa: BLE001  a shadow may fail in any way; nobody waits for it
             _log.exception("the shadow %s failed", trial.candidate.version)
             self._count(trial.candidate, 0, len(items), 0.0)

@@ -22,13 +22,14 @@ from typing import Any
 from sft_magics.core import errors, label_names
 from sft_magics.core.workspace import locked
 
-_SCHEMA_NUMBER = 3
+_SCHEMA_NUMBER = 4
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS predictions(
     id TEXT PRIMARY KEY, at REAL NOT NULL, version TEXT NOT NULL, text TEXT NOT NULL, label TEXT NOT NULL,
     confidence REAL NOT NULL, scores TEXT NOT NULL, latency_ms REAL NOT NULL,
-    queue_ms REAL NOT NULL, preprocess_ms REAL NOT NULL, model_ms REAL NOT NULL, inputs INTEGER NOT NULL);
+    queue_ms REAL NOT NULL, preprocess_ms REAL NOT NULL, model_ms REAL NOT NULL, inputs INTEGER NOT NULL,
+    truncated_tokens INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS predictions_at ON predictions(at);
 CREATE TABLE IF NOT EXISTS feedback(id TEXT PRIMARY KEY, label TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS errors(
@@ -41,7 +42,7 @@ PRAGMA user_version = {_SCHEMA_NUMBER};
 COMMIT;
 """
 _TIMES = ("queue_ms", "preprocess_ms", "model_ms")
-_COLUMNS = ("id", "at", "version", "label", "confidence", "latency_ms", *_TIMES, "inputs", "truth")
+_COLUMNS = ("id", "at", "version", "label", "confidence", "latency_ms", *_TIMES, "inputs", "truncated_tokens", "truth")
 _BUSY_SECONDS = 30.0
 MOST_PICTURES = 1 << 30  # bytes; of more the oldest go
 _MOST_JOURNAL = 64_000_000  # bytes of it that stay on the disk after a burst
@@ -77,7 +78,8 @@ class LogRow:
     """One answer: `at` in seconds since the epoch, `scores` by label, `latency_ms` from the request's arrival.
 
     `queue_ms`, `preprocess_ms` and `model_ms` are parts of it, of the whole request, which had so many `inputs`. Of a
-    picture `text` says what it is, with its hash, and `picture` is its file, which is kept once.
+    picture `text` says what it is, with its hash, and `picture` is its file, which is kept once. `truncated_tokens` at
+    the end of a text were not read.
     """
 
     id: str
@@ -93,6 +95,7 @@ class LogRow:
     preprocess_ms: float = 0.0
     model_ms: float = 0.0
     inputs: int = 1
+    truncated_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -161,12 +164,12 @@ class PredictionLog:
 
     def _prepare(self) -> None:
         number = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if number > _SCHEMA_NUMBER:
+        if number not in (0, _SCHEMA_NUMBER):
+            by, step = ("an older", "move it away") if number < _SCHEMA_NUMBER else ("a newer", "update sft_magics")
             raise errors.WorkspaceProblem(
-                f"The prediction log {self.path} was written by a newer release (schema {number}).",
-                "update sft_magics, then type the same line again.",
+                f"The prediction log {self.path} was written by {by} release (schema {number}).", f"{step}, then go on."
             )
-        if number < _SCHEMA_NUMBER:
+        if not number:
             # SQLite refuses, rather than waits, when two processes switch to write-ahead mode at once.
             with locked(self.path.with_suffix(".lock")):
                 self._db.execute("PRAGMA journal_mode = WAL")
@@ -181,16 +184,13 @@ class PredictionLog:
         The same id with the same text and version is a client's second try and keeps the first row.
         """
         values = [
-            (
-                r.id, r.at, r.version, r.text, r.label, r.confidence, json.dumps(r.scores), r.latency_ms, r.queue_ms,
-                r.preprocess_ms, r.model_ms, r.inputs,
-            )
-            for r in rows
+            (r.id, r.at, r.version, r.text, r.label, r.confidence, json.dumps(r.scores), r.latency_ms, r.queue_ms,
+             r.preprocess_ms, r.model_ms, r.inputs, r.truncated_tokens) for r in rows
         ]  # fmt: skip
         with self._told("writing the prediction log"), self._transaction() as db:
             self._keep(db, rows)
             before = db.total_changes
-            db.executemany("INSERT INTO predictions VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING", values)
+            db.executemany("INSERT INTO predictions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING", values)
             if db.total_changes - before == len(values):
                 return []
             known = "SELECT 1 FROM predictions WHERE id = ? AND text = ? AND version = ?"
@@ -238,8 +238,8 @@ class PredictionLog:
     def window(self, since: float | None = None, *, version: str | None = None) -> dict[str, list[Any]]:
         """Return the answers since `since` (seconds since the epoch), oldest first, as columns.
 
-        The columns are id, at, version, label, confidence, latency_ms and its parts, inputs (of the request), and truth
-        (None where no feedback came).
+        The columns are id, at, version, label, confidence, latency_ms and its parts, inputs (of the request),
+        truncated_tokens, and truth (None where no feedback came).
         """
         where, values = _filter(since, version)
         rows = self._read(

@@ -15,6 +15,7 @@ class Predictor(Protocol):
 
     task: str
     spent: dict[str, float]  # milliseconds of the parts of the last answer, but for the model's
+    unread: dict[int, int]  # of the last answer: tokens beyond what the version reads, by the input's place
 
     @property
     def labels(self) -> Sequence[str]:

@@ -9,6 +9,7 @@ from sft_magics.serving.requests import Answer
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _FEW_IDS = 32  # more of them would make a header that clients refuse
+_FEW_PLACES = 256
 
 
 def json_reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -23,9 +24,15 @@ def timing(answer: Answer) -> dict[str, str]:
 
 
 def told(answer: Answer) -> dict[str, str]:
-    """Return headers for protocols that have no room for it in the body: the version, and the ids for feedback."""
+    """Return headers for protocols that have no room for it in the body: the version, and the ids for feedback.
+
+    `X-Truncated-Tokens: 0=37,5=2` says how many tokens at its end were not read of a text, by the input's place.
+    """
     found = {"x-model-version": answer.version, **timing(answer)}
     ids = [row.id or "" for row in answer.rows]
     if len(ids) <= _FEW_IDS and all(i.isascii() and i.isprintable() for i in ids):
         found["x-prediction-ids"] = ",".join(ids)
+    unread = [f"{i}={row.truncated_tokens}" for i, row in enumerate(answer.rows) if row.truncated_tokens]
+    if unread:
+        found["x-truncated-tokens"] = ",".join(unread[:_FEW_PLACES]) + (",..." if len(unread) > _FEW_PLACES else "")
     return found

@@ -2,9 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from sft_magics.core import answering
 from sft_magics.core.records import Prediction
 from sft_magics.core.tasks import IMAGE_CLASSIFICATION
 from sft_magics.serving.inputs import Item, Question
@@ -53,8 +55,17 @@ def logged(
     total, queue, preprocess = (spent.get(part, 0.0) for part in ("total", "queue", "preprocess"))
     return LogRow(
         key, time.time(), live.version, text, said.label, said.confidence, said.scores, total, picture, queue,
-        preprocess, spent.get("model", 0.0), inputs,
+        preprocess, spent.get("model", 0.0), inputs, said.truncated_tokens,
     )  # fmt: skip
+
+
+def answered(live: Live, items: Sequence[Item], said: Sequence[Any]) -> list[Prediction]:
+    """Return what a version just said of inputs as answers; raises ValueError where one holds what is no number."""
+    unread = live.predictor.unread
+    return [
+        replace(answering.answer(live.task, live.labels, item.logged, one), truncated_tokens=unread.get(i, 0))
+        for i, (item, one) in enumerate(zip(items, said, strict=True))
+    ]
 
 
 def named(answers: list[Prediction], ids: list[str]) -> list[Prediction]:

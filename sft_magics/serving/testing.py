@@ -45,6 +45,7 @@ class EchoPredictor:
         self._gate = Path(settings["gate"]) if settings.get("gate") else None
         self._asked = False
         self.spent: dict[str, float] = {}
+        self.unread: dict[int, int] = {}
 
     @classmethod
     def save(

@@ -79,7 +79,7 @@ def _trained(data: str, seed: int, arm: str) -> dict[str, float]:
         began = time.process_time()
         made = worker.train(spec, sink, Path(place) / "run")
         cpu = time.process_time() - began
-        scores = worker.predict({"folder": str(made.folder), "texts": [text for text, _ in held]}, lambda _: "")
+        scores, _ = worker.predict({"folder": str(made.folder), "texts": [text for text, _ in held]}, lambda _: "")
     guesses = [spec["labels"][max(range(len(s)), key=s.__getitem__)] for s in scores]
     right = sum(g == label for g, (_, label) in zip(guesses, held, strict=True))
     batches = made.steps / spec["options"]["epochs"]

@@ -242,12 +242,14 @@ def test_layers_are_read_together_whatever_is_asked_first_and_without_a_bias() -
 def test_texts_that_are_cut_are_said(folder: Path) -> None:
     ear = Ear()
     asked = ["a film", "film " * 900, "a film " * 700]
-    found = worker.predict({"folder": str(folder), "texts": asked}, ear)
+    found, unread = worker.predict({"folder": str(folder), "texts": asked}, ear)
     assert len(found) == 3
+    assert unread == {1: 902 - 64, 2: 1402 - 64}
     (said,) = [remark.text for remark in ear.all(Remark)]
-    assert said.startswith("2 texts are longer than the 64 tokens that the version reads (text 2 has 902)")
+    assert said == "2 texts are longer than the version reads. Of text 2 its last 838 tokens were not read."
     quiet = Ear()
     worker.predict({"folder": str(folder), "texts": asked[:1]}, quiet)
+    worker.predict({"folder": str(folder), "texts": asked, "remarks": False}, quiet)
     assert not quiet.all(Remark)
 
 

@@ -23,6 +23,7 @@ from sft_magics.core import batches, errors, exports
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import rows
 from sft_magics.engine import exporting, graphs, tasks, worker
+from sft_magics.engine.predictor import Predictor
 from sft_magics.registry import ArtifactStore, Registry
 from sft_magics.serving import engines, predictor
 from sft_magics.serving.engines import agreement
@@ -86,8 +87,15 @@ each_engine = pytest.mark.parametrize(("engine", "precision"), [("onnx", ""), ("
 
 @each_engine
 def test_texts_get_torchs_answers(films: Served, engine: str, precision: str) -> None:
-    answers = engines.load(films.target, engine, 1, precision).scores([*films.inputs, *ODD])
+    served = engines.load(films.target, engine, 1, precision)
+    answers = served.scores([*films.inputs, *ODD])
     assert largest(answers, films.torch([*films.inputs, *ODD])) <= 1e-4
+    torch = Predictor(films.folder, threads=1)
+    torch.scores([*films.inputs, *ODD])
+    assert served.unread == torch.unread
+    assert list(served.unread) == [len(films.inputs) + len(ODD) - 1]
+    served.scores(["dull"])
+    assert served.unread == {}
 
 
 def _roberta(folder: Path) -> Path:

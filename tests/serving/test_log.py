@@ -20,7 +20,7 @@ NASTY = "<script>alert('x')</script> \0 \N{SNOWMAN} ' ; DROP TABLE predictions; 
 
 
 def row(key: str, *, at: float = 1.0, version: str = "m:1", text: str = "a film", label: str = "positive") -> LogRow:
-    return LogRow(key, at, version, text, label, 0.75, {"positive": 0.75, "negative": 0.25}, 2.5)
+    return LogRow(key, at, version, text, label, 0.75, {"positive": 0.75, "negative": 0.25}, 2.5, truncated_tokens=3)
 
 
 @pytest.fixture
@@ -43,6 +43,7 @@ def test_what_goes_in_comes_out(log: PredictionLog) -> None:
         "preprocess_ms": [0.0, 0.0],
         "model_ms": [0.0, 0.0],
         "inputs": [1, 1],
+        "truncated_tokens": [3, 3],
         "truth": [None, None],
     }
     assert log.window(1.5)["id"] == ["b"]
@@ -221,8 +222,16 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 def test_a_newer_release_is_respected(tmp_path: Path) -> None:
     path = tmp_path / "predictions.db"
     with PredictionLog(path) as log:
-        log._db.execute("PRAGMA user_version = 4")
-    with pytest.raises(WorkspaceProblem, match="newer release"):
+        log._db.execute("PRAGMA user_version = 99")
+    with pytest.raises(WorkspaceProblem, match="a newer release"):
+        PredictionLog(path)
+
+
+def test_a_log_of_an_older_release_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.db"
+    with PredictionLog(path) as log:
+        log._db.execute("PRAGMA user_version = 3")
+    with pytest.raises(WorkspaceProblem, match="an older release"):
         PredictionLog(path)
 
 

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import openai
 import pytest
@@ -12,6 +14,8 @@ from huggingface_hub import InferenceClient
 
 from sft_magics.core.fetching import fetch
 from sft_magics.core.records import Endpoint
+from sft_magics.serving.client import EndpointClient
+from sft_magics.serving.log import PredictionLog, log_path
 from tests.serving.house import LABELS, House, ask, token
 
 TEXTS = ["a moving, funny film", "dull", "never a boring moment " * 60]
@@ -60,6 +64,36 @@ def test_every_protocol_says_what_the_endpoint_says(classifier: Endpoint) -> Non
     assert np.array([row["scores"] for row in rows]) == pytest.approx(expected, abs=0.01)
     rows = ask(classifier, "POST", "/invocations", {"inputs": TEXTS}, headers={"Content-Type": "application/json"})[1]
     assert [row["label"] for row in rows["predictions"]] == [max(row, key=row.__getitem__) for row in own]
+
+
+def test_every_protocol_says_that_a_text_was_not_read_to_its_end(classifier: Endpoint) -> None:
+    long = "never a boring moment " * 300
+    asked, beyond = ["dull", long], len(long.split()) + 2 - 256  # each word is one token; and [CLS], [SEP]
+    own = ask(classifier, "POST", "/predict", {"inputs": asked})[1]["predictions"]
+    assert [row.get("truncated_tokens") for row in own] == [None, beyond]
+    bearer = {"Authorization": f"Bearer {token(classifier)}"}
+    tensor = {"name": "text", "shape": [2], "datatype": "BYTES", "data": asked}
+    bodies: dict[str, Any] = {
+        "/": {"inputs": asked},
+        "/models/m": {"inputs": asked},
+        "/v1/models/m:predict": {"instances": asked},
+        "/invocations": {"inputs": asked},
+        "/v2/models/m/infer": {"inputs": [tensor]},
+    }
+    for path, body in bodies.items():
+        said = httpx.post(f"{classifier.url}{path}", json=body, headers=bearer, timeout=60)
+        assert said.status_code == 200, (path, said.text)
+        assert said.headers["x-truncated-tokens"] == f"1={beyond}", path
+    binary = {**bodies["/v2/models/m/infer"], "parameters": {"binary_data_output": True}}
+    said = httpx.post(f"{classifier.url}/v2/models/m/infer", json=binary, headers=bearer, timeout=60)
+    assert said.headers["x-truncated-tokens"] == f"1={beyond}"
+    whole = httpx.post(f"{classifier.url}/", json={"inputs": "dull"}, headers=bearer, timeout=60)
+    assert "x-truncated-tokens" not in whole.headers
+    with EndpointClient(classifier) as client:
+        assert [row.truncated_tokens for row in client.predict(asked)] == [0, beyond]
+    with PredictionLog(log_path(Path(classifier.folder))) as log:
+        logged = log.window()
+    assert sorted(set(logged["truncated_tokens"])) == [0, beyond]
 
 
 def test_a_stream_says_what_a_whole_answer_says(client: openai.OpenAI) -> None:

@@ -66,7 +66,8 @@ class Prediction(Tabular):
     Of an image `text` is the path and `picture` a small copy, as a data: address. A detector's `boxes` have label,
     confidence, left, top, right, bottom in pixels, and its `label` is their count. A `mask` is a PNG with the number of
     a class at each pixel, as a data: address; `scores` are then the shares of the classes. A language model's answer is
-    the `label`. An answer of an endpoint has an `id`, and names the `version` that gave it.
+    the `label`. An answer of an endpoint has an `id`, and names the `version` that gave it. `truncated_tokens` counts
+    the tokens at the end of a text that the version did not read; 0 where it read all.
     """
 
     text: str
@@ -79,6 +80,7 @@ class Prediction(Tabular):
     boxes: tuple[dict[str, Any], ...] = ()
     mask: str = ""
     version: str = ""
+    truncated_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ class Predictions(Tabular):
         }
         if any(r.truth is not None for r in self.rows):
             table["truth"] = [r.truth for r in self.rows]
+        if any(r.truncated_tokens for r in self.rows):
+            table["truncated_tokens"] = [r.truncated_tokens for r in self.rows]
         if any(r.boxes for r in self.rows):
             table["boxes"] = [list(r.boxes) for r in self.rows]
         return table
@@ -121,7 +125,17 @@ class Predictions(Tabular):
         lines = [f"{r.label} {r.confidence:.3f}  {r.text[:100]}" for r in self.rows[:20]]
         more = [f"... and {len(self.rows) - 20:,} more"] if len(self.rows) > 20 else []
         written = [f"All of them are in {self.file}."] if self.file else []
-        return "\n".join([f"{len(self.rows):,} predictions by {self.version}", *lines, *more, *written])
+        return "\n".join([f"{len(self.rows):,} predictions by {self.version}", *lines, *more, *self._cut(), *written])
+
+    def _cut(self) -> list[str]:
+        from sft_magics.core.answering import truncated
+
+        return [f"warning: {truncated(self.unread)}"] if self.unread else []
+
+    @property
+    def unread(self) -> dict[int, int]:
+        """How many tokens were not read, by the place of each text that is longer than the version reads."""
+        return {place: row.truncated_tokens for place, row in enumerate(self.rows) if row.truncated_tokens}
 
 
 @dataclass(frozen=True)

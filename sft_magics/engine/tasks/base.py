@@ -93,8 +93,8 @@ class Task(abc.ABC):
         """Say of each input whether the model can answer it: a language model's prompt may leave less than `tokens`."""
         return [True] * len(inputs)
 
-    def cut(self, inputs: Sequence[Any]) -> dict[int, int]:  # noqa: ARG002
-        """Return how many tokens each input has that loses its end when it is answered."""
+    def unread(self, inputs: Sequence[Any], rows: "Encoded") -> dict[int, int]:  # noqa: ARG002
+        """Return how many tokens of an input are beyond what the model reads, by the place of each such input."""
         return {}
 
     def suit(self, *, bf16: bool) -> None:  # noqa: B027 - most tasks have nothing to change

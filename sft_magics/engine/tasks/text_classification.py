@@ -115,10 +115,9 @@ class TextClassification(Classifier):
         assert isinstance(rows, Texts)
         return tokenization.unknown(self.loaded.tokenizer, rows.ids, self.loaded.source)
 
-    def cut(self, inputs: Sequence[Any]) -> dict[int, int]:
-        """Return how many tokens each text has that is longer than `limit`."""
-        found = self._over(inputs, self.encode(inputs, None).lengths)
-        return {i: len(ids) for i, ids in found.items()}
+    def unread(self, inputs: Sequence[Any], rows: Encoded) -> dict[int, int]:
+        """Return how many tokens lie beyond `limit`, by the place of each text that is longer."""
+        return {i: len(ids) - self.limit for i, ids in self._over(inputs, rows.lengths).items()}
 
     def economize(self, rows: Encoded, options: dict[str, Any]) -> None:
         """Learn only the word embeddings that the training texts use, where AdamW is to learn all weights."""

@@ -1,5 +1,6 @@
 """Answers: label, confidence and text; all scores where one text was asked."""
 
+from sft_magics.core.answering import truncated
 from sft_magics.core.records import Prediction, Predictions
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import count, duration, number
@@ -18,10 +19,14 @@ def card(answers: Predictions) -> list[Child]:
     took = muted(f"took {duration(answers.seconds)}") if answers.seconds else None
     if len(answers.rows) == 1:
         top = head(shorten(answers.rows[0].label, 80), detail=muted(f"by {by}"), right=took)
-        return [top, *_one(answers.rows[0]), _written(answers)]
+        return [top, _truncated(answers), *_one(answers.rows[0]), _written(answers)]
     noun = f"{count(len(answers.rows))} predictions"
     shown = _rows(answers) if answers.rows else None
-    return [head(noun, detail=muted(f"by {by}"), right=took), _written(answers), shown]
+    return [head(noun, detail=muted(f"by {by}"), right=took), _truncated(answers), _written(answers), shown]
+
+
+def _truncated(answers: Predictions) -> Safe | None:
+    return el("p", badges.icon("warning"), f" {truncated(answers.unread)}") if answers.unread else None
 
 
 def _written(answers: Predictions) -> Safe | None:

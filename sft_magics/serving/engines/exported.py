@@ -16,6 +16,8 @@ from sft_magics.serving.engines.pictures import Masks, Squares
 class Prepared(Protocol):
     """How the inputs of a task become batches, and logits answers; a row is what it makes of an input."""
 
+    unread: dict[int, int]  # of what was prepared last: tokens beyond what the version reads, by the input's place
+
     def prepare(self, inputs: Sequence[Any]) -> list[Any]:
         """Return a row for each input."""
 
@@ -48,6 +50,7 @@ class Exported:
         self._task = _PREPARED[card.task](folder, card)
         self._network = network
         self.spent: dict[str, float] = {}  # milliseconds of the parts of the last answer, but for the network's
+        self.unread: dict[int, int] = {}
 
     def scores(self, inputs: Sequence[Any]) -> list[Any]:
         """Return the answer to each text, or to each picture (the path or the bytes of a file), in the order given.
@@ -56,6 +59,7 @@ class Exported:
         """
         began = time.perf_counter()
         rows = self._task.prepare(inputs)
+        self.unread = self._task.unread
         prepared, after = time.perf_counter() - began, 0.0
         found: list[Any] = [None] * len(rows)
         for places in self._task.parts(rows):

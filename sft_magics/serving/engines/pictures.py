@@ -26,6 +26,7 @@ class Squares:
     """The middle of each picture, uint8."""
 
     def __init__(self, folder: Path, card: Card) -> None:  # noqa: ARG002 - all is in the card
+        self.unread: dict[int, int] = {}
         self._size, self._resize = int(card.preprocessing["image_size"]), int(card.preprocessing["resize"])
 
     def prepare(self, inputs: Sequence[Source]) -> list[pixels.Pixels]:
@@ -58,6 +59,7 @@ class Masks:
     """Whole pictures, and a class for each pixel."""
 
     def __init__(self, folder: Path, card: Card) -> None:  # noqa: ARG002
+        self.unread: dict[int, int] = {}
         self._size, self._labels = int(card.preprocessing["image_size"]), card.labels
 
     def prepare(self, inputs: Sequence[Source]) -> list[Scene]:

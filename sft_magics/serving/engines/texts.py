@@ -32,11 +32,25 @@ class Texts:
         shown = card.preprocessing
         self._limit, self._pad = int(shown["max_length"]), int(shown["pad_id"])
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(self._limit, direction=str(shown["truncation"]))
+        self._side = str(shown["truncation"])
+        self._tokenizer.enable_truncation(self._limit, direction=self._side)
+        self.unread: dict[int, int] = {}
 
     def prepare(self, inputs: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each text, at least one."""
-        return [found.ids or [self._pad] for found in self._tokenizer.encode_batch_fast(list(inputs))]
+        """Return the token ids of each text, at least one; `unread` has then what lies beyond the limit."""
+        rows = [found.ids or [self._pad] for found in self._tokenizer.encode_batch_fast(list(inputs))]
+        full = [i for i, row in enumerate(rows) if len(row) >= self._limit]
+        self.unread = self._beyond([inputs[i] for i in full], full) if full else {}
+        return rows
+
+    def _beyond(self, inputs: list[str], places: list[int]) -> dict[int, int]:
+        """Tokenize texts that reach the limit again, whole: some have just as many tokens."""
+        self._tokenizer.no_truncation()
+        try:
+            lengths = [len(found.ids) for found in self._tokenizer.encode_batch_fast(inputs)]
+        finally:
+            self._tokenizer.enable_truncation(self._limit, direction=self._side)
+        return {i: n - self._limit for i, n in zip(places, lengths, strict=True) if n > self._limit}
 
     def parts(self, rows: Sequence[list[int]]) -> list[list[int]]:
         """Return the rows of each batch, of like lengths."""

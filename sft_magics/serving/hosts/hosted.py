@@ -35,12 +35,14 @@ class ModelFailed(Exception):
 class Hosted:
     """A `serving.predictor.Predictor` whose model lies in another process; used in one thread once it is loaded.
 
-    `spent` has the milliseconds of the parts of the last answer, `restarts` how often its process had to be replaced.
+    Of the last answer `spent` has the milliseconds by part, and `unread` the tokens beyond what the version reads, by
+    the input's place; `restarts` counts how often its process had to be replaced.
     """
 
     def __init__(self, start: Start, folder: Path, threads: int | None, engine: str) -> None:
         """Load the version that lies in `folder`; raises ModelProblem, EndpointProblem, what the engine raises."""
         self.spent: dict[str, float] = {}
+        self.unread: dict[int, int] = {}
         self.restarts = 0
         self._start, self._torch = start, needs_torch(folder, engine)
         self._order = ("load", str(folder), threads, engine)
@@ -63,10 +65,11 @@ class Hosted:
     def scores(self, inputs: list[Any]) -> list[Any]:
         """Return what is said of each input; raises HostDied where two processes ended over them, HostDown."""
         try:
-            said, self.spent = self._call("scores", inputs)
+            said, self.spent, unread = self._call("scores", inputs)
         except HostDied:
             self._revive()
-            said, self.spent = self._call("scores", inputs)
+            said, self.spent, unread = self._call("scores", inputs)
+        self.unread = dict(unread)
         found: list[Any] = said
         return found
 

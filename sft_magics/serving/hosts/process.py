@@ -5,7 +5,7 @@ thread (torch keeps a pool of workers for each thread that uses it, and a second
 the first), and ends when nobody is at the other end any more, however that came about.
 
 ("load", folder, threads, engine)    -> {"task", "labels"}
-("scores", inputs)                   -> (answers, milliseconds by part)
+("scores", inputs)                   -> (answers, milliseconds by part, [(place, tokens that were not read)])
 ("stream", key, text, how), ("next", key) -> a `Piece`
 ("close", key)                       no answer
 """
@@ -56,9 +56,10 @@ class Host:
         self._predictor = predictors.load(Path(folder), threads, engine)
         return {"task": self._predictor.task, "labels": list(self._predictor.labels)}
 
-    def scores(self, inputs: list[Any]) -> tuple[list[Any], dict[str, float]]:
-        """Let the version answer inputs; return the milliseconds of the parts too, where it counts them."""
-        return self.predictor.scores(inputs), self.predictor.spent
+    def scores(self, inputs: list[Any]) -> tuple[list[Any], dict[str, float], list[tuple[int, int]]]:
+        """Let the version answer inputs; return also the milliseconds by part, and what it did not read."""
+        said = self.predictor.scores(inputs)
+        return said, self.predictor.spent, list(self.predictor.unread.items())
 
     def stream(self, key: int, text: str, how: dict[str, Any]) -> None:
         """Begin to write a text."""

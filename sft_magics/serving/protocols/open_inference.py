@@ -13,7 +13,7 @@ from sft_magics.serving import asking, bodies, inputs
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols import columns, naming, tensors
 from sft_magics.serving.protocols.columns import Column
-from sft_magics.serving.replies import json_reply
+from sft_magics.serving.replies import json_reply, told
 from sft_magics.serving.requests import Answer
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _reply(
     if request_id is not None:
         head["id"] = request_id
     if not any(chosen.values()):
-        return json_reply(head)
+        return json_reply(head, 200, told(answer))
     data = json.dumps(head, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     body = data + b"".join(binary for _, binary in made)
-    return Response(body, 200, {_HEADER: str(len(data))}, media_type="application/octet-stream")
+    return Response(body, 200, {_HEADER: str(len(data)), **told(answer)}, media_type="application/octet-stream")

@@ -81,7 +81,15 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Prediction": record(
         {"id": STRING, "label": STRING, "confidence": NUMBER, "scores": mapping(NUMBER)},
-        {"boxes": some(_BOX), "mask": {"type": "string", "description": "a PNG as a data: address"}},
+        {
+            "boxes": some(_BOX),
+            "mask": {"type": "string", "description": "a PNG as a data: address"},
+            "truncated_tokens": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "tokens at the text's end that were not read",
+            },
+        },
     ),
     "Answer": record({"version": STRING, "predictions": some(ref("Prediction"))}),
     "Feedback": record({"labels": some(record({"id": NAME, "label": NAME}), 1)}),
