@@ -25,7 +25,7 @@ MOST_EXAMPLES = 30
 FEW_EXAMPLES = 8
 _EXAMPLE_CHARACTERS = 300
 _BINS = 24
-Row = tuple[str, str, str, str, str, str]  # id, text, label, split, content, mask
+Row = tuple[str, str, str, str, str, str, str]  # id, text, label, split, content, pixels, mask
 
 
 @dataclass
@@ -119,10 +119,10 @@ def combine(
 ) -> Dataset:
     """Join frames with the columns text, label and perhaps split into one Dataset, such as rows and their feedback.
 
-    Of images `text` is the path of a file, and the column sha256 what it holds. A row that has a split keeps it, the
-    others are split by hash. What a later part repeats is not added again: it stays in its split, and the later part's
-    label wins. `labels` fixes the order of the first labels. Raises as `build` does, and Refused for rows without a
-    class each.
+    Of images `text` is the path of a file, and the columns sha256 and pixels what it holds and shows. A row that has a
+    split keeps it, the others are split by hash. What a later part repeats is not added again: it stays in its split,
+    and the later part's label wins. `labels` fixes the order of the first labels. Raises as `build` does, and Refused
+    for rows without a class each.
     """
     references.check_name(name, "dataset")
     _check_shares(validation, 0.0)
@@ -147,7 +147,9 @@ def _join(rows: Rows, parts: "Sequence[DataFrame]") -> int:
     where: dict[str, list[int]] = {}
     for part in parts:
         before = dict(where)
-        for (text, label, split), sha in zip(_triples(part), _hashes(part), strict=True):
+        for (text, label, split), sha, shown in zip(
+            _triples(part), _column(part, "sha256"), _column(part, "pixels"), strict=True
+        ):
             key = sha or splits.normalized(text)
             if key in before:
                 relabeled += any(rows.labels[i] != label for i in before[key])
@@ -159,11 +161,12 @@ def _join(rows: Rows, parts: "Sequence[DataFrame]") -> int:
             rows.labels.append(label)
             rows.splits.append(split)
             rows.hashes += [sha] if sha else []
+            rows.pixels += [shown] if sha else []
     return relabeled
 
 
-def _hashes(part: "DataFrame") -> list[str]:
-    return [str(sha) for sha in part["sha256"]] if "sha256" in part.columns else [""] * len(part)
+def _column(part: "DataFrame", name: str) -> list[str]:
+    return [str(cell) for cell in part[name]] if name in part.columns else [""] * len(part)
 
 
 def _triples(part: "DataFrame") -> list[tuple[str, str, str | None]]:
@@ -199,16 +202,17 @@ def _settle(
     noun = "image" if rows.hashes else "text"
     checked = Checked(keys, rows.texts, kinds, assigned, rows.empty_classes, noun, None if single else rows.classes)
     checks.check_trained(source, checked)
-    places = rows.masks or [""] * len(rows.texts)
-    ordered = sorted(zip(rows.hashes or rows.texts, rows.labels, assigned, rows.texts, places, strict=True))
-    mark = fingerprint((content, label, split) for content, label, split, _, _ in ordered)
+    none = [""] * len(rows.texts)
+    more = (rows.pixels or none, rows.masks or none)
+    ordered = sorted(zip(rows.hashes or rows.texts, rows.labels, assigned, rows.texts, *more, strict=True))
+    mark = fingerprint((content, label, split) for content, label, split, *_ in ordered)
     names = ids([content for content, *_ in ordered])
     table = sorted(
-        (key, text, label, split, content, mask)
-        for key, (content, label, split, text, mask) in zip(names, ordered, strict=True)
+        (key, text, label, split, content, shown, mask)
+        for key, (content, label, split, text, shown, mask) in zip(names, ordered, strict=True)
     )
     file = Path("datasets") / name / f"{mark[: tables.NAME_DIGITS]}.parquet"
-    width = 6 if rows.masks else 5 if rows.hashes else 4
+    width = 7 if rows.masks else 6 if rows.hashes else 4
     tables.write(ws.root / file, list(zip(*table, strict=True))[:width])
     if rows.hashes:
         table = [_kept(row, ws.root) for row in table]
@@ -256,13 +260,13 @@ def _check_shares(validation: float, test: float) -> None:
 
 def _kept(row: Row, root: Path) -> Row:
     """Return a row of a picture as a record keeps it: paths inside the workspace are relative."""
-    key, text, label, split, content, mask = row
-    return key, portable.relative(text, root), label, split, content, portable.relative(mask, root)
+    key, text, label, split, content, shown, mask = row
+    return key, portable.relative(text, root), label, split, content, shown, portable.relative(mask, root)
 
 
 def _first_rows(table: Sequence[Row]) -> tuple[Example, ...]:
     """Return a few rows that have no single class, as they are in the table."""
-    return tuple(Example(text, label, split, mask=mask) for _, text, label, split, _, mask in table[:FEW_EXAMPLES])
+    return tuple(Example(text, label, split, mask=mask) for _, text, label, split, _, _, mask in table[:FEW_EXAMPLES])
 
 
 def _label_order(labels: Sequence[str], first: tuple[str, ...]) -> tuple[str, ...]:
@@ -278,7 +282,7 @@ def _examples(table: Sequence[Row], labels: Sequence[str]) -> tuple[Example, ...
     """Return the first few rows of each class in the order of ids, which is as good as drawn by lot."""
     most = max(1, min(EXAMPLES_PER_CLASS, MOST_EXAMPLES // len(labels)))
     found: dict[str, list[Example]] = {label: [] for label in labels[:MOST_EXAMPLES]}
-    for _, text, label, split, _, _ in table:
+    for _, text, label, split, *_ in table:
         kept = found.get(label)
         if kept is not None and len(kept) < most:
             shown = text if len(text) <= _EXAMPLE_CHARACTERS else text[: _EXAMPLE_CHARACTERS - 3] + "..."

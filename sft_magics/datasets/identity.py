@@ -2,7 +2,7 @@
 
 Names of datasets, files and splits play no part. A text is identified by its normalized form (see `splits.normalized`),
 an image by the SHA-256 of its file, a dialogue by prompt and answer together. Two rows are near-duplicates when their
-texts differ only in case, spaces, punctuation or a leading "RT:".
+texts differ only in case, spaces, punctuation or a leading "RT:", or their files show the same pixels.
 """
 
 import functools
@@ -74,7 +74,7 @@ class TrainedOn:
 
 
 def of_rows(frame: "DataFrame", task: str) -> TrainedOn:
-    """Return the identities of the rows of a frame with the columns text, label and, of images, sha256."""
+    """Return the identities of rows with the columns text, label and, of images, sha256 and pixels."""
     import numpy as np
 
     return TrainedOn(np.unique(exact(frame, task)), np.unique(near(frame, task)))
@@ -92,6 +92,7 @@ class Marks:
     by: "dict[str, Mask]"
     alike: "Mask"
     unknown: tuple[str, ...] = ()
+    pictures: bool = False
 
     @property
     def seen(self) -> "Mask":
@@ -111,7 +112,7 @@ class Marks:
         seen = self.seen & chosen
         by = {name: n for name, here in self.by.items() if name and (n := int((here & chosen).sum()))}
         alike = int((self.alike & chosen & ~seen).sum())
-        return Overlap(int(chosen.sum()), int(seen.sum()), by, alike, include, self.unknown)
+        return Overlap(int(chosen.sum()), int(seen.sum()), by, alike, include, self.unknown, self.pictures)
 
 
 def marks(frame: "DataFrame", task: str, known: "Mapping[str, TrainedOn | None]") -> Marks:
@@ -128,7 +129,7 @@ def marks(frame: "DataFrame", task: str, known: "Mapping[str, TrainedOn | None]"
     for trained in there.values():
         alike |= trained.resembles(resembling)
     unknown = tuple(name for name, trained in known.items() if trained is None or not trained.complete)
-    return Marks({name: trained.has(rows) for name, trained in there.items()}, alike, unknown)
+    return Marks({name: trained.has(rows) for name, trained in there.items()}, alike, unknown, task in IMAGE_TASKS)
 
 
 def exact(frame: "DataFrame", task: str) -> "Hashes":
@@ -141,8 +142,7 @@ def exact(frame: "DataFrame", task: str) -> "Hashes":
 def near(frame: "DataFrame", task: str) -> "Hashes":
     """Return the hash by which near-duplicates of each row are found, (rows,), uint64."""
     if task in IMAGE_TASKS:
-        shown = frame["pixels" if "pixels" in frame.columns else "sha256"]
-        return _array(_hash(str(digest)) for digest in shown)
+        return _array(_hash(str(digest)) for digest in frame["pixels" if "pixels" in frame.columns else "sha256"])
     return _array(_hash(bare(words)) for words in _words(frame, task))
 
 

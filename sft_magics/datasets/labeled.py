@@ -75,7 +75,7 @@ def _of_ours(table: Columns, task: str, source: Any) -> Loaded:
         raise errors.DataProblem(f"{table.where} holds images, and {task} reads none.", "name another file.")
     return Loaded(
         source=table.where, texts=paths, labels=truths, splits=[None] * len(paths), columns={},
-        hashes=[look.sha256 for look in found], task=task,
+        hashes=[look.sha256 for look in found], pixels=[look.pixels for look in found], task=task,
         masks=[str(cell) for cell in table.values.get("mask", ())],
         names=tuple(sorted({box.label for cell in truths for box in boxes.loads(cell)}))
         if task == OBJECT_DETECTION

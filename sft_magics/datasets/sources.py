@@ -179,11 +179,17 @@ def read_table(source: Any) -> "DataFrame":
     return pd.DataFrame({name: pd.Series(c, dtype=object) for name, c in read_columns(source).values.items()})
 
 
-def frame_of(texts: Sequence[str], labels: Sequence[str], hashes: Sequence[str] = ()) -> "DataFrame":
-    """Return texts, or paths and their files' `hashes`, with their labels as `combine` takes them."""
+def frame_of(
+    texts: Sequence[str], labels: Sequence[str], hashes: Sequence[str] = (), pixels: Sequence[str] = ()
+) -> "DataFrame":
+    """Return texts with their labels as `combine` takes them; of images paths, `hashes` of the files, and of `pixels`.
+
+    `pixels` are those of `pictures.look`.
+    """
     import pandas as pd
 
     more = {"sha256": list(hashes)} if hashes else {}
+    more |= {"pixels": list(pixels)} if pixels else {}
     return pd.DataFrame({"text": list(texts), "label": list(labels), **more}, dtype="str")
 
 

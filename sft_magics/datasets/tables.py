@@ -1,9 +1,10 @@
 """The Parquet file of a data set: columns id, text, label, split, all strings, in the order of their ids.
 
-Of images `text` is the path of the file and a fifth column, sha256, what it held when it was loaded. Paths inside the
-workspace, such as those of pictures it keeps, are relative to its root, so that it may be moved; readers get them
-whole. `label` is a class; of boxes their JSON (see `boxes`); of a mask the classes in it, with the mask's path in a
-sixth column; of a dialogue the answer, and `text` what comes before it.
+Of images `text` is the path of the file, and two more columns are sha256, what it held when it was loaded, and pixels,
+a hash of what it shows (see `pictures.Looked`). Paths inside the workspace, such as those of pictures it keeps, are
+relative to its root, so that it may be moved; readers get them whole. `label` is a class; of boxes their JSON (see
+`boxes`); of a mask the classes in it, with the mask's path in a seventh column; of a dialogue the answer, and `text`
+what comes before it.
 """
 
 import io
@@ -19,12 +20,12 @@ from sft_magics.datasets.fingerprints import fingerprint
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-COLUMNS = ("id", "text", "label", "split", "sha256", "mask")
+COLUMNS = ("id", "text", "label", "split", "sha256", "pixels", "mask")
 NAME_DIGITS = 12
 
 
 def write(path: Path, columns: Sequence[Sequence[str]]) -> None:
-    """Replace `path` by a table of the first four columns, or five, or six, durably; raises WorkspaceProblem."""
+    """Replace `path` by a table of the first four columns, or six, or seven, durably; raises WorkspaceProblem."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -63,8 +64,9 @@ def read_rows(path: Path, split: str | None = None) -> "DataFrame":
         ) from error
     except (pa.ArrowException, OSError) as error:
         raise _damaged(name, path) from error
-    content = "sha256" if "sha256" in table.column_names else "text"
-    if not {content, *COLUMNS[:4]} <= set(table.column_names):
+    images = "sha256" in table.column_names
+    content = "sha256" if images else "text"
+    if not {*COLUMNS[: 6 if images else 4]} <= set(table.column_names):
         raise _damaged(name, path)
     columns = [table.column(c).to_pylist() for c in (content, "label", "split")]
     if not fingerprint(zip(*columns, strict=True)).startswith(path.stem):

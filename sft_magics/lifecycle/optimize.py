@@ -128,7 +128,7 @@ def _feedback(ws: Workspace, live: Version) -> "DataFrame":
             f"Feedback is a label for each answer, and answers of {live.task} have none: there is nothing to learn.",
             f"%sft_data NEW FOLDER loads corrected rows, and %sft_finetune {live.model} --data NEW learns from them.",
         )
-    from sft_magics.datasets import frame_of
+    from sft_magics.datasets import frame_of, pictures
     from sft_magics.serving import control as serving
 
     truths: dict[str, str] = {}
@@ -150,7 +150,8 @@ def _feedback(ws: Workspace, live: Version) -> "DataFrame":
     if live.task != IMAGE_CLASSIFICATION:
         return frame_of(list(truths), list(truths.values()))
     kept = [files[text] for text in truths]
-    return frame_of([path for path, _ in kept], list(truths.values()), [sha for _, sha in kept])
+    shown = [pictures.look(path).pixels for path, _ in kept]
+    return frame_of([path for path, _ in kept], list(truths.values()), [sha for _, sha in kept], shown)
 
 
 def _told(log: "PredictionLog", live: Version) -> dict[str, str]:

@@ -165,7 +165,7 @@ def _of_source(ws: Workspace, versions: Sequence[Version], wanted: Wanted) -> Ro
         raise errors.UsageProblem(f"{name} is no dataset and has no splits.", "leave --split out.")
     for one in versions:
         check_same_task(one, name, loaded.task, loaded.names)
-    frame = frame_of(loaded.texts, loaded.labels, loaded.hashes)
+    frame = frame_of(loaded.texts, loaded.labels, loaded.hashes, loaded.pixels)
     frame["split"] = ""
     if loaded.masks:
         frame["mask"] = loaded.masks

@@ -1,6 +1,7 @@
 """Which labeled requests of an endpoint its version was trained on: they tell nothing of its quality."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sft_magics.core import errors
@@ -30,7 +31,7 @@ def find(ws: Workspace, version: Version, labeled: "Sequence[LabeledRow]") -> tu
     counted = found.overlap()
     unknown = counted.unknown if len(readable) == len(labeled) else (version.ref,)
     ids = {row.id for row, seen in zip(readable, found.seen, strict=True) if seen}
-    return ids, Overlap(len(labeled), counted.seen, counted.by, counted.near, unknown=unknown)
+    return ids, replace(counted, rows=len(labeled), unknown=unknown)
 
 
 def _content(version: Version, row: "LabeledRow") -> str:

@@ -24,7 +24,7 @@ def test_a_coco_file_becomes_boxes(tmp_path: Path) -> None:
     dataset = made(str(file), tmp_path)
     assert (dataset.task, dataset.labels) == ("object-detection", ("disc", "square"))
     frame = rows(Workspace(tmp_path / "sft"), dataset)
-    assert list(frame.columns) == ["id", "text", "label", "split", "sha256"]
+    assert list(frame.columns) == ["id", "text", "label", "split", "sha256", "pixels"]
     wanted = {f"{seed:03d}.png": shapes.scene(seed)[2] for seed in range(30)}
     for text, label in zip(frame["text"], frame["label"], strict=True):
         assert boxes.loads(label) == boxes.loads(boxes.dumps(wanted[Path(text).name]))
@@ -96,7 +96,7 @@ def test_a_folder_of_masks_becomes_a_dataset(tmp_path: Path) -> None:
     assert (dataset.task, dataset.labels) == ("semantic-segmentation", shapes.CLASSES)
     assert dataset.counts == {"train": 16, "validation": 4}
     frame = rows(Workspace(tmp_path / "sft"), dataset)
-    assert list(frame.columns) == ["id", "text", "label", "split", "sha256", "mask"]
+    assert list(frame.columns) == ["id", "text", "label", "split", "sha256", "pixels", "mask"]
     for text, label, mask in zip(frame["text"], frame["label"], frame["mask"], strict=True):
         assert Path(text).name == Path(mask).name
         assert label == ", ".join(shapes.CLASSES[n] for n in sorted(set(masks.read(mask).ravel().tolist())))

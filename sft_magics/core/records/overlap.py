@@ -13,7 +13,8 @@ class Overlap(Tabular):
     """Of `rows` rows asked for, `seen` were trained on by a version or one that it comes from.
 
     `by` counts them by version, where several are compared. `near` of the other rows are near-duplicates of rows that
-    were trained on: they differ in case, spaces or punctuation only. Seen rows are left out of every figure unless
+    were trained on: texts that differ in case, spaces or punctuation only, and `pictures` that another file shows too.
+    Seen rows are left out of every figure unless
     `included`. `unknown` names the versions of which it is not known, or not wholly, what they were trained on.
     """
 
@@ -23,6 +24,7 @@ class Overlap(Tabular):
     near: int = 0
     included: bool = False
     unknown: tuple[str, ...] = ()
+    pictures: bool = False
 
     @property
     def measured(self) -> int:
@@ -76,7 +78,8 @@ class Overlap(Tabular):
             return None
         more = "more " if self.seen and not self.included else f"of {_rows(self.measured)} "
         are = "is a near-duplicate of a row" if self.near == 1 else "are near-duplicates of rows"
-        message = f"{self.near:,} {more}{are} that {_were(self.near)} trained on (but for case, spaces, punctuation)."
+        how = "another file of the same pixels" if self.pictures else "but for case, spaces, punctuation"
+        message = f"{self.near:,} {more}{are} that {_were(self.near)} trained on ({how})."
         return Finding("info", "near_duplicates", message)
 
     def _unknown(self) -> Finding | None:
