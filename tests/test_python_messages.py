@@ -13,7 +13,7 @@ from sft_magics.core import errors
 from sft_magics.core.python_words import PROSE
 
 # What messages write behind a magic that is an argument, though in small letters.
-_ARGUMENTS = {"all", "live", "minilm", "reviews"}
+_ARGUMENTS = {"all", "interrupted", "live", "minilm", "reviews"}
 
 _CALLS: list[Callable[..., Any]] = [
     sft.finetune, sft.versions, sft.show, sft.evaluate, sft.deploy, sft.plan, sft.retrain, sft.lr, sft.errors_,

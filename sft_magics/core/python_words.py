@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 # The words with which messages go on behind a line; a test reads them off every message of the package.
 PROSE = frozenset({
     "a", "added", "after", "again", "and", "are", "asks", "at", "before", "by", "can", "changes", "checks",
-    "commits", "compares", "does", "ends", "first", "for", "from", "goes", "has", "if", "in", "interrupted", "into",
+    "commits", "compares", "does", "ends", "first", "for", "from", "goes", "has", "if", "in", "into",
     "is", "it", "its", "learns", "list", "lists", "loads", "makes", "measures", "moving", "needs", "of", "on", "or",
     "puts", "removes", "says", "serves", "shows", "skip", "starts", "stops", "switches", "takes", "tells", "that",
     "the", "them", "then", "this", "to", "trains", "undoes", "until", "when", "which", "while", "with", "writes",

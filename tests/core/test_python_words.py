@@ -18,6 +18,7 @@ from sft_magics.core.python_words import python_words
         ("%sft_gc --yes removes it, or %sft_runs.", "sft.gc(yes=True) removes it, or sft.runs()."),
         ("type %sft_data? to see all", "type help(sft.data) to see all"),
         ('%sft_predict m@live "a b" --no-log', 'sft.predict("m@live", "a b", log=False)'),
+        ("%sft_gc --runs interrupted --older 7", 'sft.gc(runs="interrupted", older=7)'),
         ("%sft_stop run-3 first.", 'sft.stop("run-3") first.'),
         ("%sft_alias m:3 live", 'sft.alias("m:3", "live")'),
         ("%sft_tag m:3 owner=ann", 'sft.tag("m:3", "owner=ann")'),
