@@ -54,17 +54,22 @@ class Verb:
     def python(self) -> Callable[..., Any]:
         """The function as Python code calls it: a wrong call and troubles of the disk come out as an `SftError`.
 
-        Defects come out as they are.
+        Its next step is a call, not a magic. Defects come out as they are.
         """
         shape = inspect.signature(self.function)
 
         @functools.wraps(self.function)
         def call(*words: Any, **options: Any) -> Any:
-            words, options = arguments.check_call(self.signature, shape, words, options)
             try:
+                words, options = arguments.check_call(self.signature, shape, words, options)
                 return self.function(*words, **options)
+            except errors.TwoLines as error:
+                error.in_python = True
+                raise
             except OSError as error:
-                raise errors.from_os_error(error, f"{self.name} was at work") from error
+                problem = errors.from_os_error(error, f"{self.name} was at work")
+                problem.in_python = True
+                raise problem from error
 
         return call
 

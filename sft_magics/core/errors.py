@@ -16,7 +16,8 @@
     └── Interrupted          the user stopped it: no SftError, so that nothing that survives a failure goes on
 
 Every error is one sentence and one next step. `%sft_verb` in a next step is the notebook's spelling; the headless
-face rewrites it with `headless()`. `code` is the exit code of the command line.
+face rewrites it with `headless()`, and Python code sees calls (`in_python`). `code` is the exit code of the command
+line.
 """
 
 import difflib
@@ -24,6 +25,8 @@ import errno
 import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
+
+from sft_magics.core.python_words import python_words
 
 _MAGIC = re.compile(r"%{1,2}sft(?:_(\w+)|(?!_)\b)(\??)")
 # Names that users type end up in errors; these characters would break a line or drive a terminal.
@@ -34,6 +37,7 @@ class TwoLines(BaseException):
     """What every error of ours has: what happened, and the next thing to type."""
 
     code: ClassVar[int] = 2
+    in_python = False  # whether the caller is Python code: lines are shown as calls then
 
     def __init__(self, what: str, next_step: str) -> None:
         super().__init__(what, next_step)
@@ -41,11 +45,17 @@ class TwoLines(BaseException):
         self.next_step = _CONTROLS.sub(" ", next_step)
 
     def __str__(self) -> str:
-        return f"{self.what}\nNext: {self.next_step}"
+        return "{}\nNext: {}".format(*self._shown())
 
     def _render_traceback_(self) -> list[str]:
         # IPython asks for this before it formats a traceback: the cell is still a true error and stops Run All.
-        return [f"\x1b[31m{self.what}\x1b[0m", f"Next: {self.next_step}"]
+        what, next_step = self._shown()
+        return [f"\x1b[31m{what}\x1b[0m", f"Next: {next_step}"]
+
+    def _shown(self) -> tuple[str, str]:
+        if self.in_python:
+            return python_words(self.what), python_words(self.next_step)
+        return self.what, self.next_step
 
     @property
     def lines(self) -> tuple[str, str]:

@@ -34,6 +34,11 @@ class Box:
         top, bottom = (min(max(0.0, y), float(height)) for y in (self.top, self.bottom))
         return Box(self.label, left, top, right, bottom)
 
+    def overhangs(self, width: int, height: int) -> bool:
+        """Whether a corner lies outside a picture of that size by what is written down, a tenth of a pixel."""
+        cut = self.cut(width, height).corners
+        return any(round(abs(a - b), 1) > 0 for a, b in zip(self.corners, cut, strict=True))
+
 
 def dumps(boxes: Iterable[Box]) -> str:
     """Return boxes as one line of JSON, in an order that does not depend on the source's."""

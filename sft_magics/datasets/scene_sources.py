@@ -49,6 +49,7 @@ class _Judged:
     scene: Scene
     look: Looked
     faults: tuple[str, ...]
+    clipped: int = 0  # boxes that reached at most one pixel beyond the picture
 
     @property
     def is_kept(self) -> bool:
@@ -92,7 +93,7 @@ def loaded(
         labels=[boxes.dumps(row) for row in marks],
         splits=[j.scene.split for j in good],
         columns={},
-        findings=(*_left_out(judged, kept), *_crowds(judged), *_repeated(good, marks), *decided,
+        findings=(*_left_out(judged, kept), *_crowds(judged), *_repeated(good, marks), *_clipped(good), *decided,
                   *image_sources.notes([j.look for j in good])),
         hashes=[j.look.sha256 for j in good],
         sides=[min(j.look.width, j.look.height) for j in good],
@@ -108,8 +109,10 @@ def _judged(scene: Scene, look: Looked) -> _Judged:
     if look.wrong or scene.wrong:
         return _Judged(scene, look if look.wrong else replace(look, wrong=scene.wrong), ())
     faults = [b.wrong(look.width, look.height) for b in scene.boxes]
-    good = [b.cut(look.width, look.height) for b, fault in zip(scene.boxes, faults, strict=True) if not fault]
-    return _Judged(replace(scene, boxes=good), look, (*scene.faults, *(fault for fault in faults if fault)))
+    sound = [b for b, fault in zip(scene.boxes, faults, strict=True) if not fault]
+    good = [b.cut(look.width, look.height) for b in sound]
+    clipped = sum(b.overhangs(look.width, look.height) for b in sound)
+    return _Judged(replace(scene, boxes=good), look, (*scene.faults, *(fault for fault in faults if fault)), clipped)
 
 
 def _all(faults: Sequence[str]) -> str:
@@ -138,6 +141,14 @@ def _crowds(judged: Sequence[_Judged]) -> tuple[Finding, ...]:
     message = f"{counted(number, 'box around a crowd was', 'boxes around crowds were')} left out (iscrowd)"
     also = f", with {counted(alone, 'picture', 'pictures')} in which nothing else is marked" if alone else ""
     return (Finding("info", "crowds", f"{message}{also}."),)
+
+
+def _clipped(good: Sequence[_Judged]) -> tuple[Finding, ...]:
+    number = sum(j.clipped for j in good)
+    if not number:
+        return ()
+    message = f"{counted(number, 'box', 'boxes')} reached at most one pixel beyond {'its' if number == 1 else 'their'}"
+    return (Finding("info", "clipped_boxes", f"{message} picture and {'was' if number == 1 else 'were'} clipped."),)
 
 
 def _repeated(good: Sequence[_Judged], marks: Sequence[Sequence[Box]]) -> tuple[Finding, ...]:

@@ -32,6 +32,8 @@ class AuditEntry:
     def __str__(self) -> str:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.at))
         moved = f": {self.before or 'nothing'} -> {self.after or 'nothing'}"
+        if self.action == "test":  # a look changes nothing: `after` says what was looked at
+            moved = f": {self.after}"
         why = f" ({self.reason})" if self.reason else ""
         return f"{when} {self.who}@{self.host} {self.action} {self.subject}{moved}{why}"
 

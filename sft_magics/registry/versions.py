@@ -104,8 +104,8 @@ class Versions(Aliases):
         """Write into the log that a version was measured on test rows, by the verb `how`: each look wears them out."""
         with self.transaction():
             found = self.version(ref)
-            reason = f"{how} looked at {rows:,} test row{'' if rows == 1 else 's'}"
-            self._log("test", found.ref, None, f"dataset {data}", reason=reason, model=found.model)
+            look = f"looked at {rows:,} test row{'' if rows == 1 else 's'} of {data}"
+            self._log("test", found.ref, None, look, reason=how, model=found.model)
 
     def retire_version(self, ref: str | Reference, successor: str | Reference | None, reason: str) -> Version:
         """Retire a version and return it; its aliases move to `successor`, and `previous` never points to it again.

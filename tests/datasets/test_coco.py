@@ -128,6 +128,16 @@ def test_the_same_box_twice_counts_once(file: Path) -> None:
     assert "1 box repeats one" in codes(found)["repeated_boxes"].message
 
 
+def test_boxes_that_reach_a_pixel_beyond_their_picture_are_clipped_and_counted(file: Path) -> None:
+    assert "clipped_boxes" not in codes(load(file))
+    found = load(change(file, note(bbox=[50, 5, 11, 10])))
+    assert boxes.loads(found.labels[0])[-1].right == 60
+    message = codes(found)["clipped_boxes"].message
+    assert message == "1 box reached at most one pixel beyond its picture and was clipped."
+    tiny = load(change(file, lambda c: c["annotations"][-1].update(bbox=[50, 5, 10.00001, 10])))
+    assert "clipped_boxes" not in codes(tiny), "rounding of the file is no overhang"
+
+
 @pytest.mark.parametrize(
     ("said", "fault"),
     [

@@ -116,8 +116,10 @@ def test_test_rows_are_taken_when_asked_for_and_each_look_is_in_the_history(fami
     assert sft.evaluate("films:1", data="tested", split="test", workspace=family).n == len(fresh)
     assert sft.errors_("films:1", data="tested", split="test", workspace=family).n == len(fresh)
     looks = [e for e in Registry(family).history("films") if e.action == "test"]
-    assert [(e.subject, e.after) for e in looks] == [("films:1", "dataset tested:1")] * 2
-    assert looks[0].reason == f"errors looked at {len(fresh)} test rows"
+    look = f"looked at {len(fresh)} test rows of tested:1"
+    assert [(e.subject, e.after) for e in looks] == [("films:1", look)] * 2
+    assert [e.reason for e in looks] == ["errors", "evaluate"]
+    assert str(looks[0]).endswith(f" test films:1: {look} (errors)")
     assert sft.diff("films:1", "films:2", data="tested", workspace=family).rows == "tested:1 (train and validation)"
     assert len([e for e in Registry(family).history("films") if e.action == "test"]) == 2
 

@@ -375,6 +375,11 @@ def test_history_shows_what_changed() -> None:
     assert "alert(1)" in seen
     assert "%sft_promote reviews:2" in seen
 
+    look = Entry(action="test", subject="reviews:2", after="looked at 43 test rows of reviews:1", reason="evaluate")
+    seen = words(records.Table("history", (look,)))
+    assert "test reviews:2 looked at 43 test rows of reviews:1" in seen
+    assert "nothing" not in seen
+
 
 def test_a_short_class_name_stays_on_one_line_and_a_long_one_may_break() -> None:
     assert 'class="sft-a"' in named("negative")

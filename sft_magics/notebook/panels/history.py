@@ -23,10 +23,17 @@ def _change(row: Any) -> list[Child]:
         f"{row.who}@{row.host}",
         row.action,
         el("strong", row.subject),
-        join(_short(row.before), " → ", _short(row.after)),
+        _moved(row),
         shorten(row.reason, 120) or None,
         el("span", muted(shorten(row.cell, 60)), class_="sft-u") if row.cell else None,
     ]
+
+
+def _moved(row: Any) -> Child:
+    """Return what an entry changed; a look at test rows changes nothing, and its `after` says what was looked at."""
+    if row.action == "test":
+        return shorten(row.after, 120)
+    return join(_short(row.before), " → ", _short(row.after))
 
 
 def aliases(rows: Sequence[AliasThen]) -> list[list[Child]]:
