@@ -87,7 +87,7 @@ class Edits:
         except (ValueError, TypeError, KeyError) as error:
             raise errors.RunProblem(
                 f"{self._file} is damaged: at which steps the run was edited is not known.",
-                "%sft_finetune MODEL --from this run starts a new one from its checkpoint.",
+                "%sft_finetune MODEL --from RUN starts a new one from its checkpoint.",
             ) from error
 
     def written(self) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ def test_a_folder_of_classes_becomes_a_dataset_of_images(pets: Path, tmp_path: P
     assert (dataset.task, dataset.of_images, dataset.labels) == ("image-classification", True, ("cat", "dog"))
     assert sum(dataset.counts.values()) == 40
     frame = rows(Workspace(tmp_path / "sft"), dataset)
-    assert set(frame.columns) == {"id", "text", "label", "split", "sha256"}
+    assert set(frame.columns) == {"id", "text", "label", "split", "sha256", "pixels"}
     assert all(
         Path(path).is_file() and Path(path).parent.name == label for path, label in frame[["text", "label"]].values
     )
