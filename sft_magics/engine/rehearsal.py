@@ -28,7 +28,7 @@ def plan(spec: dict[str, Any], sink: Sink, folder: Path) -> dict[str, Any]:
 
     Returns seconds a step (each), seconds an evaluation takes, steps, rows and how many at once, weights in all and
     those that learn, operations of a step and the machine's peak a second, peak memory in MB, bytes of a
-    checkpoint, and the machine.
+    checkpoint and of a version, and the machine.
     """
     with worker.out_of_memory(spec):
         loop, _ = worker.prepare(spec, sink, folder)
@@ -62,6 +62,9 @@ def plan(spec: dict[str, Any], sink: Sink, folder: Path) -> dict[str, Any]:
             "learning": sum(p.numel() for p in learning) + vocabulary.apart(model),
             "memory_mb": loop.plan.hardware.memory_mb(),
             "checkpoint_bytes": (1 + moments) * sum(p.numel() * p.element_size() for p in learning) + buffers,
+            "version_bytes": sum(p.numel() * p.element_size() for p in model.parameters())
+            + buffers
+            + 4 * vocabulary.apart(model),
             "machine": loop.plan.hardware.facts(),
         }
 

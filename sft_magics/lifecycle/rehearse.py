@@ -50,7 +50,7 @@ def plan(
     low, middle, high = (found["steps"] * t + evaluations * found["evaluation"] for t in
                          (times[0], times[len(times) // 2], times[-1]))  # fmt: skip
     free_memory, free_disk = _free_memory_mb(), shutil.disk_usage(ws.root).free
-    checkpoints = 3 * int(found["checkpoint_bytes"])
+    disk = _disk(int(found["checkpoint_bytes"]), int(found["version_bytes"]))
     return RunPlan(
         model=model, task=order["task"], rows=found["rows"], steps=found["steps"], epochs=options["epochs"],
         patience=options["patience"], eval_steps=options["eval_steps"], why=" ".join(order["remarks"]),
@@ -58,8 +58,8 @@ def plan(
         method=options["method"], seconds=middle, seconds_low=low, seconds_high=high,
         step_seconds=times[len(times) // 2], flops=found["flops"], peak_flops=found["peak"],
         weights=found["weights"], learning=found["learning"], memory_mb=found["memory_mb"], free_memory_mb=free_memory,
-        disk_bytes=checkpoints, free_disk_bytes=free_disk, machine=found["machine"],
-        fits=found["memory_mb"] < _ROOM * free_memory and checkpoints < free_disk,
+        disk_bytes=disk, version_bytes=int(found["version_bytes"]), free_disk_bytes=free_disk, machine=found["machine"],
+        fits=found["memory_mb"] < _ROOM * free_memory and disk < free_disk,
         choices=_choices(order, middle) + _savings(options, short=2 * found["memory_mb"] > free_memory),
         next_step=f"%sft_finetune {model}{_as_typed(recipe)}",
     )  # fmt: skip
@@ -135,6 +135,13 @@ def _savings(options: dict[str, Any], *, short: bool) -> tuple[Choice, ...]:
     if short and not options.get("recompute") and options["method"] != "head":
         found.append(Choice("--recompute", "much less memory for activations, about a third more time"))
     return tuple(found)
+
+
+def _disk(checkpoint: int, version: int) -> int:
+    """Return the most bytes that a run holds at once: two checkpoints and the best weights, beside one of either kind
+    that is being written.
+    """
+    return 2 * checkpoint + version + max(checkpoint, version)
 
 
 def _as_typed(recipe: Recipe) -> str:

@@ -17,7 +17,7 @@ from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import tables
 from sft_magics.engine import rehearsal
 from sft_magics.notebook import panels
-from sft_magics.registry import Registry
+from sft_magics.registry import ArtifactStore, Registry
 
 
 def _words_of(root: Path, plan: RunPlan) -> int:
@@ -41,9 +41,12 @@ def test_a_plan_says_what_the_run_then_takes(trained_once: Path) -> None:
     assert found.weights == found.learning == 22_713_986
     assert found.fits
     assert 200 < found.memory_mb < 8_000
+    ws = Workspace(trained_once)
+    folder = ArtifactStore(ws.artifacts).checkout(Registry(ws).version("films:1").artifact)
+    assert found.version_bytes == pytest.approx(sum(f.stat().st_size for f in folder.rglob("*.safetensors")), rel=0.01)
     # three checkpoints of weights and two moments, 4 bytes each; of the embeddings, 384 wide, what the texts use
     kept = found.weights - (30_522 - _words_of(trained_once, found)) * 384
-    assert found.disk_bytes == pytest.approx(3 * 3 * 4 * kept, rel=0.001)
+    assert found.disk_bytes == pytest.approx(3 * 3 * 4 * kept + found.version_bytes, rel=0.001)
     assert found.next_step == "%sft_finetune films --epochs 2"
     assert "--max-length 128" in str(found)
     assert "Cheaper choices" in str(panels.html(found))

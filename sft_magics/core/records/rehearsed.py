@@ -51,7 +51,8 @@ class Candidate(Tabular):
 class RunPlan(Tabular):
     """What a run would take, from three of its steps: seconds with a range, memory in MB, bytes of its checkpoints.
 
-    `weights` are all parameters, `learning` those that are trained; `fits` says whether memory and disk are enough;
+    `disk_bytes` are held at most while it runs, `version_bytes` by the version that it leaves. `weights` are all
+    parameters, `learning` those that are trained; `fits` says whether memory and disk are enough;
     `micro_batch` rows of a batch are computed at once, 0: all. `flops` are the operations of a step, `peak_flops` those
     that products of matrices reach here in a second. `why` says how `epochs` and `patience` were chosen where they were
     not given.
@@ -84,6 +85,7 @@ class RunPlan(Tabular):
     patience: int = 0
     eval_steps: int = 0
     why: str = ""
+    version_bytes: int = 0
 
     @property
     def utilization(self) -> float:
@@ -95,7 +97,9 @@ class RunPlan(Tabular):
         which = f"({self.rows:,} rows, --method {self.method})"
         head = f"{self.model}: {self.steps:,} steps of {self.batch} rows{parts} {which}"
         time = f"about {_spoken(self.seconds)} ({_spoken(self.seconds_low)} to {_spoken(self.seconds_high)})"
-        room = f"{self.memory_mb:,.0f} MB of memory at most, {self.disk_bytes / 1e6:,.0f} MB of disk while it runs"
+        kept = f", {self.version_bytes / 1e6:,.0f} MB afterwards" if self.version_bytes else ""
+        disk = f"{self.disk_bytes / 1e6:,.0f} MB of disk while it runs{kept}"
+        room = f"{self.memory_mb:,.0f} MB of memory at most, {disk}"
         verdict = "it fits" if self.fits else "it does not fit: memory or disk are too small"
         lines = [head, *([f"  {self.why}"] if self.why else []), f"  {time}; {room}; {verdict}"]
         return "\n".join([*lines, *(f"  cheaper: {c}" for c in self.choices), f"Next: {self.next_step}"])

@@ -30,6 +30,7 @@ def plan(found: RunPlan) -> list[Child]:
             ("weights that learn", f"{found.learning / 1e6:.1f} M of {found.weights / 1e6:.1f} M"),
             ("memory", join(megabytes(found.memory_mb), muted(f", {megabytes(found.free_memory_mb)} free"))),
             ("disk while it runs", join(size(found.disk_bytes), muted(f", {size(found.free_disk_bytes)} free"))),
+            ("disk afterwards", size(found.version_bytes)),
         ),
         badges.notes(*([badges.note("info", found.why)] if found.why else []), fits),
         table("Cheaper choices", ("option", "its price"), rows) if rows else None,
