@@ -11,7 +11,7 @@ from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head
 from sft_magics.notebook.panels.options import options
 from sft_magics.notebook.panels.tables import stamp
 
-HEADS = ("run", "model", "state", "progress", "metric#", "made", "data", "started", "took")
+HEADS = ("run", "model", "state", "progress", "metric#", "made", "?data", "started", "took")
 
 
 def rows(runs: Sequence[Run]) -> list[list[Child]]:

@@ -73,13 +73,16 @@ white-space:normal;max-width:none;line-height:1.45;background:none}
 .sft.sft td .sft-k .sft-a,.sft.sft td>.sft-a,.sft.sft th>.sft-a{white-space:nowrap}
 .sft.sft .sft-d{white-space:nowrap;display:inline-block;min-width:116px}
 .sft.sft .sft-u{unicode-bidi:isolate;overflow-wrap:anywhere}
-.sft.sft td>.sft-u,.sft.sft tbody th>.sft-u{display:inline-block;min-width:9em}
+.sft.sft td>.sft-u,.sft.sft tbody th>.sft-u{display:inline-block;min-width:9em;
+vertical-align:top}
+.sft.sft .sft-n{display:none;margin-top:4px}
 .sft.sft table:not(.sft-q) svg{max-width:none}
 .sft.sft .sft-q{table-layout:auto;width:auto}
 .sft.sft .sft-q td{padding:5px 14px;text-align:right}
 .sft.sft td .sft-b{padding:0 7px 0 5px;font-size:11.5px;gap:4px}
 @container (max-width:700px){.sft.sft table{font-size:12px}.sft.sft th,.sft.sft td{padding-right:7px}
 .sft.sft td>.sft-u,.sft.sft tbody th>.sft-u{min-width:6em}}
+@container (max-width:800px){.sft.sft .sft-o{display:none}.sft.sft .sft-n{display:block}}
 .jp-OutputArea-child:has(.sft-gone){display:none}
 .sft.sft details>summary{cursor:pointer;font-size:12px;opacity:.8}
 .sft.sft details[open]>summary{margin-bottom:6px}

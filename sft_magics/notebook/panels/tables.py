@@ -19,28 +19,38 @@ def table(
 ) -> Safe:
     """Return `rows` as a table; a head that ends in "#" is of a column of numbers, set flush right.
 
-    The first column names its row. Only `limit` rows are drawn; the last line says how many more of `total` (by default
+    A head that begins with "?" is of a column that is left out where the panel is narrow, which a line then says. The
+    first column names its row. Only `limit` rows are drawn; the last line says how many more of `total` (by default
     the rows given) there are, and `more` how to get at them.
     """
-    numeric = [head.endswith("#") for head in heads]
-    top = el("tr", *(_cell("th", h.rstrip("#"), n, scope="col") for h, n in zip(heads, numeric, strict=True)))
-    body = [_row(row, numeric) for row in rows[:limit]]
+    looks = [_look(head) for head in heads]
+    words = [head.removeprefix("?").rstrip("#") for head in heads]
+    top = el("tr", *(_cell("th", word, look, scope="col") for word, look in zip(words, looks, strict=True)))
+    body = [_row(row, looks) for row in rows[:limit]]
     parts = [el("caption", caption), el("thead", top), el("tbody", *body)]
     rest = (len(rows) if total is None else total) - min(limit, len(rows))
     if rest > 0:
-        words = f"and {count(rest)} more{': ' + more if more else ''}"
-        parts.append(el("tfoot", el("tr", el("td", muted(words), colspan=len(heads)))))
-    return el("div", el("table", *parts), class_="sft-x")
+        last = f"and {count(rest)} more{': ' + more if more else ''}"
+        parts.append(el("tfoot", el("tr", el("td", muted(last), colspan=len(heads)))))
+    left_out = [word for head, word in zip(heads, words, strict=True) if head.startswith("?")]
+    note = el("p", muted(f"A wider window shows also: {', '.join(left_out)}."), class_="sft-n") if left_out else None
+    return el("div", el("table", *parts), note, class_="sft-x")
 
 
-def _row(row: Sequence[Child], numeric: Sequence[bool]) -> Safe:
-    first = _cell("th", row[0], numeric[0], scope="row")
-    return el("tr", first, *(_cell("td", cell, n) for cell, n in zip(row[1:], numeric[1:], strict=True)))
+def _look(head: str) -> str | None:
+    """Return the classes of a column's cells."""
+    classes = ["sft-o"] * head.startswith("?") + ["sft-r"] * head.endswith("#")
+    return " ".join(classes) or None
 
 
-def _cell(name: str, content: Child, number: bool, scope: str | None = None) -> Safe:
+def _row(row: Sequence[Child], looks: Sequence[str | None]) -> Safe:
+    first = _cell("th", row[0], looks[0], scope="row")
+    return el("tr", first, *(_cell("td", cell, look) for cell, look in zip(row[1:], looks[1:], strict=True)))
+
+
+def _cell(name: str, content: Child, look: str | None, scope: str | None = None) -> Safe:
     inner = muted(NOTHING) if content is None or content == "" else content
-    return el(name, inner, scope=scope, class_="sft-r" if number else None)
+    return el(name, inner, scope=scope, class_=look)
 
 
 def listing(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Child]], empty: str) -> Safe:

@@ -13,7 +13,7 @@ from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head
 from sft_magics.notebook.panels.options import options
 from sft_magics.notebook.panels.tables import stamp
 
-HEADS = ("version", "quality", "also#", "data", "from", "made", "size, added#", "state", "note")
+HEADS = ("version", "quality", "?2nd metric#", "data", "?from", "made", "size, added#", "state", "note")
 
 
 def rows(versions: Sequence[Version]) -> list[list[Child]]:
