@@ -11,32 +11,32 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from sft_magics.lifecycle.bench import bench
-    from sft_magics.lifecycle.card import show
-    from sft_magics.lifecycle.collect import gc
+    from sft_magics.lifecycle.admin.garbage_collection import gc
+    from sft_magics.lifecycle.admin.overview import board, doctor
+    from sft_magics.lifecycle.admin.registry_maintenance import registry_
     from sft_magics.lifecycle.create import create
-    from sft_magics.lifecycle.data import data, fetch
     from sft_magics.lifecycle.deploy import deploy, endpoints
-    from sft_magics.lifecycle.diff import diff
-    from sft_magics.lifecycle.evaluate import evaluate
-    from sft_magics.lifecycle.exchange import export, import_
-    from sft_magics.lifecycle.gallery import errors_
+    from sft_magics.lifecycle.endpoints.bench import bench
+    from sft_magics.lifecycle.endpoints.canary import traffic
+    from sft_magics.lifecycle.evaluation.error_gallery import errors_
+    from sft_magics.lifecycle.evaluation.evaluate import evaluate
+    from sft_magics.lifecycle.evaluation.predict import predict
+    from sft_magics.lifecycle.inputs.data import data, fetch
     from sft_magics.lifecycle.monitor import alert, alerts, feedback, monitor
-    from sft_magics.lifecycle.notes import note, tag
     from sft_magics.lifecycle.optimize import retrain
-    from sft_magics.lifecycle.overview import board, doctor
-    from sft_magics.lifecycle.predict import predict
-    from sft_magics.lifecycle.preview import preview
-    from sft_magics.lifecycle.promote import promote, rollback
-    from sft_magics.lifecycle.rehearse import lr, plan
-    from sft_magics.lifecycle.reproduce import reproduce
     from sft_magics.lifecycle.retire import retire
-    from sft_magics.lifecycle.runs import keep, runs, stop, watch
-    from sft_magics.lifecycle.steering import edit, pause, resume
-    from sft_magics.lifecycle.traffic import traffic
     from sft_magics.lifecycle.train import finetune
-    from sft_magics.lifecycle.upkeep import registry_
-    from sft_magics.lifecycle.versions import alias, history, models, versions
+    from sft_magics.lifecycle.training.planning import lr, plan
+    from sft_magics.lifecycle.training.preview import preview
+    from sft_magics.lifecycle.training.run_control import edit, pause, resume
+    from sft_magics.lifecycle.training.runs import keep, runs, stop, watch
+    from sft_magics.lifecycle.versions.diff import diff
+    from sft_magics.lifecycle.versions.exchange import export, import_
+    from sft_magics.lifecycle.versions.model_card import show
+    from sft_magics.lifecycle.versions.notes import note, tag
+    from sft_magics.lifecycle.versions.promote import promote, rollback
+    from sft_magics.lifecycle.versions.reproduce import reproduce
+    from sft_magics.lifecycle.versions.versions import alias, history, models, versions
 
 __all__ = [
     "alert",

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from sft_magics import __version__
-from sft_magics.core import arguments, audience, codec, errors, lines, streams
-from sft_magics.core.audience import Companion
+from sft_magics.core import arguments, codec, errors, lines, observer
 from sft_magics.core.events import Event, encode
 from sft_magics.core.jobs import JobFolder
+from sft_magics.core.observer import Companion
 from sft_magics.core.records import Endpoint
 from sft_magics.core.records.documents import document, failure
+from sft_magics.core.runtime import streams
 from sft_magics.core.views import JobView, LossView
 from sft_magics.verbs import VERBS, Verb, defect, find
 
@@ -63,7 +64,7 @@ class Terminal:
     def stay(self, job: JobFolder, view: JobView, companion: Companion, wait: bool) -> None:
         """Follow to the end if asked to wait."""
         if wait:
-            audience.follow(job, view, companion.lost)
+            observer.follow(job, view, companion.lost)
 
     def _draw(self, view: JobView) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
@@ -239,7 +240,7 @@ def _show(found: dict[str, Any], text: str, as_json: bool) -> None:
 def _run(verb: Verb, words: list[str], as_json: bool) -> None:
     options = arguments.parse(verb.signature, lines.from_shell(words), say=_note)
     watcher = JsonLines() if as_json else Terminal()
-    with audience.watched_by(watcher):
+    with observer.watched_by(watcher):
         try:
             result = verb(**options)
         finally:

@@ -19,7 +19,7 @@ from sft_magics.core.records.tabular import Column, frames
 
 
 def _frame(columns: dict[str, Column]) -> Any:
-    from sft_magics.datasets.record_frames import frame
+    from sft_magics.datasets.tables.record_frames import frame
 
     return frame(columns)
 

@@ -66,9 +66,9 @@ def trained(trained_once: Path, tmp_path: Path) -> Iterator[Workspace]:
 
 def stop_endpoints(root: Path) -> None:
     """End every endpoint of a workspace."""
-    from sft_magics.serving import control
+    from sft_magics.serving.client import lifecycle
 
     ws = Workspace(root)
-    for endpoint in control.endpoints(ws):
+    for endpoint in lifecycle.endpoints(ws):
         if endpoint.state in ("starting", "ready", "draining"):
-            control.stop(ws, endpoint.name)
+            lifecycle.stop(ws, endpoint.name)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sft_magics.datasets.boxes import Box
+from sft_magics.datasets.annotations.boxes import Box
 
 CLASSES = ("ground", "square", "disc")
 _COLORS = {"square": (230, 60, 40), "disc": (40, 90, 230)}

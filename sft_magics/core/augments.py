@@ -1,4 +1,4 @@
-"""Chance changes of pictures by name, as `--augment` takes them; the engine has what they do (`engine.augment`)."""
+"""Random augmentations of pictures by name, as `--augment` takes them; `engine.inputs.augment` has what they do."""
 
 import functools
 from collections.abc import Mapping

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_magics.core import codec, errors, orders, portable
+from sft_magics.core import codec, commands, errors, portable
+from sft_magics.core.commands import Orders, Taken
 from sft_magics.core.events import Event, EventReader
-from sft_magics.core.orders import Orders, Taken
 from sft_magics.core.workspace import is_locked, try_lock, write_durably
 
 
@@ -119,7 +119,7 @@ class JobFolder:
     def taken(self) -> list[Taken]:
         """Return the edits that it has taken up; none where the file cannot be read, which its process then says."""
         try:
-            return orders.taken(self.path / "edits.json")
+            return commands.taken(self.path / "edits.json")
         except (ValueError, TypeError):
             return []
 

@@ -59,7 +59,7 @@ class Workspace:
 
     @property
     def exports(self) -> Path:
-        """One folder an exported version, for engines without torch (see `core.exports`)."""
+        """One folder an exported version, for engines without torch (see `core.runtime.exports`)."""
         return self.root / "exports"
 
     def prepare(self) -> "Workspace":

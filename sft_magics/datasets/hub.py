@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from sft_magics.core import errors
 from sft_magics.core.records import Finding
-from sft_magics.datasets import arrow, columns
-from sft_magics.datasets.files import Columns
+from sft_magics.datasets import columns
+from sft_magics.datasets.tables import arrow
+from sft_magics.datasets.tables.files import Columns
 
 if TYPE_CHECKING:
     import pyarrow as pa

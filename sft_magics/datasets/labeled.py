@@ -8,10 +8,12 @@ from typing import Any
 
 from sft_magics.core import errors
 from sft_magics.core.tasks import IMAGE_TASKS, OBJECT_DETECTION
-from sft_magics.datasets import boxes, hub, image_sources, pictures, scene_sources, sources
+from sft_magics.datasets import hub, sources
+from sft_magics.datasets.annotations import boxes, scene_sources
 from sft_magics.datasets.columns import NO_SPLIT
-from sft_magics.datasets.files import Columns
+from sft_magics.datasets.pictures import image_files, image_sources
 from sft_magics.datasets.sources import Loaded
+from sft_magics.datasets.tables.files import Columns
 
 _ANSWERS = ("prediction", "confidence", "version")  # columns that every file of answers has
 _MORE = ("request_id", "boxes", "mask")
@@ -66,7 +68,7 @@ def _last(values: Mapping[str, Any], answer: str) -> str:
 def _of_ours(table: Columns, task: str, source: Any) -> Loaded:
     """Return rows of images as a dataset of this workspace has them: paths, and truths as its file keeps them."""
     paths = [str(cell) for cell in table.values["text"]]
-    found = pictures.look_at(paths, sources.silent, table.kept)
+    found = image_files.look_at(paths, sources.silent, table.kept)
     wrong = [look for look in found if look.wrong]
     if wrong:
         raise image_sources.broken_images(str(source), wrong, table.kept)

@@ -8,21 +8,13 @@ from typing import TYPE_CHECKING, Any
 from sft_magics.core import errors
 from sft_magics.core.records import Finding
 from sft_magics.core.tasks import CAUSAL_LM
-from sft_magics.datasets import (
-    answered,
-    cells,
-    columns,
-    dialogues,
-    embedded,
-    files,
-    hub,
-    image_sources,
-    marked_tables,
-    packaged,
-    samples,
-    scene_sources,
-)
-from sft_magics.datasets.files import Columns, read_file
+from sft_magics.datasets import columns, hub
+from sft_magics.datasets.annotations import annotated_tables, scene_sources
+from sft_magics.datasets.chats import chat_tables
+from sft_magics.datasets.pictures import image_sources, inline_images
+from sft_magics.datasets.samples import sample_catalog, text_samples
+from sft_magics.datasets.tables import answered, cells, files
+from sft_magics.datasets.tables.files import Columns, read_file
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -92,9 +84,9 @@ def load(
     a box in a table mean: xywh, xyxy, or auto. Raises DataProblem and NotFound.
     """
     say = progress or silent
-    if isinstance(source, str) and source.startswith(samples.PREFIX):
+    if isinstance(source, str) and source.startswith(text_samples.PREFIX):
         _no_columns("A sample", source, text, label, split)
-        return packaged.load(source, say)
+        return sample_catalog.load(source, say)
     marked = None if files.is_table(source) else scene_sources.reader(source, task, keep)
     if marked is not None:
         _no_columns("A source of marked images", source, text, label, split)
@@ -126,15 +118,15 @@ def load_table(
 ) -> Loaded:  # fmt: skip
     """Return the rows of the columns of `source`, as `load` does."""
     say = progress or silent
-    unpacked = embedded.unpacked(table, keep, say)
-    return _of_table(unpacked, marked_tables.Chosen(source, text, label, split, broken, say, boxes, keep), task)
+    unpacked = inline_images.unpacked(table, keep, say)
+    return _of_table(unpacked, annotated_tables.Chosen(source, text, label, split, broken, say, boxes, keep), task)
 
 
-def _of_table(table: Columns, chosen: marked_tables.Chosen, task: str | None) -> Loaded:
+def _of_table(table: Columns, chosen: annotated_tables.Chosen, task: str | None) -> Loaded:
     text, label, split = chosen.text, chosen.label, chosen.split
-    if task == CAUSAL_LM or (task is None and not text and not label and dialogues.found_in(table)):
-        return dialogues.load(table, text, label, split)
-    marked = marked_tables.reader(table, task, label)
+    if task == CAUSAL_LM or (task is None and not text and not label and chat_tables.found_in(table)):
+        return chat_tables.load(table, text, label, split)
+    marked = annotated_tables.reader(table, task, label)
     if marked is not None:
         return marked(table, chosen)
     roles = columns.assign(table, text or image_column(table, label), label, split)
@@ -184,7 +176,7 @@ def frame_of(
 ) -> "DataFrame":
     """Return texts with their labels as `combine` takes them; of images paths, `hashes` of the files, and of `pixels`.
 
-    `pixels` are those of `pictures.look`.
+    `pixels` are those of `image_files.look`.
     """
     import pandas as pd
 
@@ -218,7 +210,7 @@ def _check_is_file(source: str) -> None:
     """Say what is meant when a source is neither a file nor has the look of one."""
     if Path(source).suffix or "/" in source or Path(source).expanduser().exists():
         return
-    known = f"Did you mean '{samples.PREFIX}{source}'?" if source in packaged.every() else ""
+    known = f"Did you mean '{text_samples.PREFIX}{source}'?" if source in sample_catalog.every() else ""
     here = [p.name for p in Path().iterdir() if p.suffix in (".csv", ".tsv", ".jsonl", ".parquet")]
     hint = known or errors.did_you_mean(source, [Path(name).stem for name in here] + here).strip()
     raise errors.NotFound(

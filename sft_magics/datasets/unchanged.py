@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sft_magics.core import errors
-from sft_magics.datasets import masks
+from sft_magics.datasets.annotations import masks
 from sft_magics.datasets.naming import counted
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from sft_magics.core import workspace as places
 from sft_magics.core.records import Dataset, Model
 from sft_magics.core.signatures import Names
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS, TEXT_CLASSIFICATION
-from sft_magics.lifecycle import work
-from sft_magics.lifecycle.data import TaskName, WorkspaceOption
+from sft_magics.lifecycle.jobs import client
+from sft_magics.lifecycle.options import TaskName, WorkspaceOption
 
 _BASES = {TEXT_CLASSIFICATION: "minilm", CAUSAL_LM: "smollm2", **dict.fromkeys(IMAGE_TASKS, "lite0")}
 _PACKAGED = {"minilm": (TEXT_CLASSIFICATION,), "smollm2": (CAUSAL_LM,), "lite0": IMAGE_TASKS}
@@ -43,7 +43,7 @@ def create(
     kind = _task_of(dataset, task)
     base = base or _BASES[kind]
     start = resolve_base(base, kind, weights)
-    found = work.ask(
+    found = client.ask(
         ws,
         f"checking the weights of {base}",
         {"kind": "inspect", "task": kind, "start": start, "labels": list(dataset.labels)},
@@ -71,11 +71,11 @@ def resolve_base(base: str, task: str = "text-classification", weights: str = "p
 
     Raises ModelProblem when it is neither.
     """
-    from sft_magics.core import fetching
+    from sft_magics.core.runtime import fetching
 
     _check_suits(base, task, weights)
     if base in fetching.CATALOG and fetching.CATALOG[base].kind == "model":
-        with work.telling(f"fetching {base}") as say:
+        with client.telling(f"fetching {base}") as say:
             return {"kind": "folder", "path": str(fetching.fetch(base, progress=say)), "source": f"package {base}"}
     folder = Path(base).expanduser()
     if folder.is_dir():

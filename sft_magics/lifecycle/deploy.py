@@ -9,8 +9,9 @@ from sft_magics.core import errors, references
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Endpoint, Table, Version
 from sft_magics.core.signatures import Names
-from sft_magics.lifecycle import serve, work
-from sft_magics.lifecycle.data import WorkspaceOption
+from sft_magics.lifecycle.endpoints import rollout
+from sft_magics.lifecycle.jobs import client
+from sft_magics.lifecycle.options import WorkspaceOption
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?")
 
@@ -42,7 +43,7 @@ def deploy(
     EndpointProblem when the port is taken or the endpoint does not come up.
     """
     from sft_magics.registry import Registry
-    from sft_magics.serving import control as serving
+    from sft_magics.serving.client import lifecycle as serving
 
     ws = places.find(workspace)
     asked = references.parse(version)
@@ -60,13 +61,13 @@ def deploy(
     endpoint = references.check_name(name or found.model, "endpoint")
     wanted = os.environ.get("SFT_ENGINE", engine) if engine == "auto" else engine
     _check_doors(port, hosts, public=public, socket=socket)
-    there = next((e for e in serve.running(ws) if e.name == endpoint), None)
+    there = next((e for e in rollout.running(ws) if e.name == endpoint), None)
     if there is not None:
         _check_model(there, found)
         _check_same_door(there, public=public, socket=socket)
-        return serve.put_behind(ws, replace(there, wanted=wanted), version, found, checked=not unchecked)
-    order = serve.prepared(ws, found, wanted, checked=not unchecked)
-    with work.telling(f"starting endpoint {endpoint}") as say:
+        return rollout.put_behind(ws, replace(there, wanted=wanted), version, found, checked=not unchecked)
+    order = rollout.prepared(ws, found, wanted, checked=not unchecked)
+    with client.telling(f"starting endpoint {endpoint}") as say:
         say("loading the model", 0, 0)
         return serving.start(
             ws,
@@ -75,7 +76,7 @@ def deploy(
             ref=version,
             version=found.ref,
             task=found.task,
-            example=serve.example_of(ws, found),
+            example=rollout.example_of(ws, found),
             wanted=wanted,
             log_inputs=log_inputs,
             port=0 if port == "auto" else int(port),
@@ -123,7 +124,7 @@ def _check_model(there: Endpoint, version: Version) -> None:
 
 def endpoints(*, workspace: WorkspaceOption = None) -> Table:
     """List the endpoints: state, version, URL, requests."""
-    from sft_magics.serving import control as serving
+    from sft_magics.serving.client import lifecycle as serving
 
     rows = tuple(serving.endpoints(places.find(workspace)))
     return Table("endpoints", rows, "" if rows else "%sft_deploy MODEL@live")

@@ -5,14 +5,16 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sft_magics.core import errors, measures
+from sft_magics.core import errors
+from sft_magics.core import metrics as measures
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Alert, Endpoint, Feedback, Metric, Report, Table, Version
 from sft_magics.core.signatures import FromNamespace, Names
 from sft_magics.core.tasks import CLASSIFIERS
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import latency, rules, seen_requests
-from sft_magics.lifecycle.data import WorkspaceOption
+from sft_magics.lifecycle.endpoints import latency
+from sft_magics.lifecycle.evaluation import metric_rules, seen_requests
+from sft_magics.lifecycle.options import WorkspaceOption
 
 if TYPE_CHECKING:
     from sft_magics.registry import Registry
@@ -40,7 +42,7 @@ def feedback(
     """
     from sft_magics.datasets import id_label_pairs
     from sft_magics.registry import Registry
-    from sft_magics.serving import control as serving
+    from sft_magics.serving.client import lifecycle as serving
 
     ws = places.find(workspace)
     served = serving.endpoint(ws, endpoint)
@@ -73,7 +75,7 @@ def monitor(
     Requests that the version was trained on are left out of its accuracy and counted.
     """
     from sft_magics.registry import Registry
-    from sft_magics.serving import control as serving
+    from sft_magics.serving.client import lifecycle as serving
 
     ws = places.find(workspace)
     if hours is not None and hours <= 0:
@@ -95,12 +97,12 @@ def alert(
     errors, p50_ms, p95_ms, p99_ms. Raises UsageProblem for a rule that cannot be read.
     """
     from sft_magics.registry import Registry
-    from sft_magics.serving import control as serving
+    from sft_magics.serving.client import lifecycle as serving
 
     ws = places.find(workspace)
     registry = Registry(ws)
     served = serving.endpoint(ws, endpoint)
-    parsed = rules.parse(rule, registry.version(served.version).labels)
+    parsed = metric_rules.parse(rule, registry.version(served.version).labels)
     same = next((a for a in registry.alerts(endpoint) if a.rule == str(parsed)), None)
     if drop:
         if same is None:
@@ -137,7 +139,7 @@ def alerts(
 
 def measure(ws: Workspace, registry: "Registry", served: Endpoint, since: float | None = None) -> Report:
     """Fold the endpoint's log into a report, check its alerts and remember their states."""
-    from sft_magics.serving import control as serving
+    from sft_magics.serving.client import lifecycle as serving
 
     version = registry.version(served.version)
     with serving.prediction_log(ws, served.name) as log:
@@ -218,7 +220,7 @@ def _series(window: dict[str, list[Any]]) -> dict[str, list[float | None]]:
 
 
 def _check(registry: "Registry", kept: Alert, values: dict[str, float]) -> Alert:
-    rule = rules.parse(kept.rule, [k.split("[", 1)[1][:-1] for k in values if "[" in k] or _classes(kept.rule))
+    rule = metric_rules.parse(kept.rule, [k.split("[", 1)[1][:-1] for k in values if "[" in k] or _classes(kept.rule))
     state, value = rule.state(values)
     since = kept.since if state == kept.state else time.time()
     checked = replace(kept, state=state, value=value, checked_at=time.time(), since=since)

@@ -6,21 +6,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from sft_magics.core import errors, measures, pairs
+from sft_magics.core import errors, metrics, paired_tests
 from sft_magics.core import workspace as places
 from sft_magics.core.records import Alert, Comparison, Dataset, EvaluationPair, Version
 from sft_magics.core.signatures import Names
 from sft_magics.core.tasks import CLASSIFIERS, IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import data_versions, evaluate, seen_rows, train, work
-from sft_magics.lifecycle.data import WorkspaceOption
-from sft_magics.lifecycle.recipes import Recipe
+from sft_magics.lifecycle import train
+from sft_magics.lifecycle.evaluation import evaluate, seen_rows
+from sft_magics.lifecycle.inputs import data_versions
+from sft_magics.lifecycle.jobs import client
+from sft_magics.lifecycle.options import WorkspaceOption
+from sft_magics.lifecycle.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from sft_magics.registry import Registry
-    from sft_magics.serving.log import PredictionLog
+    from sft_magics.serving.log.prediction_log import PredictionLog
 
 _FEW_LABELS = 20
 _SIGNIFICANT = 0.05
@@ -62,7 +65,7 @@ def retrain(
     recipe = Recipe(epochs=epochs, lr=usual if lr is None else lr, batch=batch, seed=seed, image_size=side)
     order = train.Order(ws, record, material.dataset, recipe, live, ("candidate",))
     plan = _plan(live, firing(ws, registry, model), material.counts, order.options["epochs"])
-    with work.telling(f"planning how to retrain {model}") as say:
+    with client.telling(f"planning how to retrain {model}") as say:
         say(plan, 0, 0)
     train.check_fits(record, material.dataset)
     job = replace(order, note=plan).place()
@@ -128,8 +131,9 @@ def _feedback(ws: Workspace, live: Version) -> "DataFrame":
             f"Feedback is a label for each answer, and answers of {live.task} have none: there is nothing to learn.",
             f"%sft_data NEW FOLDER loads corrected rows, and %sft_finetune {live.model} --data NEW learns from them.",
         )
-    from sft_magics.datasets import frame_of, pictures
-    from sft_magics.serving import control as serving
+    from sft_magics.datasets import frame_of
+    from sft_magics.datasets.pictures import image_files
+    from sft_magics.serving.client import lifecycle as serving
 
     truths: dict[str, str] = {}
     files: dict[str, tuple[str, str]] = {}  # of pictures: what the log says of one -> path, SHA-256
@@ -150,13 +154,13 @@ def _feedback(ws: Workspace, live: Version) -> "DataFrame":
     if live.task != IMAGE_CLASSIFICATION:
         return frame_of(list(truths), list(truths.values()))
     kept = [files[text] for text in truths]
-    shown = [pictures.look(path).pixels for path, _ in kept]
+    shown = [image_files.look(path).pixels for path, _ in kept]
     return frame_of([path for path, _ in kept], list(truths.values()), [sha for _, sha in kept], shown)
 
 
 def _told(log: "PredictionLog", live: Version) -> dict[str, str]:
     """Return the truth of each input that the log has whole."""
-    from sft_magics.serving.log import is_hashed
+    from sft_magics.serving.log.prediction_log import is_hashed
 
     return {row.text: row.truth for row in log.labeled() if row.truth in live.labels and not is_hashed(row.text)}
 
@@ -170,7 +174,7 @@ def _files(log: "PredictionLog", told: Iterable[str], folder: Path) -> dict[str,
 
 def firing(ws: Workspace, registry: "Registry", model: str) -> list[Alert]:
     """Return the alerts that fire on the endpoints of `model`."""
-    from sft_magics.serving import control as serving
+    from sft_magics.serving.client import lifecycle as serving
 
     names = {e.name for e in serving.endpoints(ws) if e.model == model}
     return [a for a in registry.alerts() if a.endpoint in names and a.state == "firing"]
@@ -215,10 +219,10 @@ def _pairs(held_out: "dict[str, DataFrame]", guesses: list[list[str]]) -> list[E
 
 
 def _pair(name: str, truths: list[str], live: list[str], candidate: list[str]) -> EvaluationPair:
-    fixed, broke = (len(rows) for rows in pairs.flipped(truths, live, candidate))
+    fixed, broke = (len(rows) for rows in paired_tests.flipped(truths, live, candidate))
     hits = [sum(t == g for t, g in zip(truths, of, strict=True)) for of in (live, candidate)]
-    before, after = (measures.proportion("accuracy", right, len(truths)) for right in hits)
-    return EvaluationPair(name, len(truths), before, after, fixed, broke, measures.mcnemar(fixed, broke))
+    before, after = (metrics.proportion("accuracy", right, len(truths)) for right in hits)
+    return EvaluationPair(name, len(truths), before, after, fixed, broke, metrics.mcnemar(fixed, broke))
 
 
 def _verdict(live: Version, candidate: Version, made: list[EvaluationPair]) -> tuple[str, str]:

@@ -8,8 +8,9 @@ from sft_magics.core import workspace as places
 from sft_magics.core.records import Endpoint, Retirement, Version
 from sft_magics.core.signatures import Names
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import serve, work
-from sft_magics.lifecycle.data import WorkspaceOption
+from sft_magics.lifecycle.endpoints import rollout
+from sft_magics.lifecycle.jobs import client
+from sft_magics.lifecycle.options import WorkspaceOption
 
 if TYPE_CHECKING:
     from sft_magics.registry import Registry
@@ -35,7 +36,7 @@ def retire(
     if old.status == "retired":
         raise errors.Refused(f"{old.ref} is retired already.", f"%sft_history {old.model} says when and why.")
     heir = _heir(registry, old, successor)
-    users = [e for e in serve.running(ws) if e.version == old.ref]
+    users = [e for e in rollout.running(ws) if e.version == old.ref]
     aliases = tuple(a for a in old.aliases if a != "previous")
     if heir is None and (users or aliases):
         names = ", ".join([*(f"alias {a}" for a in aliases), *(f"endpoint {e.name}" for e in users)])
@@ -72,7 +73,7 @@ def _heir(registry: "Registry", old: Version, successor: str | None) -> Version 
 def _switch(ws: Workspace, users: list[Endpoint], heir: Version) -> None:
     for endpoint in users:
         ref = endpoint.ref if "@" in endpoint.ref else heir.ref
-        serve.put_behind(ws, endpoint, ref, heir)
+        rollout.put_behind(ws, endpoint, ref, heir)
 
 
 def _hand_over(registry: "Registry", old: Version, heir: Version, aliases: tuple[str, ...], reason: str) -> None:
@@ -85,9 +86,9 @@ def _hand_over(registry: "Registry", old: Version, heir: Version, aliases: tuple
 def _free(ws: Workspace, run: str) -> int:
     """Delete the run's checkpoints and working weights; the committed weights lie in the store."""
     freed = 0
-    for name in work.LEFTOVERS:
+    for name in client.LEFTOVERS:
         folder = ws.runs / run / name
         if folder.is_dir():
-            freed += work.size_of(folder)
+            freed += client.size_of(folder)
             shutil.rmtree(folder, ignore_errors=True)
     return freed

@@ -7,17 +7,19 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from sft_magics.core import audience, augments, errors, given, provenance
+from sft_magics.core import augments, errors, explicit_args, observer, provenance
 from sft_magics.core import workspace as places
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Dataset, Model, Run, Version
 from sft_magics.core.signatures import Names
 from sft_magics.core.views import JobView
 from sft_magics.core.workspace import Workspace, new_id
-from sft_magics.lifecycle import cloning, data_versions, length, work
-from sft_magics.lifecycle import runs as run_folders
-from sft_magics.lifecycle.data import WorkspaceOption
-from sft_magics.lifecycle.recipes import Recipe
+from sft_magics.lifecycle.inputs import data_versions
+from sft_magics.lifecycle.jobs import client
+from sft_magics.lifecycle.options import WorkspaceOption
+from sft_magics.lifecycle.training import length, warm_start
+from sft_magics.lifecycle.training import runs as run_folders
+from sft_magics.lifecycle.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from sft_magics.registry import Registry
@@ -44,7 +46,7 @@ class Order:
     aliases: tuple[str, ...] = ()
     note: str = ""
     given: dict[str, Any] = field(default_factory=dict)
-    source: cloning.Source | None = None
+    source: warm_start.Source | None = None
 
     def place(self) -> JobFolder:
         """Write the run's folder with its order in it, and what it begins with where that is another run's."""
@@ -121,7 +123,7 @@ class Order:
         return {"kind": "folder", "path": str(folder), "source": f"version {self.parent.ref}"}
 
 
-@given.noted
+@explicit_args.noted
 def finetune(
     model: Annotated[str | None, "the model to fine-tune", Names("model")] = None,
     *,
@@ -205,7 +207,7 @@ def finetune(
     ws = places.find(workspace)
     if background and in_process:
         raise errors.UsageProblem("--background and --in-process exclude each other.", "leave one of the two out.")
-    named = given.names()
+    named = explicit_args.names()
     if resume is not None:
         job = run_folders.find(ws, resume)
         _refuse_options(resume, str(job.spec()["model"]), model, named)
@@ -221,7 +223,7 @@ def finetune(
     if in_process:
         return _in_process(ws, job)
     if background:
-        work.launch(job, die_with_kernel=die_with_kernel)
+        client.launch(job, die_with_kernel=die_with_kernel)
         return in_background(job)
     return attend(ws, job, die_with_kernel=die_with_kernel)
 
@@ -252,7 +254,7 @@ def _clone(
     named: Collection[str],
 ) -> Order:  # fmt: skip
     """Return the order of a run that begins with another's weights, by its options where none are given."""
-    source = cloning.find(ws, registry, from_)
+    source = warm_start.find(ws, registry, from_)
     if (source.spec["task"], tuple(source.spec["labels"])) != (record.task, record.labels):
         raise errors.ModelProblem(
             f"{source.job.id} trains {source.spec['model']}, whose task or labels are not those of {record.name}.",
@@ -260,7 +262,7 @@ def _clone(
         )
     options = {name: getattr(recipe, name) for name in recipe.__dict__ if name in named}
     found = recipe.over(source.options, options)
-    cloning.check_adapter(source, found)
+    warm_start.check_adapter(source, found)
     dataset = registry.dataset(data or str(source.spec["data"]))
     check_fits(record, dataset)
     return Order(ws, record, dataset, recipe, source.version, given=options, source=source)
@@ -298,7 +300,7 @@ def _refuse_options(run: str, trained: str, model: str | None, named: Collection
 
 def in_background(job: JobFolder) -> Run:
     """Leave the run to itself, with a live panel where the face has one."""
-    audience.current().stay(job, run_folders.view_of(job), run_folders.companion(job), wait=False)
+    observer.current().stay(job, run_folders.view_of(job), run_folders.companion(job), wait=False)
     return run_folders.describe(job)
 
 
@@ -309,8 +311,8 @@ def attend(ws: Workspace, job: JobFolder, *, die_with_kernel: bool = False) -> V
     """
     view: JobView = run_folders.view_of(job)
     try:
-        work.launch(job, die_with_kernel=die_with_kernel)
-        audience.follow(job, view, lambda v: work.lose(job, v))
+        client.launch(job, die_with_kernel=die_with_kernel)
+        observer.follow(job, view, lambda v: client.lose(job, v))
     except KeyboardInterrupt:
         run_folders.request_stop(job)
         raise _stopped(job, _await_stop(job)) from None
@@ -325,24 +327,24 @@ def _stopped(job: JobFolder, view: JobView) -> errors.TwoLines:
             f"{job.id} was done when the interrupt came: it made {version}.", f"%sft_show {version}"
         )
     if view.state == "failed":
-        return work.problem(view)
+        return client.problem(view)
     return errors.Interrupted(view.why or f"{job.id} was interrupted.", view.next_step or f"%sft_resume {job.id}")
 
 
 def _await_stop(job: JobFolder) -> JobView:
     view: JobView = run_folders.view_of(job)
     try:
-        return audience.follow(job, view, lambda v: work.lose(job, v))
+        return observer.follow(job, view, lambda v: client.lose(job, v))
     except KeyboardInterrupt:
         job.kill()
-        work.end_for(
+        client.end_for(
             job,
             "interrupted",
             f"{job.id} was ended at once by a second interrupt; its newest checkpoint is kept.",
             f"%sft_finetune --resume {job.id} goes on from there; %sft_keep {job.id} commits its best.",
         )
         view = run_folders.view_of(job)
-        return audience.follow(job, view, lambda v: work.lose(job, v))
+        return observer.follow(job, view, lambda v: client.lose(job, v))
 
 
 def outcome(ws: Workspace, job: JobFolder, view: JobView) -> Version:
@@ -351,14 +353,14 @@ def outcome(ws: Workspace, job: JobFolder, view: JobView) -> Version:
 
     run = run_folders.describe(job)
     if run.version is None:
-        raise work.problem(view)
+        raise client.problem(view)
     return Registry(ws).version(run.version)
 
 
 def _in_process(ws: Workspace, job: JobFolder) -> Version:
     view = run_folders.view_of(job)
     with contextlib.suppress(KeyboardInterrupt):
-        work.launch_inline(job, view)
+        client.launch_inline(job, view)
     if view.state == "interrupted":
         raise _stopped(job, view)
     return outcome(ws, job, view)

@@ -115,7 +115,7 @@ def _aliases(ws: Workspace) -> list[str]:
 
 
 def _runs(ws: Workspace) -> list[str]:
-    from sft_magics.lifecycle.runs import all_jobs
+    from sft_magics.lifecycle.training.runs import all_jobs
 
     return [job.id for job in all_jobs(ws)]
 
@@ -133,13 +133,13 @@ def _files(_: Workspace) -> list[str]:
 
 
 def _packages(_: Workspace) -> list[str]:
-    from sft_magics.core.fetching import CATALOG
+    from sft_magics.core.runtime.fetching import CATALOG
 
     return ["all", *CATALOG]
 
 
 def _bases(_: Workspace) -> list[str]:
-    from sft_magics.core.fetching import CATALOG
+    from sft_magics.core.runtime.fetching import CATALOG
 
     return [key for key, package in CATALOG.items() if package.kind == "model"]
 

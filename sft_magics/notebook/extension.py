@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from sft_magics.core import audience
+from sft_magics.core import observer
 from sft_magics.core.signatures import magic_name
 from sft_magics.notebook import display
 from sft_magics.notebook.completion import complete
@@ -25,7 +25,7 @@ def load(shell: "InteractiveShell") -> None:
         magics.register_function(VerbMagic(shell, verb, watcher), kind, magic_name(verb.name)[1:])
     display.install(shell, watcher.has_shown)
     # Plain calls in a notebook (sft.finetune(...)) get the same panels.
-    audience.set_session(watcher)
+    observer.set_session(watcher)
     if complete not in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.append(complete)
 
@@ -36,6 +36,6 @@ def unload(shell: "InteractiveShell") -> None:
         name = magic_name(verb.name)[1:]
         for kind in ("line", "cell"):
             shell.magics_manager.magics[kind].pop(name, None)
-    audience.set_session(audience.Nobody())
+    observer.set_session(observer.Nobody())
     if complete in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.remove(complete)

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sft_magics.core.audience import REDRAW_SECONDS, Companion, catch_up, follow
 from sft_magics.core.events import Event, EventReader
 from sft_magics.core.jobs import JobFolder
+from sft_magics.core.observer import REDRAW_SECONDS, Companion, catch_up, follow
 from sft_magics.core.views import JobView, LossView
 from sft_magics.notebook import panels
 from sft_magics.notebook.controls import Act, RunControls

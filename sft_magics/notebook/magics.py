@@ -9,8 +9,8 @@ import sys
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from sft_magics.core import arguments, audience, errors, lines, provenance, signatures, values
-from sft_magics.core.audience import Audience
+from sft_magics.core import arguments, errors, lines, observer, provenance, signatures, values
+from sft_magics.core.observer import Audience
 from sft_magics.core.records import Run
 from sft_magics.notebook import display
 from sft_magics.verbs import VERBS, Verb
@@ -64,7 +64,7 @@ class VerbMagic:
             meant = " ".join([signatures.magic_name(words[0].replace("-", "_")), *words[1:]])
             raise errors.UsageProblem(f"%sft {words[0]} is one word as a magic: {meant}", f"write {meant}")
         options, into = self._read(words, cell)
-        with audience.watched_by(self.watcher), provenance.led_by(self._cells()):
+        with observer.watched_by(self.watcher), provenance.led_by(self._cells()):
             result = self.verb(**options)
         if self.verb.name == "deploy":
             from sft_magics.notebook import trying

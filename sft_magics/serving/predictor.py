@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sft_magics.core import exports
+from sft_magics.core.runtime import exports
 
 if TYPE_CHECKING:
     from sft_magics.core.sampling import Piece, Sampling
@@ -22,7 +22,7 @@ class Predictor(Protocol):
         """The labels, in the order of the scores."""
 
     def scores(self, inputs: list[Any]) -> list[Any]:
-        """Return what is said of each input (see `core.answering.answer`): of a classifier one probability a label."""
+        """Return the output for each input, of a classifier one probability a label; see `core.postprocessing`."""
 
     def stream(self, text: str, how: "Sampling") -> "Iterator[Piece]":
         """Answer a prompt or a chat piece by piece; raises ModelProblem where the model writes no text."""
@@ -31,8 +31,9 @@ class Predictor(Protocol):
 def load(folder: Path, threads: int | None = None, engine: str = exports.TORCH) -> Predictor:
     """Load the version that lies in `folder`; raises ModelProblem, or what the engine raises.
 
-    `engine` is one of `core.exports.ENGINES` or `PRECISIONS`; `folder` is that of a checked-out version for torch, for
-    others that of an export (`lifecycle.engines.choose` says both). With those others no torch is imported.
+    `engine` is one of `core.runtime.exports.ENGINES` or `PRECISIONS`; `folder` is that of a checked-out version for
+    torch, for others that of an export (`lifecycle.endpoints.engine_choice.choose` says both). With those others no
+    torch is imported.
 
     A folder with an `echo.json` holds the fake of `sft_magics.serving.testing`, which needs no torch.
     """
@@ -44,7 +45,7 @@ def load(folder: Path, threads: int | None = None, engine: str = exports.TORCH) 
         from sft_magics.serving import engines
 
         return engines.load(folder, engine, threads)
-    from sft_magics.engine.predictor import Predictor as TorchPredictor
+    from sft_magics.engine.inference.predictor import Predictor as TorchPredictor
 
     predictor: Predictor = TorchPredictor(folder, threads=threads, precision=exports.PRECISIONS[engine])
     return predictor

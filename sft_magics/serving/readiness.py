@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from sft_magics.core import errors
 from sft_magics.core.tasks import CAUSAL_LM
-from sft_magics.serving import inputs, loading
+from sft_magics.serving.http import parsing
 from sft_magics.serving.problems import HttpProblem
+from sft_magics.serving.scheduling import loading
 
 if TYPE_CHECKING:
-    from sft_magics.serving.loading import Live
-    from sft_magics.serving.routes import Desk
+    from sft_magics.serving.app import Desk
+    from sft_magics.serving.scheduling.loading import Live
 
 _LOG_SECONDS = 1.0  # that a look at the log holds
 _MODEL_SECONDS = 20.0  # that an answer shows that the model answers
@@ -59,8 +60,8 @@ class Readiness:
             self._answered, self._answered_at = answered, now
         if now - self._answered_at < _MODEL_SECONDS:
             return
-        asked = inputs.asked(inputs.items(loading.probe(live.task), live.task))
-        question = inputs.quiet(asked, tokens=1 if live.task == CAUSAL_LM else 0)
+        asked = parsing.asked(parsing.items(loading.probe(live.task), live.task))
+        question = parsing.quiet(asked, tokens=1 if live.task == CAUSAL_LM else 0)
         try:
             await desk.compute.ask(question, _PATIENCE)
         except HttpProblem as problem:

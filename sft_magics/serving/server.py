@@ -26,20 +26,21 @@ import uvicorn
 
 from sft_magics.core import errors, events
 from sft_magics.core.jobs import JobFolder
-from sft_magics.serving import doors, ladder
+from sft_magics.serving import addresses
 from sft_magics.serving import state as states
-from sft_magics.serving.compute import Compute
-from sft_magics.serving.heads import BoundedHttp
+from sft_magics.serving.app import Desk, app
 from sft_magics.serving.hosts.starting import Starter
-from sft_magics.serving.inputs import SwapOrder
-from sft_magics.serving.loading import Live
-from sft_magics.serving.log import PredictionLog, log_path
-from sft_magics.serving.proving import prove
-from sft_magics.serving.routes import Desk, app
-from sft_magics.serving.scribe import Scribe
+from sft_magics.serving.http.bounded_http import BoundedHttp
+from sft_magics.serving.http.parsing import SwapOrder
+from sft_magics.serving.log.log_writer import Scribe
+from sft_magics.serving.log.prediction_log import PredictionLog, log_path
+from sft_magics.serving.scheduling import engine_fallback
+from sft_magics.serving.scheduling.loading import Live
+from sft_magics.serving.scheduling.model_thread import Compute
+from sft_magics.serving.self_test import prove
 
 if TYPE_CHECKING:
-    from sft_magics.engine.warm import Server
+    from sft_magics.engine.runtime.fork_server_client import Server
 
 _TICK_SECONDS = 0.25
 _DRAIN_SECONDS = 30.0
@@ -59,7 +60,7 @@ class EndpointProcess:
         self._parent = _process(self._spec.get("parent"))
         self._state_lock = threading.Lock()
         self._port = 0
-        self._socket = str(job.path / doors.SOCKET) if self._spec.get("socket") else ""
+        self._socket = str(job.path / addresses.SOCKET) if self._spec.get("socket") else ""
         self._public = bool(self._spec.get("public"))
         self._state = "starting"
         self._why = ""
@@ -89,12 +90,12 @@ class EndpointProcess:
     def _listener(self) -> Iterator[socket.socket]:
         """Listen while the block lasts; the file of a Unix socket goes with it."""
         try:
-            with doors.listen(
+            with addresses.listen(
                 self._spec["port"], self._spec["name"], public=self._public, socket_path=self._socket
             ) as listener:
                 yield listener
         finally:
-            doors.forget(self._socket)
+            addresses.forget(self._socket)
 
     def _fail(self, why: str, next_step: str, problem: str) -> int:
         self._why, self._next_step = why, next_step
@@ -141,8 +142,8 @@ class EndpointProcess:
             raise errors.EndpointProblem("The endpoint has no token, and does not answer without.", "deploy it again.")
         return token
 
-    def _names(self) -> doors.Names:
-        return doors.names(
+    def _names(self) -> addresses.Names:
+        return addresses.names(
             self._port, public=self._public, socket_path=self._socket, hosts=self._spec.get("hosts") or ""
         )
 
@@ -164,7 +165,7 @@ class EndpointProcess:
             others, spec["engine_why"],
         )  # fmt: skip
         try:
-            live = await ladder.climb(order, lambda one: self._attempt(desk, one))
+            live = await engine_fallback.climb(order, lambda one: self._attempt(desk, one))
         except _ToldToStop:
             return
         if live.engine != order.engine:
@@ -193,7 +194,7 @@ class EndpointProcess:
         desk.proof = secrets.token_urlsafe(16)
         spec = self._spec
         try:
-            door = doors.Door(self._port, self._socket)
+            door = addresses.Door(self._port, self._socket)
             count = await asyncio.to_thread(prove, live, spec["examples"], (door, self._token()), desk.proof)
         finally:
             desk.proof = ""
@@ -263,7 +264,7 @@ class EndpointProcess:
     def _url(self) -> str:
         if not self._port and not self._socket:
             return ""
-        return doors.url(self._port, public=self._public, socket_path=self._socket)
+        return addresses.url(self._port, public=self._public, socket_path=self._socket)
 
     def _say(self, event: events.Event) -> None:
         with _going_on("write its events"):
@@ -335,11 +336,11 @@ def main() -> int:
 
 def _zygote() -> "Server | None":
     """Return a process that hosts can be forked from, if this one was forked from such a process itself."""
-    if "sft_magics.engine.predictor" not in sys.modules:
+    if "sft_magics.engine.inference.predictor" not in sys.modules:
         return None
-    from sft_magics.engine import warm
+    from sft_magics.engine.runtime import fork_server_client
 
-    return warm.branch()
+    return fork_server_client.branch()
 
 
 if __name__ == "__main__":

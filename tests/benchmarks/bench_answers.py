@@ -56,14 +56,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _measure(root: Path, rounds: int) -> None:
-    from sft_magics.core.fetching import fetch
-    from sft_magics.datasets.samples import read_sample
-    from sft_magics.engine import exporting, tasks
+    from sft_magics.core.runtime.fetching import fetch
+    from sft_magics.datasets.samples.text_samples import read_sample
+    from sft_magics.engine import tasks
+    from sft_magics.engine.inference import onnx_export
 
     start = {"kind": "folder", "path": str(fetch("minilm"))}
     tasks.find("text-classification").load(start, ["negative", "positive"], {}).save(root / "version")
-    exporting.export(root / "version", root / "export")
-    exporting.quantize(root / "export")
+    onnx_export.export(root / "version", root / "export")
+    onnx_export.quantize(root / "export")
     texts = list(read_sample("reviews")[0])
     (root / "texts.json").write_text(json.dumps(texts[:: len(texts) // 256][:256]))
     print(

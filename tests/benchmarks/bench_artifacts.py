@@ -74,7 +74,7 @@ def _save_file(tensors: dict[str, Any], folder: Path) -> None:
 def _speed(root: Path, repeats: int) -> None:
     import torch
 
-    from sft_magics.engine import weights
+    from sft_magics.engine.models import weight_loading
     from sft_magics.registry import ArtifactStore
 
     tensors = _network()
@@ -91,7 +91,7 @@ def _speed(root: Path, repeats: int) -> None:
         torch.save(tensors, root / "plain.pt")
         calls: dict[str, tuple[Callable[..., Any], Any]] = {
             "torch.load": (torch.load, root / "plain.pt"),
-            "load": (weights.load, ArtifactStore(place).checkout(saved.id)),
+            "load": (weight_loading.load, ArtifactStore(place).checkout(saved.id)),
         }
         for name in sorted(calls, reverse=bool(turn % 2)):
             took, found = _timed(*calls[name])

@@ -52,36 +52,37 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--table", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if not options.threads:
-        from sft_magics.core import cores
+        from sft_magics.core.runtime import cpu_count
 
-        options.threads = cores.usable()
+        options.threads = cpu_count.usable()
     return options
 
 
 def _table(folder: Path, rows: int) -> Path:
     """Write the film sentences, split as the product splits them, with at most `rows` training rows."""
     from sft_magics.core.workspace import Workspace
-    from sft_magics.datasets import build, tables
+    from sft_magics.datasets import build
     from sft_magics.datasets.fingerprints import fingerprint
+    from sft_magics.datasets.tables import parquet
 
     ws = Workspace(folder).prepare()
     dataset = build("reviews", "sample:reviews", workspace=ws)
     if not rows:
         return ws.root / dataset.file
-    frame = tables.rows(ws, dataset)
+    frame = parquet.rows(ws, dataset)
     train = frame[frame["split"] == "train"].sample(rows, random_state=0)
     columns = [
         list(frame.loc[frame.index.isin(train.index) | (frame["split"] != "train"), c])
-        for c in tables.COLUMNS
+        for c in parquet.COLUMNS
         if c in frame
     ]
     path = folder / "short" / f"{fingerprint(zip(*columns[1:], strict=True))}.parquet"
-    tables.write(path, columns)
+    parquet.write(path, columns)
     return path
 
 
 def _run(side: str, table: Path, options: argparse.Namespace) -> dict[str, Any]:
-    from sft_magics.engine import launchers
+    from sft_magics.engine.runtime import launchers
 
     words = [f"--{name}={getattr(options, name)}" for name in ("epochs", "threads", "seed")]
     child = subprocess.run(
@@ -103,8 +104,8 @@ def _run(side: str, table: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def _ours(options: argparse.Namespace) -> dict[str, Any]:
     from sft_magics.core.events import EpochDone, Event, Remark
-    from sft_magics.core.fetching import fetch
-    from sft_magics.engine import worker
+    from sft_magics.core.runtime.fetching import fetch
+    from sft_magics.engine.jobs import worker
 
     heard: list[Event] = []
 
@@ -165,7 +166,7 @@ def _peer(options: argparse.Namespace, *, bf16: bool) -> dict[str, Any]:
         TrainingArguments,
     )
 
-    from sft_magics.core.fetching import fetch
+    from sft_magics.core.runtime.fetching import fetch
     from sft_magics.datasets import read_rows
 
     torch.set_num_threads(options.threads)

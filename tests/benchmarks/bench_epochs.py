@@ -50,7 +50,7 @@ def _shown(one: dict[str, float]) -> str:
 
 def rows(data: str, seed: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Return the rows to train with and those held out, as (text, label)."""
-    from sft_magics.datasets.samples import read_sample
+    from sft_magics.datasets.samples.text_samples import read_sample
     from tests.benchmarks import complaints
 
     if data == "complaints":
@@ -65,7 +65,7 @@ def rows(data: str, seed: int) -> tuple[list[tuple[str, str]], list[tuple[str, s
 
 def _trained(data: str, seed: int, arm: str) -> dict[str, float]:
     from sft_magics.core.events import EpochDone, Event
-    from sft_magics.engine import worker
+    from sft_magics.engine.jobs import worker
 
     heard: list[Event] = []
 
@@ -91,11 +91,11 @@ def order(folder: Path, train: list[tuple[str, str]], seed: int, arm: str) -> di
     """Return the order of a run as the product writes it, of `arm` epochs; `auto`: as many as it finds right."""
     import pandas as pd
 
-    from sft_magics.core.fetching import fetch
+    from sft_magics.core.runtime.fetching import fetch
     from sft_magics.core.workspace import Workspace
     from sft_magics.datasets import build
-    from sft_magics.lifecycle.length import Size
-    from sft_magics.lifecycle.recipes import Recipe
+    from sft_magics.lifecycle.training.length import Size
+    from sft_magics.lifecycle.training.recipe import Recipe
 
     ws = Workspace(folder).prepare()
     frame = pd.DataFrame(train, columns=["text", "label"])

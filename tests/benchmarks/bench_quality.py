@@ -74,7 +74,7 @@ def reached(points: Points, goal: float) -> float | None:
 
 
 def _run(side: str, folder: Path) -> Points:
-    from sft_magics.engine import launchers
+    from sft_magics.engine.runtime import launchers
 
     words = ["tests.benchmarks", "quality", f"--child={side}", f"--folder={folder}"]
     environment = {**os.environ, **launchers.ENVIRONMENT, "OMP_NUM_THREADS": "1"}
@@ -90,12 +90,12 @@ def _order(data: str, seed: int, folder: Path) -> dict[str, Any]:
     """Return the order of our run by the default recipe, with the held-out rows as its validation rows."""
     import pandas as pd
 
-    from sft_magics.core.fetching import fetch
+    from sft_magics.core.runtime.fetching import fetch
     from sft_magics.core.workspace import Workspace
     from sft_magics.datasets import build
     from sft_magics.engine.tasks import find
-    from sft_magics.lifecycle.length import Size
-    from sft_magics.lifecycle.recipes import Recipe
+    from sft_magics.lifecycle.training.length import Size
+    from sft_magics.lifecycle.training.recipe import Recipe
     from tests.benchmarks import bench_epochs
 
     ws = Workspace(folder / "sft").prepare()
@@ -122,7 +122,7 @@ def _order(data: str, seed: int, folder: Path) -> dict[str, Any]:
 
 def _ours(spec: dict[str, Any], folder: Path) -> Points:
     from sft_magics.core.events import EpochDone, Event
-    from sft_magics.engine import worker
+    from sft_magics.engine.jobs import worker
 
     points: Points = []
 

@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _model(root: Path) -> Path:
-    from sft_magics.core.fetching import fetch
+    from sft_magics.core.runtime.fetching import fetch
     from sft_magics.engine import tasks
 
     folder = root / "model"
@@ -104,11 +104,12 @@ def _model(root: Path) -> Path:
 
 def _export(engine: str, model: Path, target: Path) -> None:
     """Export the model once, and choose the precision of an engine as a deploy does: the quickest that agrees."""
-    from sft_magics.engine import exporting, worker
+    from sft_magics.engine.inference import onnx_export
+    from sft_magics.engine.jobs import worker
     from sft_magics.serving.engines import agreement
 
     if not target.exists():
-        exporting.export(model, target)
+        onnx_export.export(model, target)
     texts = _sentences()[:200]
     verdict = agreement.judge(target, engine, texts, worker.reference(model, texts))
     print(f"({engine} computes in {verdict.precision}, and agrees with torch: {verdict.agrees})")
@@ -124,13 +125,13 @@ def _start(name: str, root: Path, model: Path, threads: int | None) -> Server:
     began = time.perf_counter()
     if name in _ENGINES:
         from sft_magics.core.workspace import Workspace
-        from sft_magics.serving import control
+        from sft_magics.serving.client import lifecycle
 
         ws = Workspace(root / "workspace").prepare()
         if name != "torch":
             _export(name, model, root / "exported")
         began = time.perf_counter()
-        found = control.start(
+        found = lifecycle.start(
             ws, name=name, model="m", ref="m:1", version="m:1", folder=model if name == "torch" else root / "exported",
             labels=["negative", "positive"], threads=threads, engine=name,
         )  # fmt: skip
@@ -270,12 +271,13 @@ def _stats(server: Server) -> dict[str, Any]:
 def _offline(model: Path, texts: list[str]) -> None:
     """Print the best rate of the same model without a server."""
     script = (
-        "import sys, time, json\nfrom pathlib import Path\nfrom sft_magics.engine.predictor import Predictor\n"
+        "import sys, time, json\nfrom pathlib import Path\n"
+        "from sft_magics.engine.inference.predictor import Predictor\n"
         "p = Predictor(Path(sys.argv[1]), threads=2)\ntexts = json.loads(sys.stdin.read())\np.scores(texts)\nbest = 0\n"
         "for _ in range(5):\n    t = time.perf_counter(); p.scores(texts); "
         "best = max(best, len(texts) / (time.perf_counter() - t))\nprint(round(best))"
     )
-    from sft_magics.engine import launchers
+    from sft_magics.engine.runtime import launchers
 
     environment = {**os.environ, **launchers.environment()}
     line = [sys.executable, "-c", script, str(model)]

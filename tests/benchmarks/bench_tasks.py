@@ -66,9 +66,9 @@ def _measure(name: str, sides: dict[str, Side], options: argparse.Namespace, clo
 def _ours(task: str, data: Path, labels: list[str], start: dict[str, Any], threads: int, folder: Path,
           **more: Any) -> Side:  # fmt: skip
     """Steps of the engine's own loop on the recipe of the base."""
-    from sft_magics.engine import worker
+    from sft_magics.engine.jobs import worker
     from sft_magics.engine.tasks import find
-    from sft_magics.lifecycle.recipes import Recipe
+    from sft_magics.lifecycle.training.recipe import Recipe
 
     options = Recipe(epochs=1000.0, threads=threads, device="cpu").options({**find(task).recipe(start), **more})
     spec = {"task": task, "start": start, "labels": labels, "data": str(data), "options": options}
@@ -204,11 +204,12 @@ def _frozen(folder: Path, threads: int, sample: str = "emoji", size: int = 96) -
     import torch
     from torchvision.transforms import v2
 
-    from sft_magics.core.fetching import fetch
+    from sft_magics.core.runtime.fetching import fetch
     from sft_magics.datasets import read_rows
-    from sft_magics.engine import backbones, worker
+    from sft_magics.engine.jobs import worker
+    from sft_magics.engine.models import backbones
     from sft_magics.engine.tasks import find
-    from sft_magics.lifecycle.recipes import Recipe
+    from sft_magics.lifecycle.training.recipe import Recipe
 
     data, frame, labels = _dataset(sample, folder)
     start = {"kind": "folder", "path": str(fetch("lite0"))}
@@ -266,7 +267,7 @@ def _segmentation(folder: Path, threads: int) -> dict[str, Side]:
     from torchvision import tv_tensors
     from torchvision.transforms import v2
 
-    from sft_magics.core.fetching import fetch
+    from sft_magics.core.runtime.fetching import fetch
     from sft_magics.engine.tasks import find
 
     data, frame, labels = _dataset("planet", folder)
@@ -292,8 +293,8 @@ def _detection(folder: Path, threads: int) -> dict[str, Side]:
     from torchvision import tv_tensors
     from torchvision.transforms import v2
 
-    from sft_magics.core.fetching import fetch
-    from sft_magics.datasets import boxes
+    from sft_magics.core.runtime.fetching import fetch
+    from sft_magics.datasets.annotations import boxes
     from sft_magics.engine.tasks import find
 
     data, frame, labels = _dataset("islands", folder)
@@ -325,7 +326,7 @@ def _language(folder: Path, threads: int) -> dict[str, Side]:
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    from sft_magics.core.fetching import fetch
+    from sft_magics.core.runtime.fetching import fetch
     from sft_magics.engine.tasks import find
     from sft_magics.engine.tasks.causal_lm import CausalLM
 
@@ -354,7 +355,7 @@ def _language(folder: Path, threads: int) -> dict[str, Side]:
 
     found = {"ours": ours, "peft in a plain loop": peer(bf16=False), "peft in a plain loop bf16": peer(bf16=True)}
     if _there("trl"):
-        from sft_magics.engine import language_models
+        from sft_magics.engine.models import language_models
 
         def load() -> tuple[Any, Any]:
             base = language_models.load(start)

@@ -100,7 +100,7 @@ def test_the_engine_imports_on_a_bare_machine() -> None:
 
 
 def test_a_model_of_texts_is_trained_without_what_others_need() -> None:
-    code = "import sft_magics.engine.worker, sft_magics.engine.tasks.text_classification, sys"
+    code = "import sft_magics.engine.jobs.worker, sft_magics.engine.tasks.text_classification, sys"
     found = run_python(f"{code}; print([n for n in ('timm', 'peft', 'torchmetrics', 'pandas') if n in sys.modules])")
     assert found.strip() == "[]"
 

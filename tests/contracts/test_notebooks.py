@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sft_magics.core import fetching
-from sft_magics.datasets import image_samples, samples
+from sft_magics.core.runtime import fetching
+from sft_magics.datasets.samples import image_samples, text_samples
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -15,7 +15,7 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path
 FIXED = re.compile(r"(?<![\w:{])(?!sample:)[a-z][a-z-]*:\d+\b")
 # The packages of samples; what is named neither here nor there comes with Python or a library.
 PACKAGES = {
-    **dict.fromkeys(samples.SAMPLES, "reviews"),
+    **dict.fromkeys(text_samples.SAMPLES, "reviews"),
     **dict.fromkeys((*image_samples.TILES, *image_samples.ISLANDS), "basemap"),
     "digits": "digits",
 }

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sft_magics.core import audience
 from sft_magics.core import events as ev
-from sft_magics.core.audience import Companion
+from sft_magics.core import observer
 from sft_magics.core.jobs import JobFolder
+from sft_magics.core.observer import Companion
 from sft_magics.core.views import JobView, LossView
 
 WORKER = """
@@ -79,34 +79,34 @@ def lose(view: JobView) -> None:
 def test_following_hears_everything_and_shows_at_most_four_times_a_second(job: JobFolder) -> None:
     listener = Listener()
     work(job, "end")
-    with audience.watched_by(listener):
-        view = audience.follow(job, JobView("job-1"), lose)
+    with observer.watched_by(listener):
+        view = observer.follow(job, JobView("job-1"), lose)
     assert (view.state, view.done) == ("done", 20)
     assert [type(e) for e in listener.heard] == [ev.Started, *[ev.Progress] * 20, ev.Ended]
     assert listener.shown[-1][1:] == ("done", 20)
     times = [at for at, _, _ in listener.shown[:-1]]
-    assert all(b - a >= audience.REDRAW_SECONDS for a, b in pairwise(times))
+    assert all(b - a >= observer.REDRAW_SECONDS for a, b in pairwise(times))
     assert len(listener.shown) >= 2
 
 
 def test_a_process_that_dies_without_a_word_is_lost_and_all_it_said_is_kept(job: JobFolder) -> None:
     listener = Listener()
     work(job, "die")
-    with audience.watched_by(listener):
-        view = audience.follow(job, JobView("job-1"), lose)
+    with observer.watched_by(listener):
+        view = observer.follow(job, JobView("job-1"), lose)
     assert (view.state, view.why, view.done) == ("lost", "gone", 20)
     assert listener.shown[-1][1] == "lost"
 
 
 def test_a_job_that_never_lived_is_lost_at_once(job: JobFolder) -> None:
-    assert audience.follow(job, JobView("job-1"), lose).state == "lost"
+    assert observer.follow(job, JobView("job-1"), lose).state == "lost"
 
 
 def test_an_audience_that_raises_does_not_hurt(job: JobFolder, caplog: pytest.LogCaptureFixture) -> None:
     listener = Listener(RuntimeError)
     work(job, "end")
-    with audience.watched_by(listener):
-        view = audience.follow(job, JobView("job-1"), lose)
+    with observer.watched_by(listener):
+        view = observer.follow(job, JobView("job-1"), lose)
     assert (view.state, view.done) == ("done", 20)
     assert len(listener.heard) == 22
     assert "an audience failed" in caplog.text
@@ -114,8 +114,8 @@ def test_an_audience_that_raises_does_not_hurt(job: JobFolder, caplog: pytest.Lo
 
 def test_the_users_interrupt_comes_through(job: JobFolder) -> None:
     work(job, "end")
-    with audience.watched_by(Listener(KeyboardInterrupt)), pytest.raises(KeyboardInterrupt):
-        audience.follow(job, JobView("job-1"), lose)
+    with observer.watched_by(Listener(KeyboardInterrupt)), pytest.raises(KeyboardInterrupt):
+        observer.follow(job, JobView("job-1"), lose)
 
 
 def test_a_job_that_was_taken_up_again_is_followed_to_its_new_end(job: JobFolder) -> None:
@@ -125,32 +125,32 @@ def test_a_job_that_was_taken_up_again_is_followed_to_its_new_end(job: JobFolder
     writer.write(ev.TakenUp())
     writer.close()
     work(job, "end")
-    view = audience.follow(job, LossView("job-1"), lose)
+    view = observer.follow(job, LossView("job-1"), lose)
     assert (view.state, view.done, view.why) == ("done", 20, "")
 
 
 def test_catching_up_says_whether_there_was_anything(job: JobFolder) -> None:
     view, reader = JobView("job-1"), ev.EventReader(job.events)
-    assert not audience.catch_up(view, reader)
+    assert not observer.catch_up(view, reader)
     writer = ev.EventWriter(job.events)
     writer.write(ev.Started("working", os.getpid()))
     writer.close()
-    assert audience.catch_up(view, reader)
-    assert not audience.catch_up(view, reader)
+    assert observer.catch_up(view, reader)
+    assert not observer.catch_up(view, reader)
     assert view.state == "running"
 
 
 def test_the_call_has_its_own_audience_and_the_session_the_rest() -> None:
-    before = audience.current()
+    before = observer.current()
     session, call = Listener(), Listener()
     try:
-        audience.set_session(session)
-        assert audience.current() is session
-        with audience.watched_by(call):
-            assert audience.current() is call
-        assert audience.current() is session
+        observer.set_session(session)
+        assert observer.current() is session
+        with observer.watched_by(call):
+            assert observer.current() is call
+        assert observer.current() is session
     finally:
-        audience.set_session(before)
+        observer.set_session(before)
 
 
 def test_an_audience_may_be_empty_and_is_still_the_audience() -> None:
@@ -159,12 +159,12 @@ def test_an_audience_may_be_empty_and_is_still_the_audience() -> None:
             return 0
 
     empty = Empty()
-    with audience.watched_by(empty):
-        assert audience.current() is empty
+    with observer.watched_by(empty):
+        assert observer.current() is empty
 
 
 def test_nobody_is_silent(job: JobFolder, capfd: pytest.CaptureFixture[str]) -> None:
-    nobody = audience.Nobody()
+    nobody = observer.Nobody()
     nobody.hear("job-1", ev.Heartbeat())
     nobody.show(JobView("job-1"))
     nobody.stay(job, JobView("job-1"), Companion(lambda: None, lambda view: None), wait=True)

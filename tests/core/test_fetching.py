@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from sft_magics.core import fetching, workspace
-from sft_magics.core.catalog import Member, Package
+from sft_magics.core import workspace
 from sft_magics.core.errors import DataProblem, ModelProblem, NotFound, SftError, WorkspaceProblem
+from sft_magics.core.runtime import fetching
+from sft_magics.core.runtime.catalog import Member, Package
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTES = b"a note\n" * 200
@@ -260,7 +261,7 @@ def child_code(wheel: Path) -> str:
     package = package_of(wheel)
     return (
         "from sft_magics.core import fetching\n"
-        "from sft_magics.core.catalog import Member, Package\n"
+        "from sft_magics.core.runtime.catalog import Member, Package\n"
         f"fetching.CATALOG['tiny'] = {package!r}\n"
         "heard = []\n"
         "fetching.fetch('tiny', lambda *said: heard.append(said))\n"

@@ -4,20 +4,20 @@ from typing import Annotated, get_type_hints
 
 import pytest
 
-from sft_magics.core import given
+from sft_magics.core import explicit_args
 
 
-@given.noted
+@explicit_args.noted
 def act(model: Annotated[str | None, "a model"] = None, *, epochs: Annotated[float, "passes"] = 1.0) -> frozenset[str]:
     """Say what was given."""
-    return given.names()
+    return explicit_args.names()
 
 
-@given.noted
+@explicit_args.noted
 def outer(*, lr: float = 1.0) -> tuple[frozenset[str], frozenset[str]]:
     """Call another."""
     inside = act("m")
-    return inside, given.names()
+    return inside, explicit_args.names()
 
 
 def test_what_the_call_gave_is_known_even_where_it_is_the_default() -> None:
@@ -32,7 +32,7 @@ def test_calls_inside_one_another_and_in_threads_do_not_mix() -> None:
     thread = threading.Thread(target=lambda: found.append(act(epochs=1.0)))
     thread.start()
     thread.join()
-    assert (found, given.names()) == ([{"epochs"}], frozenset())
+    assert (found, explicit_args.names()) == ([{"epochs"}], frozenset())
 
 
 def test_it_looks_like_the_function() -> None:

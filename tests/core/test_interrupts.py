@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sft_magics.core.interrupts import held
+from sft_magics.core.runtime.interrupts import held
 
 
 def interrupt() -> None:

@@ -6,9 +6,9 @@ from concurrent import futures
 
 import pytest
 
-from sft_magics.core import batches
-from sft_magics.core import lanes as module
-from sft_magics.core.lanes import MOST, Lanes
+from sft_magics.core.runtime import batch_workers as module
+from sft_magics.core.runtime import batches
+from sft_magics.core.runtime.batch_workers import MOST, Lanes
 
 
 def test_each_part_is_done_once_and_lanes_work_at_the_same_time() -> None:

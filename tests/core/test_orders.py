@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sft_magics.core import orders
-from sft_magics.core.orders import Edit, Orders
+from sft_magics.core import commands
+from sft_magics.core.commands import Edit, Orders
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_what_no_edit_can_be_changes_nothing(file: Orders, changes: object) -> N
 
 def test_processes_that_tell_at_once_lose_nothing(file: Orders) -> None:
     code = (
-        "import sys; from pathlib import Path; from sft_magics.core.orders import Orders\n"
+        "import sys; from pathlib import Path; from sft_magics.core.commands import Orders\n"
         f"for i in range(40): Orders(Path({str(file.path)!r})).tell("
         '{"do": "edit", "changes": {"lr": float(i)}, "who": sys.argv[1]})'
     )
@@ -77,5 +77,5 @@ def test_processes_that_tell_at_once_lose_nothing(file: Orders) -> None:
 
 
 def test_a_version_records_the_step_and_the_new_values() -> None:
-    taken = [orders.Taken(3, {"lr": 1e-5}, 0, "ann"), orders.Taken(9, {"epochs": 5.0})]
-    assert orders.written(taken) == [{"step": 3, "lr": 1e-5}, {"step": 9, "epochs": 5.0}]
+    taken = [commands.Taken(3, {"lr": 1e-5}, 0, "ann"), commands.Taken(9, {"epochs": 5.0})]
+    assert commands.written(taken) == [{"step": 3, "lr": 1e-5}, {"step": 9, "epochs": 5.0}]

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from sft_magics.core import measures, pairs
+from sft_magics.core import metrics, paired_tests
 
 LABELS = ("no", "yes", "maybe")
 
@@ -19,7 +19,7 @@ def test_flips_are_rows_that_only_one_gets_right() -> None:
     truths = ["yes", "yes", "no", "no", "no"]
     before = ["yes", "no", "no", "yes", "maybe"]
     after = ["no", "yes", "no", "no", "yes"]
-    assert pairs.flipped(truths, before, after) == ([1, 3], [0])
+    assert paired_tests.flipped(truths, before, after) == ([1, 3], [0])
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "precision", "recall", "f1"])
@@ -27,31 +27,35 @@ def test_the_difference_is_that_of_the_measured_metrics(metric: str) -> None:
     truths, before = answers(300, 0.6, 1)
     after = [t if i % 3 else b for i, (t, b) in enumerate(zip(truths, before, strict=True))]
     values = [
-        measures.classification(measures.confusion(truths, of, LABELS), LABELS)[metric].value for of in (before, after)
+        metrics.classification(metrics.confusion(truths, of, LABELS), LABELS)[metric].value for of in (before, after)
     ]
-    found = pairs.bootstrap(truths, before, after, LABELS, metric)
+    found = paired_tests.bootstrap(truths, before, after, LABELS, metric)
     assert found.value == pytest.approx(values[1] - values[0])
     assert found.low < found.value < found.high
     assert found.p_value < 0.01
-    assert found == pairs.bootstrap(truths, before, after, LABELS, metric), "the same question has the same answer"
+    assert found == paired_tests.bootstrap(truths, before, after, LABELS, metric), (
+        "the same question has the same answer"
+    )
 
 
 def test_equal_answers_do_not_differ() -> None:
     truths, before = answers(50, 0.7, 2)
-    found = pairs.bootstrap(truths, before, before, LABELS, "f1")
+    found = paired_tests.bootstrap(truths, before, before, LABELS, "f1")
     assert (found.value, found.low, found.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_a_class_that_is_never_predicted_or_never_true_is_no_trouble() -> None:
-    found = pairs.bootstrap(["no"] * 5, ["no"] * 5, ["yes"] * 5, LABELS, "precision")
+    found = paired_tests.bootstrap(["no"] * 5, ["no"] * 5, ["yes"] * 5, LABELS, "precision")
     assert found.value == -1.0
-    assert pairs.bootstrap(["no"], ["yes"], ["no"], LABELS, "f1").value == 1.0
+    assert paired_tests.bootstrap(["no"], ["yes"], ["no"], LABELS, "f1").value == 1.0
     truths, before = ["yes", "no", "maybe"], ["yes", "yes", "yes"]
     values = [
-        measures.classification(measures.confusion(truths, of, LABELS), LABELS)["precision"].value
+        metrics.classification(metrics.confusion(truths, of, LABELS), LABELS)["precision"].value
         for of in (before, truths)
     ]
-    assert pairs.bootstrap(truths, before, truths, LABELS, "precision").value == pytest.approx(values[1] - values[0])
+    assert paired_tests.bootstrap(truths, before, truths, LABELS, "precision").value == pytest.approx(
+        values[1] - values[0]
+    )
 
 
 def test_chance_is_called_chance_about_as_often_as_it_says() -> None:
@@ -62,5 +66,5 @@ def test_chance_is_called_chance_about_as_often_as_it_says() -> None:
         other = random.Random(1000 + seed)
         after = [other.choice(LABELS) if other.random() < 0.2 else a for a in after]
         before = [other.choice(LABELS) if other.random() < 0.2 else b for b in before]  # ... spoiled alike
-        wrong += pairs.bootstrap(truths, before, after, LABELS, "f1").p_value < 0.05
+        wrong += paired_tests.bootstrap(truths, before, after, LABELS, "f1").p_value < 0.05
     assert wrong <= 8, "5 % of 40 are 2; more than 8 happen once in 1,000 such tests"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sft_magics.core import usage
 from sft_magics.core.records import Board
+from sft_magics.core.runtime import usage
 from sft_magics.core.workspace import Workspace
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from sft_magics.engine import worker
+from sft_magics.engine.jobs import worker
 from sft_magics.engine.tasks import find
 
 _SHORTEST, _LONGEST = 0.1, 2.5  # seconds

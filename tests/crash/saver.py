@@ -37,14 +37,14 @@ def save(store: ArtifactStore, argument: str) -> None:
 
 
 def read(store: ArtifactStore, argument: str) -> None:
-    from sft_magics.engine import weights
+    from sft_magics.engine.models import weight_loading
 
     *ids, times = argument.split(",")
     pairs = [pair.split("=") for pair in ids]
     print("ready", flush=True)
     for turn in range(int(times)):
         artifact, head = pairs[turn % len(pairs)]
-        found = weights.load(store.checkout(artifact))
+        found = weight_loading.load(store.checkout(artifact))
         assert found is not None
         assert len(found) == 9
         assert hashlib.sha256(found["head"].numpy().tobytes()).hexdigest() == head

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sft_magics.core import errors
-from sft_magics.engine import weights
+from sft_magics.engine.models import weight_loading
 from sft_magics.registry import ArtifactStore
 from tests.crash.saver import network
 
@@ -46,7 +46,7 @@ def told(writer: "subprocess.Popen[str]") -> dict[str, str]:
 
 def check(store: ArtifactStore, artifact: str, head: str) -> None:
     store.verify(artifact)
-    found = weights.load(store.checkout(artifact))
+    found = weight_loading.load(store.checkout(artifact))
     assert found is not None
     assert hashlib.sha256(found["head"].numpy().tobytes()).hexdigest() == head
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from sft_magics.core.fetching import fetch
+from sft_magics.core.runtime.fetching import fetch
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import build
-from sft_magics.engine import launchers
+from sft_magics.engine.runtime import launchers
 from tests import shapes
 from tests.engine.house import films, order, small_base
 

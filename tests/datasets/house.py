@@ -5,8 +5,8 @@ from pathlib import Path
 from PIL import Image
 
 from sft_magics.core.records import Finding
-from sft_magics.datasets import decoding
-from sft_magics.datasets.boxes import Box
+from sft_magics.datasets.annotations.boxes import Box
+from sft_magics.datasets.pictures import decoding
 from sft_magics.datasets.sources import Loaded
 
 SIDES = (60, 40)

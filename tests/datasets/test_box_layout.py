@@ -7,7 +7,8 @@ import pytest
 
 from sft_magics.core import errors
 from sft_magics.core.workspace import Workspace
-from sft_magics.datasets import boxes, build, load
+from sft_magics.datasets import build, load
+from sft_magics.datasets.annotations import boxes
 from tests.datasets.house import SIDES, codes, save, thing
 
 COUNT = 20

@@ -255,7 +255,7 @@ def test_nothing_half_written_is_left(ws: Workspace) -> None:
 
 def test_importing_the_room_brings_in_nothing_heavy() -> None:
     code = (
-        "import sys, sft_magics.datasets, sft_magics.core.fetching\n"
+        "import sys, sft_magics.datasets, sft_magics.core.runtime.fetching\n"
         "print([n for n in ('pandas', 'numpy', 'pyarrow', 'torch', 'IPython') if n in sys.modules])"
     )
     root = Path(__file__).resolve().parents[2]

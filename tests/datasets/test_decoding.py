@@ -13,9 +13,11 @@ from PIL import Image
 from sft_magics.core import errors
 from sft_magics.core.picture_formats import FORMATS, SUFFIXES
 from sft_magics.core.workspace import Workspace
-from sft_magics.datasets import decoding, load, overlays, pictures
-from sft_magics.engine import pixels
-from sft_magics.serving import inputs
+from sft_magics.datasets import load
+from sft_magics.datasets.annotations import annotation_render
+from sft_magics.datasets.pictures import decoding, image_files
+from sft_magics.engine.inputs import pixels
+from sft_magics.serving.http import parsing
 
 SIDES = (40, 24)
 Draw = Callable[[], Image.Image]
@@ -73,7 +75,7 @@ def every_way(path: Path) -> list[np.ndarray]:
         np.asarray(pixels.opened(str(path), min(SIDES))),
         np.asarray(pixels.opened(path.read_bytes(), min(SIDES))),
         np.asarray(pixels.scene(str(path), min(SIDES))),
-        np.asarray(overlays._opened(str(path))),
+        np.asarray(annotation_render._opened(str(path))),
     ]
 
 
@@ -125,7 +127,7 @@ def test_pixels_without_an_agreed_brightness_are_refused_everywhere(
     assert len(load(str(tmp_path / "set"), broken="skip")) == 2
     with pytest.raises(ValueError, match=said):
         pixels.opened(str(bad), 24)
-    assert pictures.thumbnail(str(bad)) == ""
+    assert image_files.thumbnail(str(bad)) == ""
 
 
 def test_gray_of_16_bits_that_is_nearly_black_is_told(tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def test_every_orientation_is_upright_for_every_task(turn: int, ending: str, tmp
         assert seen.shape == (SIDES[1], SIDES[0], 3)
         assert (seen[3, 6] > (200, 60, 60)).tolist() == [True, False, False]
         assert seen[20, 30].min() > 200
-    found = pictures.look(str(path))
+    found = image_files.look(str(path))
     assert (found.width, found.height) == SIDES
     if ending != "tif":  # Pillow turns a TIFF as it loads it, and its stored sides are not known
         assert (found.turn, found.stored) == (turn, SIDES if turn < 5 else SIDES[::-1])
@@ -183,13 +185,13 @@ def test_the_same_picture_in_another_format_has_the_same_pixels(tmp_path: Path) 
         image.save(tmp_path / f"a.{ending}")
     image.save(tmp_path / "a.webp", lossless=True)
     noted(image, tmp_path / "turned.png", 6)
-    looks = [pictures.look(str(path)) for path in sorted(tmp_path.iterdir())]
+    looks = [image_files.look(str(path)) for path in sorted(tmp_path.iterdir())]
     assert len(looks) == 6
     assert len({look.sha256 for look in looks}) == 6
     assert len({look.pixels for look in looks}) == 1
     image.putpixel((1, 1), (1, 2, 3))
     image.save(tmp_path / "other.png")
-    assert pictures.look(str(tmp_path / "other.png")).pixels != looks[0].pixels
+    assert image_files.look(str(tmp_path / "other.png")).pixels != looks[0].pixels
 
 
 @pytest.mark.parametrize("ending", SUFFIXES)
@@ -197,9 +199,9 @@ def test_whatever_is_trained_on_is_taken_by_an_endpoint(ending: str, tmp_path: P
     image = Image.new("1" if ending == ".pbm" else "RGB", SIDES)
     kind = {".jfif": "JPEG", ".pnm": "PPM"}.get(ending)
     image.save(tmp_path / f"a{ending}", format=kind)
-    assert not pictures.look(str(tmp_path / f"a{ending}")).wrong
+    assert not image_files.look(str(tmp_path / f"a{ending}")).wrong
     sent = base64.b64encode((tmp_path / f"a{ending}").read_bytes()).decode()
-    item = inputs.item(sent, "image-classification")
+    item = parsing.item(sent, "image-classification")
     assert item.logged.split()[0] in FORMATS
 
 

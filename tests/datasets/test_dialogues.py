@@ -9,7 +9,8 @@ import pytest
 
 from sft_magics.core import errors
 from sft_magics.core.workspace import Workspace
-from sft_magics.datasets import build, dialogues, load, rows, texts_of
+from sft_magics.datasets import build, load, rows, texts_of
+from sft_magics.datasets.chats import chat_tables
 
 PAIRS = pd.DataFrame({"instruction": [f"Say {n}." for n in range(40)], "output": [f"It is {n}." for n in range(40)]})
 
@@ -41,9 +42,9 @@ def test_chats_are_read_up_to_their_last_answer(tmp_path: Path) -> None:
     found = load(str(file))
     assert found.task == "causal-lm"
     assert found.labels == ["Bye.", "Hello.", "Hello."]
-    assert dialogues.messages(found.texts[0]) == chats[0]["messages"][:-1]
+    assert chat_tables.messages(found.texts[0]) == chats[0]["messages"][:-1]
     assert found.texts[1] == "Hi"
-    assert dialogues.shown(found.texts[0]) == "user: Hi\nassistant: Hello.\nuser: And now?"
+    assert chat_tables.shown(found.texts[0]) == "user: Hi\nassistant: Hello.\nuser: And now?"
     assert "1 rows without a prompt or an answer" in found.findings[0].message
     assert found.findings[1].message == "4 answers of 3 chats are learned."
     sharegpt = pd.DataFrame({"conversations": [[{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]]})
@@ -161,11 +162,11 @@ def test_a_content_or_a_role_of_another_kind_is_refused(cell: object) -> None:
 def test_every_answer_of_a_chat_is_learned_but_those_of_weight_0() -> None:
     again = turn("user", "And now?")
     found = load([chat(ASKED, SAID, again, turn("assistant", "Bye."), turn("user", "Hm"))])
-    assert [m.get("weight") for m in dialogues.messages(found.texts[0])] == [None, None, None]
+    assert [m.get("weight") for m in chat_tables.messages(found.texts[0])] == [None, None, None]
     assert found.labels == ["Bye."]
     for key, off in (("weight", 0), ("weight", 0.0), ("train", False)):
         found = load([chat(ASKED, {**SAID, key: off}, again, turn("assistant", "Bye."))])
-        assert [m.get("weight") for m in dialogues.messages(found.texts[0])] == [None, 0, None]
+        assert [m.get("weight") for m in chat_tables.messages(found.texts[0])] == [None, 0, None]
         assert found.findings[0].message == (
             "1 answers of 1 chats are learned; 1 with weight 0 or without a text are read as context."
         )
@@ -176,7 +177,7 @@ def test_every_answer_of_a_chat_is_learned_but_those_of_weight_0() -> None:
 def test_sharegpt_chats_of_several_turns_are_learned_as_a_whole() -> None:
     said = [("system", "Be brief."), ("human", "a"), ("gpt", "b"), ("human", "c"), ("gpt", "d")]
     found = load([{"conversations": [{"from": who, "value": what} for who, what in said]}])
-    assert [m["role"] for m in dialogues.messages(found.texts[0])] == ["system", "user", "assistant", "user"]
+    assert [m["role"] for m in chat_tables.messages(found.texts[0])] == ["system", "user", "assistant", "user"]
     assert found.findings[0].message == "2 answers of 1 chats are learned."
 
 
@@ -186,14 +187,14 @@ def test_what_stands_beside_prompt_and_answer_is_used_or_named() -> None:
     assert load([{**row, "instruction": ""}]).texts == ["A long story."]
     assert load([{"instruction": None, "input": "Go on", "output": "Yes"}]).texts == ["Go on"]
     full = load([{**row, "system": "Be brief.", "history": [["Hi", "Hello."]], "rating": 5}])
-    assert [(m["role"], m["content"]) for m in dialogues.messages(full.texts[0])] == [
+    assert [(m["role"], m["content"]) for m in chat_tables.messages(full.texts[0])] == [
         ("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello."), ("user", "Sum up.\n\nA long story."),
     ]  # fmt: skip
     assert full.columns == {
         "prompt": "instruction", "response": "response", "below": "context", "system": "system", "history": "history",
     }  # fmt: skip
     assert [f.message for f in full.findings] == ["2 answers of 1 chats are learned.", "Columns not read: rating."]
-    assert dialogues.messages(load([chat(ASKED, SAID, system="Be brief.")]).texts[0])[0]["content"] == "Be brief."
+    assert chat_tables.messages(load([chat(ASKED, SAID, system="Be brief.")]).texts[0])[0]["content"] == "Be brief."
 
 
 def test_rows_of_weight_0_are_left_out_and_other_weights_named() -> None:
@@ -213,7 +214,7 @@ def test_an_answer_that_is_a_list_or_a_dict_is_refused(cell: object) -> None:
 def test_prompts_and_answers_may_be_messages_each() -> None:
     for answer in ([SAID], "The sky.", np.array([SAID], dtype=object)):
         found = load([{"prompt": [turn("system", "Be brief."), ASKED], "completion": answer}])
-        assert [m["role"] for m in dialogues.messages(found.texts[0])] == ["system", "user"]
+        assert [m["role"] for m in chat_tables.messages(found.texts[0])] == ["system", "user"]
         assert found.labels == ["The sky."]
 
 

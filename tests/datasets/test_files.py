@@ -11,7 +11,7 @@ import pytest
 
 from sft_magics.core.errors import DataProblem, NotFound
 from sft_magics.datasets import id_label_pairs, load, read_table, texts_of
-from sft_magics.datasets.files import sniff
+from sft_magics.datasets.tables.files import sniff
 
 Write = Callable[[str, str | bytes], str]
 ROWS = [

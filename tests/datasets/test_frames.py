@@ -10,9 +10,11 @@ from PIL import Image
 
 from sft_magics.core import errors
 from sft_magics.core.workspace import Workspace
-from sft_magics.datasets import boxes, build, decoding, load, masks
-from sft_magics.datasets.boxes import Box
-from sft_magics.engine.scenes import Scenes
+from sft_magics.datasets import build, load
+from sft_magics.datasets.annotations import boxes, masks
+from sft_magics.datasets.annotations.boxes import Box
+from sft_magics.datasets.pictures import decoding
+from sft_magics.engine.inputs.annotated_images import Scenes
 from tests.datasets.house import BACK, SIDES, codes, save, thing
 
 

@@ -9,7 +9,8 @@ from PIL import Image
 from sft_magics.core import errors
 from sft_magics.core.records import Dataset
 from sft_magics.core.workspace import Workspace
-from sft_magics.datasets import build, image_samples, load, rows, thumbnail
+from sft_magics.datasets import build, load, rows, thumbnail
+from sft_magics.datasets.samples import image_samples
 
 
 def draw(path: Path, color: tuple[int, int, int], side: int = 24) -> Path:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from sft_magics.core import errors
 from sft_magics.core.workspace import Workspace
-from sft_magics.datasets import boxes, build, load, rows
+from sft_magics.datasets import build, load, rows
+from sft_magics.datasets.annotations import boxes
 from tests import shapes
 
 COUNT = 12

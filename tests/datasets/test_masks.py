@@ -9,7 +9,8 @@ from PIL import Image
 
 from sft_magics.core import errors
 from sft_magics.core.workspace import Workspace
-from sft_magics.datasets import load, masks
+from sft_magics.datasets import load
+from sft_magics.datasets.annotations import masks
 from tests.datasets.house import SIDES, codes, save, thing
 
 COUNT = 6

@@ -11,7 +11,8 @@ from PIL import Image
 from sft_magics.core import errors
 from sft_magics.core.records import Dataset
 from sft_magics.core.workspace import Workspace
-from sft_magics.datasets import boxes, build, masks, overlays, rows
+from sft_magics.datasets import build, rows
+from sft_magics.datasets.annotations import annotation_render, boxes, masks
 from tests import shapes
 
 
@@ -177,17 +178,17 @@ def test_pictures_show_what_is_marked(tmp_path: Path) -> None:
     picture, mask, found = shapes.scene(3)
     picture.save(tmp_path / "a.png")
     mask.save(tmp_path / "m.png")
-    plain = overlays.boxed(str(tmp_path / "a.png"), [])
-    marked = overlays.boxed(str(tmp_path / "a.png"), found)
-    tinted = overlays.tinted(str(tmp_path / "a.png"), str(tmp_path / "m.png"), labels=("a", "b"))
+    plain = annotation_render.boxed(str(tmp_path / "a.png"), [])
+    marked = annotation_render.boxed(str(tmp_path / "a.png"), found)
+    tinted = annotation_render.tinted(str(tmp_path / "a.png"), str(tmp_path / "m.png"), labels=("a", "b"))
     assert all(p.startswith("data:image/jpeg;base64,") for p in (plain, marked, tinted))
     assert len({plain, marked, tinted}) == 3
-    both = overlays.tinted(
+    both = annotation_render.tinted(
         str(tmp_path / "a.png"), masks.read(tmp_path / "m.png"), str(tmp_path / "m.png"), labels=("a", "b")
     )
     assert width(both) == 2 * width(tinted) + 4, "the answer, and to its right the truth"
-    assert overlays.boxed(str(tmp_path / "gone.png"), found) == ""
-    assert overlays.tinted(str(tmp_path / "gone.png"), str(tmp_path / "m.png"), labels=()) == ""
+    assert annotation_render.boxed(str(tmp_path / "gone.png"), found) == ""
+    assert annotation_render.tinted(str(tmp_path / "gone.png"), str(tmp_path / "m.png"), labels=()) == ""
 
 
 def test_masks_of_black_and_white_are_refused_with_what_to_write(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sft_magics.core import errors
-from sft_magics.datasets import boxes, load
+from sft_magics.datasets import load
+from sft_magics.datasets.annotations import boxes
 from tests.datasets.house import codes, save, thing
 
 COUNT = 6

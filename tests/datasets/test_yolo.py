@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sft_magics.core import errors
-from sft_magics.datasets import boxes, load
+from sft_magics.datasets import load
+from sft_magics.datasets.annotations import boxes
 from tests.datasets.house import SIDES, codes, save, thing
 
 COUNT = 6

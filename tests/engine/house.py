@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sft_magics.core.events import Event
-from sft_magics.core.fetching import fetch
-from sft_magics.datasets import tables
+from sft_magics.core.runtime.fetching import fetch
 from sft_magics.datasets.fingerprints import fingerprint
-from sft_magics.datasets.samples import read_sample
+from sft_magics.datasets.samples.text_samples import read_sample
+from sft_magics.datasets.tables import parquet
 
 LABELS = ["negative", "positive"]
 E = TypeVar("E", bound=Event)
@@ -45,7 +45,7 @@ def table(folder: Path, texts: list[str], labels: list[str], splits: list[str]) 
     """A data set's file, named by its content as the engine expects."""
     columns = [[f"r{i}" for i in range(len(texts))], texts, labels[: len(texts)], splits]
     path = folder / "films" / f"{fingerprint(zip(*columns[1:], strict=True))}.parquet"
-    tables.write(path, columns)
+    parquet.write(path, columns)
     return path
 
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from sft_magics.core.jobs import JobFolder
-from sft_magics.engine import launchers
+from sft_magics.engine.runtime import launchers
 
 
 def main() -> None:

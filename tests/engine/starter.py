@@ -8,19 +8,19 @@ import time
 from pathlib import Path
 
 from sft_magics.core.jobs import JobFolder
-from sft_magics.engine import launchers, warm
+from sft_magics.engine.runtime import fork_server_client, launchers
 
 
 def main() -> None:
-    warm.PRELOADED = ("json",)
-    warm._found(launchers.environment())
-    while not (warm._server and warm._server.ready()):
+    fork_server_client.PRELOADED = ("json",)
+    fork_server_client._found(launchers.environment())
+    while not (fork_server_client._server and fork_server_client._server.ready()):
         time.sleep(0.02)
     jobs = [JobFolder(Path(folder)) for folder in sys.argv[1:]]
     pids = [launchers.start(job, "tests.engine.sleeper", keep=n == 0, forked=True) for n, job in enumerate(jobs)]
     while not all((job.path / "ready").exists() for job in jobs):
         time.sleep(0.02)
-    print(*pids, warm._server.process.pid, flush=True)
+    print(*pids, fork_server_client._server.process.pid, flush=True)
     time.sleep(60)
 
 

@@ -13,9 +13,10 @@ from sft_magics.core import augments, errors
 from sft_magics.core.events import Remark
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import build
-from sft_magics.engine import augment, worker
-from sft_magics.engine.images import Chance, Pictures
-from sft_magics.engine.scenes import Scenes
+from sft_magics.engine.inputs import augment
+from sft_magics.engine.inputs.annotated_images import Scenes
+from sft_magics.engine.inputs.images import Chance, Pictures
+from sft_magics.engine.jobs import worker
 from tests import shapes
 from tests.engine.house import Ear
 from tests.engine.test_image_training import digest, digits, order

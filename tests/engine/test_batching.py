@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sft_magics.core import errors
-from sft_magics.engine import batching
-from sft_magics.engine.gradients import Gradients
-from sft_magics.engine.hardware import Hardware
+from sft_magics.engine.inputs import batching
+from sft_magics.engine.runtime.hardware import Hardware
+from sft_magics.engine.training.gradients import Gradients
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=400)
 

@@ -17,14 +17,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from sft_magics.core import errors
 from sft_magics.core.events import Remark, StepDone
-from sft_magics.core.fetching import fetch
+from sft_magics.core.runtime.fetching import fetch
 from sft_magics.core.workspace import Workspace
-from sft_magics.datasets import build, dialogues
-from sft_magics.engine import checkpoints, language_models, packing, worker
-from sft_magics.engine.chats import Chat
-from sft_magics.engine.predictor import Predictor
+from sft_magics.datasets import build
+from sft_magics.datasets.chats import chat_tables
+from sft_magics.engine.inference.predictor import Predictor
+from sft_magics.engine.inputs import packing
+from sft_magics.engine.inputs.chats import Chat
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.models import language_models
 from sft_magics.engine.tasks import find
 from sft_magics.engine.tasks.causal_lm import CausalLM
+from sft_magics.engine.training import checkpoints
 from tests.engine import tiny
 from tests.engine.house import Ear
 
@@ -121,7 +125,7 @@ def test_prompts_are_the_template_s_and_answers_end_as_it_says(base: Path) -> No
     assert task.tokenizer.decode(rows.ids[0][rows.starts[0] :]) == "The sky.<|im_end|>"
     chat = json.dumps([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
                        {"role": "user", "content": "c"}])  # fmt: skip
-    assert [m["content"] for m in dialogues.messages(chat)] == ["a", "b", "c"]
+    assert [m["content"] for m in chat_tables.messages(chat)] == ["a", "b", "c"]
     turns = task.encode([chat], ["d"])
     assert turns.starts is not None
     assert task.tokenizer.decode(turns.ids[0][turns.starts[0] :]) == "d<|im_end|>"

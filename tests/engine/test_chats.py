@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sft_magics.core import errors
-from sft_magics.engine.chats import Chat, folded
+from sft_magics.engine.inputs.chats import Chat, folded
 from sft_magics.engine.tasks import find
 from tests.engine import tiny
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from sft_magics.engine import checkpoints, optimizers
-from sft_magics.engine.checkpoints import Progressed
+from sft_magics.engine.training import checkpoints, optimizers
+from sft_magics.engine.training.checkpoints import Progressed
 
 
 def small() -> tuple[nn.Module, torch.optim.Optimizer]:

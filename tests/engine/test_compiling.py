@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from sft_magics.core.events import EpochDone, Remark, StepDone
-from sft_magics.engine import choosing, compiling, worker
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.training import autotune, compiling
 from tests.engine.house import Ear, films, order, small_base
 
 can_compile = pytest.mark.skipif(bool(compiling.why_not(torch.device("cpu"))), reason="nothing compiles here")
@@ -88,7 +89,7 @@ def test_auto_is_off_on_a_cpu_and_says_why(tmp_path: Path) -> None:
 def test_a_short_run_is_not_compiled_to_find_out(tmp_path: Path) -> None:
     """What is asked on a GPU; the measuring is the same here."""
     loop, _ = worker.prepare(text_order(tmp_path, compile="auto"), Ear(), tmp_path / "run")
-    verdict, why = choosing.compiled_pays(loop)
+    verdict, why = autotune.compiled_pays(loop)
     assert verdict == "off"
     assert "too few to win back" in why
     assert not compiling.running(loop.task.model)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from sft_magics.core.events import CheckpointSaved, EpochDone, Event
-from sft_magics.engine import checkpoints, compressed, worker
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.training import checkpoint_compression, checkpoints
 from tests.engine.house import Ear, films, order, small_base
 
 KINDS = [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.uint8, torch.bool]
@@ -20,10 +21,10 @@ def round_trip(folder: Path, tensors: dict[str, torch.Tensor], reference: dict[s
     beside = folder / "reference.safetensors" if reference is not None else None
     if beside is not None:
         save_file(reference, beside)
-    planes, about = compressed.packed(tensors, beside)
+    planes, about = checkpoint_compression.packed(tensors, beside)
     path = folder / "model.compressed"
     save_file(planes, path, metadata=about)
-    again = compressed.unpacked(path, beside)
+    again = checkpoint_compression.unpacked(path, beside)
     assert list(again) == list(tensors)
     for name, tensor in tensors.items():
         assert (again[name].dtype, again[name].shape) == (tensor.dtype, tensor.shape), name

@@ -7,8 +7,8 @@ import timm
 import torch
 from torch import nn
 
-from sft_magics.engine import convolutions
-from sft_magics.engine.hardware import Hardware
+from sft_magics.engine.kernels import convolutions
+from sft_magics.engine.runtime.hardware import Hardware
 
 CASES = [  # channels, side, kernel, stride, padding
     (6, 9, 5, 2, 2), (6, 8, 5, 1, 2), (6, 8, 3, 2, 1), (6, 7, 5, 2, 0), (6, 40, 5, 1, 2), (6, 8, 5, 2, 2),

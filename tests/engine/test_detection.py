@@ -6,17 +6,21 @@ from typing import Any
 import pytest
 import torch
 
-from sft_magics.core import answering, errors
-from sft_magics.core.fetching import fetch
+from sft_magics.core import errors, postprocessing
+from sft_magics.core.runtime.fetching import fetch
 from sft_magics.core.workspace import Workspace
-from sft_magics.datasets import boxes, build, read_rows
-from sft_magics.datasets.boxes import Box
-from sft_magics.engine import detectors, memory, thawing, worker
-from sft_magics.engine.images import Chance
-from sft_magics.engine.predictor import Predictor
-from sft_magics.engine.scenes import Scenes
+from sft_magics.datasets import build, read_rows
+from sft_magics.datasets.annotations import boxes
+from sft_magics.datasets.annotations.boxes import Box
+from sft_magics.engine.inference.predictor import Predictor
+from sft_magics.engine.inputs.annotated_images import Scenes
+from sft_magics.engine.inputs.images import Chance
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.models import detectors
+from sft_magics.engine.runtime import memory
 from sft_magics.engine.tasks import find
 from sft_magics.engine.tasks.object_detection import Boxed, ObjectDetection
+from sft_magics.engine.training import gradual_unfreezing
 from tests import shapes
 from tests.engine.house import Ear
 
@@ -120,7 +124,7 @@ def _kinds(said: Any) -> list[torch.dtype]:
 
 def test_a_pretrained_body_s_normalization_stays_still_while_it_learns() -> None:
     def counted(task: ObjectDetection) -> bool:
-        thawing.learn(task.model)
+        gradual_unfreezing.learn(task.model)
         before = {n: b.clone() for n, b in task.model.named_buffers() if "running_mean" in n}
         task.model(task._seen({"pictures": torch.randint(0, 256, (2, 3, 96, 96))}), task._targets(torch.zeros(2, 1, 5)))
         assert before
@@ -219,7 +223,7 @@ def test_a_detector_s_weights_are_taken_but_for_its_classes(tmp_path: Path, monk
 def test_the_label_column_reads_back() -> None:
     found = [Box("b", 1, 2, 3, 4), Box("a", 0, 0, 9.25, 9)]
     assert boxes.loads(boxes.dumps(found)) == [Box("a", 0, 0, 9.2, 9), Box("b", 1, 2, 3, 4)]
-    assert answering.counted(["a", "b", "a"]) == "2 a, 1 b"
+    assert postprocessing.counted(["a", "b", "a"]) == "2 a, 1 b"
 
 
 def test_a_backbone_that_torchvision_knows_too_comes_back(tmp_path: Path) -> None:

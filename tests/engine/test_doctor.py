@@ -11,9 +11,9 @@ import torch
 from sft_magics.core.events import EpochDone, Remark, StepDone
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import build
-from sft_magics.engine import doctor, worker
-from sft_magics.engine.loading import Loader
+from sft_magics.engine.jobs import diagnostics, worker
 from sft_magics.engine.tasks import find
+from sft_magics.engine.training.prefetch import Loader
 from tests import shapes
 from tests.engine import test_causal_lm as words
 from tests.engine import test_image_training as images
@@ -29,7 +29,7 @@ def dated(history: list[list[float]]) -> list[list[float]]:
 def said(history: list[list[float]]) -> list[list[str]]:
     """What is said after each epoch."""
     history = dated(history)
-    return [doctor.remarks(history[: n + 1], 3e-4) for n in range(len(history))]
+    return [diagnostics.remarks(history[: n + 1], 3e-4) for n in range(len(history))]
 
 
 def test_a_healthy_run_is_left_alone() -> None:
@@ -55,13 +55,13 @@ def test_a_loss_that_jumps_up_points_to_the_rate() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_numbers_that_are_none_are_passed_over(bad: float) -> None:
-    assert doctor.remarks(dated([[0.5, 0.4], [bad, 0.5], [0.2, bad]]), 0.1) == []
+    assert diagnostics.remarks(dated([[0.5, 0.4], [bad, 0.5], [0.2, bad]]), 0.1) == []
 
 
 def test_waiting_for_batches_is_said_with_what_to_try() -> None:
-    assert doctor.waiting(1.0, 10.0, 2) == ""
-    assert doctor.waiting(0.0, 0.0, 0) == ""
-    assert doctor.waiting(5.0, 10.0, 2) == "50% of the epoch was spent waiting for batches: try --workers 4."
+    assert diagnostics.waiting(1.0, 10.0, 2) == ""
+    assert diagnostics.waiting(0.0, 0.0, 0) == ""
+    assert diagnostics.waiting(5.0, 10.0, 2) == "50% of the epoch was spent waiting for batches: try --workers 4."
 
 
 @pytest.mark.parametrize("threads", [0, 3])
@@ -98,15 +98,15 @@ def test_a_run_that_learns_few_rows_by_heart_is_told(tmp_path: Path) -> None:
 
 def test_it_names_the_place_where_numbers_end() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
-    assert doctor.where_broken(model) == ""
+    assert diagnostics.where_broken(model) == ""
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     model[1].weight.grad = torch.full((2, 2), math.nan)
     model[0].weight.grad = torch.full((2, 2), math.inf)
-    assert doctor.where_broken(model) == " (from 1 down)"
+    assert diagnostics.where_broken(model) == " (from 1 down)"
     with torch.no_grad():
         model[2].bias[0] = math.inf
-    assert doctor.where_broken(model) == " (the weights of 2 are none)"
+    assert diagnostics.where_broken(model) == " (the weights of 2 are none)"
 
 
 def noisy(start: float, end: float, steps: int, noise: float, seed: int = 0) -> list[float]:
@@ -117,27 +117,29 @@ def noisy(start: float, end: float, steps: int, noise: float, seed: int = 0) -> 
 
 def test_a_loss_that_does_not_fall_is_told_from_one_that_is_only_noisy() -> None:
     once = [[0.69, 0.69, 1.0]]
-    assert doctor.not_falling(noisy(0.693, 0.693, 200, 0.02), once).startswith("The training loss does not fall: 0.69")
-    assert doctor.not_falling(noisy(0.7, 0.72, 200, 0.02), once) != ""
+    assert diagnostics.not_falling(noisy(0.693, 0.693, 200, 0.02), once).startswith(
+        "The training loss does not fall: 0.69"
+    )
+    assert diagnostics.not_falling(noisy(0.7, 0.72, 200, 0.02), once) != ""
     for falls in (noisy(0.7, 0.5, 200, 0.05), noisy(5.0, 4.0, 80, 0.3), noisy(0.7, 0.6, 60, 0.02)):
-        assert doctor.not_falling(falls, once) == ""
-    said = sum(doctor.not_falling(noisy(3.0, 2.7, 60, 1.0, seed), once) != "" for seed in range(100))
+        assert diagnostics.not_falling(falls, once) == ""
+    said = sum(diagnostics.not_falling(noisy(3.0, 2.7, 60, 1.0, seed), once) != "" for seed in range(100))
     assert said <= 5, "such steps show nothing either way"
-    assert all(doctor.not_falling(noisy(0.693, 0.693, 200, 0.02, seed), once) != "" for seed in range(20))
-    assert doctor.not_falling([0.7] * 30, once) == "", "a few steps neither"
-    assert doctor.not_falling([0.7] * 50 + [math.nan] * 50, once) == ""
+    assert all(diagnostics.not_falling(noisy(0.693, 0.693, 200, 0.02, seed), once) != "" for seed in range(20))
+    assert diagnostics.not_falling([0.7] * 30, once) == "", "a few steps neither"
+    assert diagnostics.not_falling([0.7] * 50 + [math.nan] * 50, once) == ""
     spiky = noisy(0.7, 0.5, 200, 0.02)
     spiky[-3:] = [40.0] * 3
-    assert doctor.not_falling(spiky, once) == "", "a median does not mind"
+    assert diagnostics.not_falling(spiky, once) == "", "a median does not mind"
 
 
 def test_over_epochs_it_is_said_when_none_is_below_the_first() -> None:
-    assert "has not fallen in 2 epochs: from 0.690 to 0.688" in doctor.not_falling(
+    assert "has not fallen in 2 epochs: from 0.690 to 0.688" in diagnostics.not_falling(
         [], dated([[0.69, 0.7], [0.688, 0.7]])
     )
-    assert doctor.not_falling([], dated([[0.69, 0.7], [0.6, 0.7], [0.69, 0.7]])) == "", "it had fallen"
-    assert doctor.not_falling([], []) == ""
-    assert doctor.not_falling([], [[math.nan, 0.7], [0.69, 0.7]]) == ""
+    assert diagnostics.not_falling([], dated([[0.69, 0.7], [0.6, 0.7], [0.69, 0.7]])) == "", "it had fallen"
+    assert diagnostics.not_falling([], []) == ""
+    assert diagnostics.not_falling([], [[math.nan, 0.7], [0.69, 0.7]]) == ""
 
 
 @pytest.mark.parametrize(("rate", "flat"), [(1e-12, True), (2e-3, False)])

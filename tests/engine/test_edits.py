@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from sft_magics.core import errors, orders
+from sft_magics.core import commands, errors
+from sft_magics.core.commands import Edit, Told
 from sft_magics.core.events import Edited, EpochDone, EventReader, RunPlanned, StepDone
-from sft_magics.core.orders import Edit, Told
-from sft_magics.engine import launchers, optimizers, worker
-from sft_magics.engine.edits import Course
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.runtime import launchers
+from sft_magics.engine.training import optimizers
+from sft_magics.engine.training.live_edits import Course
 from tests.engine.house import Ear, films, order, small_base
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,7 +89,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sft_magics.engine.loop._TELL_SECONDS", 0.0)
+    monkeypatch.setattr("sft_magics.engine.training.loop._TELL_SECONDS", 0.0)
 
 
 def digest(run: Path) -> str:
@@ -102,7 +104,7 @@ def edited(spec: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tu
     ear = Ear()
     run = tmp_path_factory.mktemp("edited") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sft_magics.engine.loop._TELL_SECONDS", 0.0)
+        patch.setattr("sft_magics.engine.training.loop._TELL_SECONDS", 0.0)
         trained = worker.train(spec, ear, run, Teller(*EDITS, ear=ear))
     return run, ear, trained
 
@@ -118,7 +120,7 @@ def test_edits_are_taken_up_at_the_next_step_said_and_recorded(edited: tuple[Pat
     assert rates[8] == pytest.approx(5e-4 * (18 - 7) / (18 - 3))
     assert ear.all(StepDone)[-1].step == trained.steps == 18
     assert trained.edits == [{"step": 3, "lr": 5e-4}, {"step": 7, "clip": 0.5, "epochs": 3.0}]
-    assert [t.step for t in orders.taken(run / "edits.json")] == [3, 7]
+    assert [t.step for t in commands.taken(run / "edits.json")] == [3, 7]
 
 
 def test_a_run_that_repeats_the_edits_of_another_gives_its_weights(
@@ -134,7 +136,7 @@ def test_a_run_that_repeats_the_edits_of_another_gives_its_weights(
 
 def test_what_was_told_is_asked_before_every_step_though_nothing_is_said(spec: dict[str, Any], tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sft_magics.engine.loop._TELL_SECONDS", 3600.0)
+        patch.setattr("sft_magics.engine.training.loop._TELL_SECONDS", 3600.0)
         ear = Ear()
         asked = 0
 
@@ -157,7 +159,7 @@ def test_a_stop_is_obeyed_though_nothing_is_said(spec: dict[str, Any], tmp_path:
         return Told("pause" if asked > 4 else "")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sft_magics.engine.loop._TELL_SECONDS", 3600.0)
+        patch.setattr("sft_magics.engine.training.loop._TELL_SECONDS", 3600.0)
         trained = worker.train(spec, Ear(), tmp_path / "run", listen)
     assert (trained.stopped, trained.step) == (True, 4)
 
@@ -226,7 +228,7 @@ def test_a_disk_that_is_full_lets_an_edit_wait(
             raise OSError(28, "No space left on device")
         write_durably(path, data)
 
-    monkeypatch.setattr("sft_magics.engine.edits.write_durably", full)
+    monkeypatch.setattr("sft_magics.engine.training.live_edits.write_durably", full)
     ear = Ear()
     worker.train(spec, ear, tmp_path / "run", Teller((3, {"lr": 5e-4}), ear=ear))
     assert [e.step for e in ear.all(Edited)] == [5], "it waited for two steps, and holds from where it is written down"
@@ -236,19 +238,19 @@ KILLER = """
 import json, os, signal, sys, time
 from pathlib import Path
 from sft_magics.core.events import EventReader, EventWriter, StepDone
-from sft_magics.core.orders import Orders
+from sft_magics.core.commands import Orders
 from sft_magics.engine import loop, tasks, worker
 loop._TELL_SECONDS = 0.0
 spec, folder, phases = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), json.loads(sys.argv[3])
 tasks.find(spec["task"])
-orders = Orders(folder / "orders.jsonl")
+orders = Orders(folder / "commands.jsonl")
 for changes, step in phases:
     if changes:
-        orders.tell({"do": "edit", "changes": changes, "who": "ann"})
+        commands.tell({"do": "edit", "changes": changes, "who": "ann"})
     pid = os.fork()
     if pid == 0:
         writer = EventWriter(folder / "events.jsonl")
-        worker.train(spec, lambda e: writer.write(e) or "", folder, orders.told)
+        worker.train(spec, lambda e: writer.write(e) or "", folder, commands.told)
         os._exit(0)
     reader = EventReader(folder / "events.jsonl")
     while step and not any(isinstance(e, StepDone) and e.step >= step for e in reader.read()):
@@ -273,7 +275,7 @@ def test_an_edited_run_that_is_killed_gives_the_weights_of_one_that_is_not(tmp_p
     env = {**os.environ, **launchers.ENVIRONMENT}
     done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = orders.written(orders.taken(run / "edits.json"))
+    found = commands.written(commands.taken(run / "edits.json"))
     assert [sorted(e) for e in found] == [["lr", "step"], ["epochs", "lr", "step"]]
     heard = list(EventReader(run / "events.jsonl").read())
     assert len([e for e in heard if isinstance(e, RunPlanned)]) == 3

@@ -8,17 +8,18 @@ import torch
 from safetensors.torch import load_file
 
 from sft_magics.core.events import EpochDone, Event, Remark, RunPlanned, StepDone, Withdrawn
-from sft_magics.engine import doctor, evaluating, worker
-from sft_magics.engine.loading import Loader
+from sft_magics.engine.jobs import diagnostics, worker
 from sft_magics.engine.tasks import find
 from sft_magics.engine.tasks.classification import no_better_than_constant
+from sft_magics.engine.training import evaluation_schedule
+from sft_magics.engine.training.prefetch import Loader
 from tests.engine.house import Ear, films, order, small_base
 
 
 def _due(batches: int, steps: int, eval_steps: int | None) -> list[int]:
     options = {"eval_steps": eval_steps}
-    found = [step for step in range(1, steps + 1) if evaluating.due(step, batches, steps, options)]
-    assert evaluating.count(batches, steps, options) == len(found)
+    found = [step for step in range(1, steps + 1) if evaluation_schedule.due(step, batches, steps, options)]
+    assert evaluation_schedule.count(batches, steps, options) == len(found)
     return found
 
 
@@ -101,7 +102,7 @@ def _said(ear: Ear) -> list[tuple[str, float | None] | str]:
 
 def test_a_remark_has_its_epoch_and_is_withdrawn_when_it_no_longer_holds() -> None:
     ear = Ear()
-    rounds = doctor.Rounds(lambda event: ear(event) and None)
+    rounds = diagnostics.Rounds(lambda event: ear(event) and None)
     loader = Loader(lambda step: {}, 0, 1)
 
     def evaluated(epoch: float, **doubts: list[str]) -> None:
@@ -123,7 +124,7 @@ def test_a_process_that_takes_a_run_up_withdraws_what_an_earlier_one_said() -> N
     ear = Ear()
     loader = Loader(lambda step: {}, 0, 1)
     history = [[0.7, 0.6, 1.0], [0.5, 0.5, 2.0]]
-    doctor.Rounds(lambda event: ear(event) and None).evaluated(history, {"guessing": []}, {"lr": 1}, loader)
+    diagnostics.Rounds(lambda event: ear(event) and None).evaluated(history, {"guessing": []}, {"lr": 1}, loader)
     loader.close()
     assert _said(ear) == ["guessing"]
 

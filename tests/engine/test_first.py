@@ -7,7 +7,8 @@ import torch
 import transformers
 from torch import nn
 
-from sft_magics.engine import attention, dropout, first, hardware, projections
+from sft_magics.engine.kernels import attention, dropout, first_token_only, fused_qkv
+from sft_magics.engine.runtime import hardware
 
 _SIZES = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 3, "intermediate_size": 64}
 _SMALL: dict[str, dict[str, Any]] = {
@@ -36,7 +37,7 @@ def asked() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_says_and_learns_the_same(kind: str) -> None:
     whole, quick = model_of(kind), model_of(kind)
-    first.quicken(quick)
+    first_token_only.quicken(quick)
     seen: list[torch.Size] = []
     blocks = [m for m in quick.modules() if isinstance(m, nn.Linear) and m.out_features == 64 and m.in_features == 32]
     blocks[-1].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape))
@@ -52,11 +53,11 @@ def test_it_says_and_learns_the_same(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_goes_with_the_other_parts_that_are_quicker_in_bfloat16(kind: str) -> None:
     whole, quick = model_of(kind), model_of(kind)
-    for part in (dropout, attention, first, projections, first, projections):  # placed twice
+    for part in (dropout, attention, first_token_only, fused_qkv, first_token_only, fused_qkv):  # placed twice
         part.quicken(quick)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert torch.allclose(quick(**asked()).logits, whole(**asked()).logits, atol=2e-2)
-    joined = list(projections.groups(quick))
+    joined = list(fused_qkv.groups(quick))
     assert [len(layers) for layers in joined] == [3, 3, 2]
 
 
@@ -64,13 +65,13 @@ def test_a_decoder_and_a_model_without_a_head_stay_as_they_are() -> None:
     decoder = model_of("bert", is_decoder=True)
     bare = transformers.AutoModel.from_config(model_of("bert").config)
     for model in (decoder, bare, nn.Linear(2, 2)):
-        first.quicken(model)
-        assert not any(first.asks(m) for m in model.modules())
+        first_token_only.quicken(model)
+        assert not any(first_token_only.asks(m) for m in model.modules())
 
 
 def test_where_fp32_was_asked_for_all_stays_as_it_is() -> None:
     model = model_of("bert")
     hardware.choose("cpu", "fp32", 1).place(model)
-    assert not any(first.asks(m) for m in model.modules())
+    assert not any(first_token_only.asks(m) for m in model.modules())
     hardware.choose("cpu", "auto", 1).place(model)
-    assert sum(first.asks(m) for m in model.modules()) == 2
+    assert sum(first_token_only.asks(m) for m in model.modules()) == 2

@@ -9,8 +9,8 @@ import torch
 import torchvision
 from torch import nn
 
-from sft_magics.engine import convolutions, folding
-from sft_magics.engine.hardware import Hardware
+from sft_magics.engine.kernels import conv_bn_folding, convolutions
+from sft_magics.engine.runtime.hardware import Hardware
 
 FP32 = Hardware(torch.device("cpu"), "fp32", 1, "", free=True)
 BF16 = Hardware(torch.device("cpu"), "bf16", 1, "", free=True)
@@ -43,7 +43,7 @@ def _compare(model: nn.Module, chosen: Hardware, quick: bool = False) -> tuple[i
     own = model(pictures)
     if quick:
         convolutions.quicken(model)
-    with folding.folded(model, chosen, lambda: model(pictures[:1])) as count, chosen.autocast():
+    with conv_bn_folding.folded(model, chosen, lambda: model(pictures[:1])) as count, chosen.autocast():
         said = model(pictures).float()
     after = model(pictures)
     torch.testing.assert_close(after, own, rtol=1e-4, atol=1e-4)
@@ -102,7 +102,7 @@ def test_an_error_inside_leaves_the_model_as_it_was() -> None:
     before = {name: vars(m).get("forward") for name, m in model.named_modules()}
     with (
         pytest.raises(ValueError, match="inside"),
-        folding.folded(model, FP32, lambda: model(torch.zeros(1, 3, 64, 64))),
+        conv_bn_folding.folded(model, FP32, lambda: model(torch.zeros(1, 3, 64, 64))),
     ):
         raise ValueError("inside")
     assert {name: vars(m).get("forward") for name, m in model.named_modules()} == before

@@ -11,22 +11,22 @@ import psutil
 import pytest
 
 from sft_magics.core.jobs import JobFolder
-from sft_magics.engine import launchers, room, warm
+from sft_magics.engine.runtime import fork_server_client, free_memory, launchers
 from tests.engine.test_launchers import ROOT, SLEEPER, until
 
 
 @pytest.fixture
-def ready(monkeypatch: pytest.MonkeyPatch) -> Iterator[warm.Server]:
+def ready(monkeypatch: pytest.MonkeyPatch) -> Iterator[fork_server_client.Server]:
     """A server of this process that has little to import."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(warm, "PRELOADED", ("json",))
+    monkeypatch.setattr(fork_server_client, "PRELOADED", ("json",))
     monkeypatch.delenv("SFT_FORK_SERVER", raising=False)
-    warm.stop()
-    server = warm._found(launchers.environment())
+    fork_server_client.stop()
+    server = fork_server_client._found(launchers.environment())
     assert server is not None
     assert until(server.ready)
     yield server
-    warm.stop()
+    fork_server_client.stop()
 
 
 @pytest.fixture
@@ -36,7 +36,9 @@ def job(tmp_path: Path) -> Iterator[JobFolder]:
     folder.kill()
 
 
-def test_a_forked_job_is_alive_at_once_detached_logged_and_dead_when_killed(ready: warm.Server, job: JobFolder) -> None:
+def test_a_forked_job_is_alive_at_once_detached_logged_and_dead_when_killed(
+    ready: fork_server_client.Server, job: JobFolder
+) -> None:
     pid = launchers.start(job, SLEEPER, forked=True)
     assert psutil.Process(pid).ppid() == ready.process.pid
     assert job.alive()
@@ -53,7 +55,7 @@ def test_a_forked_job_is_alive_at_once_detached_logged_and_dead_when_killed(read
 
 
 def test_its_variables_are_those_of_the_launch(
-    ready: warm.Server, job: JobFolder, monkeypatch: pytest.MonkeyPatch
+    ready: fork_server_client.Server, job: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SFT_TEST_WORD", "later")
     pid = launchers.start(job, "tests.engine.shower", forked=True)
@@ -62,27 +64,27 @@ def test_its_variables_are_those_of_the_launch(
 
 
 def test_what_libraries_read_early_makes_another_server(
-    ready: warm.Server, job: JobFolder, monkeypatch: pytest.MonkeyPatch
+    ready: fork_server_client.Server, job: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     pid = launchers.start(job, SLEEPER, forked=True)
     assert psutil.Process(pid).ppid() == os.getpid(), "spawned, as ever"
     assert ready.alive
-    for _ in range(warm._OTHERS - 1):
-        found = warm._found(launchers.environment())
+    for _ in range(fork_server_client._OTHERS - 1):
+        found = fork_server_client._found(launchers.environment())
     assert found is not None
     assert found is not ready
     assert until(lambda: not ready.alive)
 
 
-def test_a_server_that_died_or_hangs_is_done_without(ready: warm.Server, job: JobFolder) -> None:
+def test_a_server_that_died_or_hangs_is_done_without(ready: fork_server_client.Server, job: JobFolder) -> None:
     ready.process.kill()
     ready.process.wait()
     pid = launchers.start(job, SLEEPER, forked=True)
     assert psutil.Process(pid).ppid() == os.getpid()
     job.kill()
     assert until(lambda: not job.alive())
-    fresh = warm._server
+    fresh = fork_server_client._server
     assert fresh is not None
     assert until(fresh.ready)
     os.kill(fresh.process.pid, signal.SIGSTOP)
@@ -90,15 +92,15 @@ def test_a_server_that_died_or_hangs_is_done_without(ready: warm.Server, job: Jo
     assert psutil.Process(pid).ppid() == os.getpid()
 
 
-def test_a_fork_that_nobody_waits_for_any_more_does_nothing(ready: warm.Server, job: JobFolder) -> None:
+def test_a_fork_that_nobody_waits_for_any_more_does_nothing(ready: fork_server_client.Server, job: JobFolder) -> None:
     """What a server that answers too late leaves behind."""
     import socket
 
-    from sft_magics.engine import forkserver
+    from sft_magics.engine.runtime import fork_server
 
     lock, (gate, opener) = job.claim(), os.pipe()
     assert lock is not None
-    order = forkserver.order(SLEEPER, str(job.path), launchers.environment())
+    order = fork_server.order(SLEEPER, str(job.path), launchers.environment())
     with job.log.open("ab") as log:
         socket.send_fds(ready._line, [order], [lock, log.fileno(), gate])
     pid = int(ready._line.recv(32))
@@ -110,19 +112,19 @@ def test_a_fork_that_nobody_waits_for_any_more_does_nothing(ready: warm.Server, 
 
 
 def test_it_can_be_forbidden_and_needs_room(
-    ready: warm.Server, job: JobFolder, monkeypatch: pytest.MonkeyPatch
+    ready: fork_server_client.Server, job: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SFT_FORK_SERVER", "0")
     pid = launchers.start(job, SLEEPER, forked=True)
     assert psutil.Process(pid).ppid() == os.getpid() != ready.process.pid
     monkeypatch.delenv("SFT_FORK_SERVER")
-    warm.stop()
+    fork_server_client.stop()
     with monkeypatch.context() as full:
-        full.setattr(warm, "_LEAST_FREE", 1 << 60)
-        assert warm._found(launchers.environment()) is None
+        full.setattr(fork_server_client, "_LEAST_FREE", 1 << 60)
+        assert fork_server_client._found(launchers.environment()) is None
     # A container of 2 GB on a large machine, as Binder has them.
-    monkeypatch.setattr(room, "_containers", lambda: iter([2 << 30]))
-    assert warm._found(launchers.environment()) is None
+    monkeypatch.setattr(free_memory, "_containers", lambda: iter([2 << 30]))
+    assert fork_server_client._found(launchers.environment()) is None
 
 
 def test_nothing_is_left_when_the_notebook_is_killed_but_what_shall_stay(tmp_path: Path) -> None:
@@ -150,7 +152,7 @@ def test_the_server_starts_no_thread_and_touches_no_device() -> None:
         "import importlib, os\n"
         "from sft_magics.engine import warm\n"
         "os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1'\n"
-        "[importlib.import_module(m) for m in warm.PRELOADED]\n"
+        "[importlib.import_module(m) for m in fork_server_client.PRELOADED]\n"
         "import torch\n"
         "names = {open(f'/proc/self/task/{t}/comm').read().strip() for t in os.listdir('/proc/self/task')}\n"
         "print(len(os.listdir('/proc/self/task')), *sorted(names - {'python'}), torch.cuda.is_initialized())"
@@ -162,7 +164,7 @@ def test_the_server_starts_no_thread_and_touches_no_device() -> None:
 
 
 def test_an_interrupt_while_it_forks_ends_the_server(
-    ready: warm.Server, job: JobFolder, monkeypatch: pytest.MonkeyPatch
+    ready: fork_server_client.Server, job: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the answer that comes later would be taken for that to the next order."""
 
@@ -182,7 +184,9 @@ def test_an_interrupt_while_it_forks_ends_the_server(
     assert not (job.path / "ready").exists()
 
 
-def test_a_job_that_dies_with_the_notebook_outlives_the_server(ready: warm.Server, job: JobFolder) -> None:
+def test_a_job_that_dies_with_the_notebook_outlives_the_server(
+    ready: fork_server_client.Server, job: JobFolder
+) -> None:
     launchers.start(job, SLEEPER, keep=False, forked=True)
     assert until((job.path / "ready").exists)
     ready.end()

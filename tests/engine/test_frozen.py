@@ -24,11 +24,16 @@ from transformers import (
 
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone, Remark
-from sft_magics.core.fetching import fetch
+from sft_magics.core.runtime.fetching import fetch
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import build, read_rows
-from sft_magics.engine import hardware, images, replay, scoring, tasks, worker
-from sft_magics.engine.predictor import Predictor
+from sft_magics.engine import tasks
+from sft_magics.engine.inference import scoring
+from sft_magics.engine.inference.predictor import Predictor
+from sft_magics.engine.inputs import images
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.models import frozen_body
+from sft_magics.engine.runtime import hardware
 from sft_magics.engine.tasks.image_classification import Images
 from tests import shapes
 from tests.engine.house import Ear, films, order, small_base
@@ -257,7 +262,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(scenes: dict[str, Path], task
 def test_maps_that_do_not_fit_are_computed_batch_by_batch(
     scenes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "ROOM", 1000)
+    monkeypatch.setattr(frozen_body, "ROOM", 1000)
     ear = Ear()
     spec = scene_order(scenes, "semantic-segmentation", epochs=1.0)
     found = worker.train(spec, ear, tmp_path / "run")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sft_magics.core.events import CheckpointSaved, EpochDone, Event, Remark, StepDone
-from sft_magics.engine import checkpoints, worker
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.training import checkpoints
 from tests.engine.house import Ear, films, order, small_base
 
 MB = 1_000_000
@@ -84,7 +85,7 @@ def whole(run: Path) -> list[int]:
 def test_training_goes_on_says_so_once_and_again_when_there_is_room(
     disk: Path, spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sft_magics.engine.loop._TELL_SECONDS", 0.0)
+    monkeypatch.setattr("sft_magics.engine.training.loop._TELL_SECONDS", 0.0)
     run = disk / "run"
     there: list[list[int]] = []
     ear = Watcher(

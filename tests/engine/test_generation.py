@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from sft_magics.core import errors
-from sft_magics.core.fetching import fetch
+from sft_magics.core.runtime.fetching import fetch
 from sft_magics.core.sampling import Piece, Sampling
-from sft_magics.engine.hardware import Hardware
+from sft_magics.engine.runtime.hardware import Hardware
 from sft_magics.engine.tasks import find
 from sft_magics.engine.tasks.causal_lm import CausalLM
 from tests.engine import tiny

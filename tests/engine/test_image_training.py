@@ -16,13 +16,16 @@ from torchvision import models, transforms
 
 from sft_magics.core import errors
 from sft_magics.core.events import EpochDone, Remark, StepDone
-from sft_magics.core.fetching import fetch
-from sft_magics.datasets import load, tables
+from sft_magics.core.runtime.fetching import fetch
+from sft_magics.datasets import load
 from sft_magics.datasets.fingerprints import fingerprint
-from sft_magics.engine import backbones, images, pixels, worker
-from sft_magics.engine.batching import epoch_batches
-from sft_magics.engine.images import Chance, Pictures
-from sft_magics.engine.predictor import Predictor
+from sft_magics.datasets.tables import parquet
+from sft_magics.engine.inference.predictor import Predictor
+from sft_magics.engine.inputs import images, pixels
+from sft_magics.engine.inputs.batching import epoch_batches
+from sft_magics.engine.inputs.images import Chance, Pictures
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.models import backbones
 from tests.engine.house import Ear
 
 CLASSIC = {
@@ -41,7 +44,7 @@ def digits(folder: Path, train: int, validation: int) -> Path:
         [loaded.pixels[i] for i in chosen],
     ]  # fmt: skip
     path = folder / "digits" / f"{fingerprint(zip(columns[4], columns[2], columns[3], strict=True))}.parquet"
-    tables.write(path, columns)
+    parquet.write(path, columns)
     return path
 
 
@@ -68,7 +71,7 @@ def test_the_classic_recipe_gives_the_losses_of_a_plain_loop_to_the_last_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ResNet-50 with a new head, SGD 0.001, momentum 0.9: the plain PyTorch loop, written out, beside ours."""
-    monkeypatch.setattr("sft_magics.engine.loop._TELL_SECONDS", 0.0)  # every step's loss by itself
+    monkeypatch.setattr("sft_magics.engine.training.loop._TELL_SECONDS", 0.0)  # every step's loss by itself
     data = digits(tmp_path, 24, 4)
     start = {"kind": "name", "path": "resnet50", "weights": "none"}
     torch.manual_seed(0)
@@ -88,7 +91,7 @@ def test_the_classic_recipe_gives_the_losses_of_a_plain_loop_to_the_last_bit(
         transforms.Resize(66), transforms.CenterCrop(64), transforms.ToTensor(),
         transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
     ])  # fmt: skip
-    frame = tables.read_rows(data, "train")
+    frame = parquet.read_rows(data, "train")
     inputs = [prepare(Image.open(path).convert("RGB")) for path in frame["text"]]
     targets = [int(label) for label in frame["label"]]
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.001, momentum=0.9)
@@ -136,7 +139,7 @@ def test_lite0_learns_digits_and_answers_alike_from_its_folder(tmp_path: Path) -
     last = ear.all(EpochDone)[-1]
     assert last.metrics["accuracy"] >= 0.75
     assert any("fp32" in r.text or "bf16" in r.text for r in ear.all(Remark))
-    frame = tables.read_rows(Path(spec["data"]), "validation")
+    frame = parquet.read_rows(Path(spec["data"]), "validation")
     again = Predictor(trained.folder, threads=1).scores(list(frame["text"]))
     assert np.abs(np.array(again) - np.array(trained.validation_scores)).max() < 1e-4
     card = json.loads((trained.folder / "sft.json").read_text())
@@ -168,7 +171,7 @@ def test_a_frozen_backbone_keeps_every_bit_and_its_head_learns(tmp_path: Path) -
     moved = {n for n, t in before.items() if t.shape != after[n].shape or not torch.equal(t, after[n])}
     assert moved == {"classifier.weight", "classifier.bias"}
     assert ear.all(EpochDone)[-1].metrics["accuracy"] >= 0.6
-    frame = tables.read_rows(Path(spec["data"]), "validation")
+    frame = parquet.read_rows(Path(spec["data"]), "validation")
     whole = Predictor(trained.folder, threads=1, precision="fp32").scores(list(frame["text"]))
     assert np.abs(np.array(whole) - np.array(trained.validation_scores)).max() < 1e-4
 
@@ -219,7 +222,7 @@ def test_a_file_that_has_gone_or_changed_is_named_before_the_first_step(tmp_path
     rows.append([hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in names])
     rows.append(list(rows[4]))  # what they show: nobody asks here
     path = tmp_path / "d" / f"{fingerprint(zip(rows[4], rows[2], rows[3], strict=True))}.parquet"
-    tables.write(path, rows)
+    parquet.write(path, rows)
     Path(names[3]).unlink()
     ear = Ear()
     with pytest.raises(errors.DataProblem, match=r"1 images cannot be read: .*3.png"):

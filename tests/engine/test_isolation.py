@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sft_magics.core import errors
-from sft_magics.engine import isolation
+from sft_magics.engine.models import pack_isolation
 from sft_magics.engine.tasks import find
 from tests.engine import tiny
 
@@ -37,7 +37,7 @@ def test_a_row_in_a_batch_has_the_loss_it_has_alone(kind: str, tmp_path: Path) -
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
     said = any(remark.startswith("Rows are padded, not packed") for remark in task.remarks(rows))
     assert said == (kind in MIXED)
-    assert isolation.packs(task.model, CPU) == (kind in APART)
+    assert pack_isolation.packs(task.model, CPU) == (kind in APART)
 
 
 def test_an_encoder_is_no_causal_language_model(tmp_path: Path) -> None:
@@ -50,5 +50,5 @@ def test_an_encoder_is_no_causal_language_model(tmp_path: Path) -> None:
 def test_the_check_holds_in_half_precision_and_beside_lora() -> None:
     for kind, apart in (("llama", True), ("opt", False)):
         model = tiny.language(kind, **_SIZES.get(kind, {})).to(torch.bfloat16).train()
-        assert isolation.packs(model, CPU) == apart
+        assert pack_isolation.packs(model, CPU) == apart
         assert model.training

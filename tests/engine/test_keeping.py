@@ -9,9 +9,9 @@ import pytest
 
 from sft_magics.core.events import EpochDone, Event
 from sft_magics.datasets import read_rows
-from sft_magics.engine import worker
-from sft_magics.engine.keeping import is_whole
-from sft_magics.engine.predictor import Predictor
+from sft_magics.engine.inference.predictor import Predictor
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.training.checkpoint_writer import is_whole
 from tests.engine.house import Ear, films, order, small_base
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from sft_magics.core import errors
 from sft_magics.core.jobs import JobFolder
-from sft_magics.engine import launchers
+from sft_magics.engine.runtime import launchers
 
 ROOT = Path(__file__).resolve().parents[2]
 SLEEPER = "tests.engine.sleeper"
@@ -73,6 +73,6 @@ def test_inline_holds_the_lock_while_it_works_and_frees_it_after(job: JobFolder)
 
 
 def test_launching_needs_no_torch() -> None:
-    code = "import sys, sft_magics.engine.launchers; print('torch' in sys.modules)"
+    code = "import sys, sft_magics.engine.runtime.launchers; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

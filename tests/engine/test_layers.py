@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sft_magics.engine import layers
+from sft_magics.engine.models import layer_diff
 from sft_magics.registry import ArtifactStore
 
 
@@ -28,7 +28,7 @@ def test_the_norm_of_the_change_of_each_block(tmp_path: Path) -> None:
     }
     two = {**one, "bert__layer__0__b__bias": torch.full((4,), 3.0), "head__weight": torch.full((5,), 1.5)}
     del two["gone"]
-    found = layers.changes(folder(tmp_path / "a", **one), folder(tmp_path / "b", **two))
+    found = layer_diff.changes(folder(tmp_path / "a", **one), folder(tmp_path / "b", **two))
     assert [f["block"] for f in found] == ["bert.layer.0", "bert.layer.1", "head"]
     first, second, head = found
     assert first == {
@@ -52,7 +52,7 @@ def test_the_norm_of_the_change_of_each_block(tmp_path: Path) -> None:
     ],
 )
 def test_blocks_are_what_a_person_would_call_a_layer(name: str, block: str) -> None:
-    assert layers.block(name) == block
+    assert layer_diff.block(name) == block
 
 
 def test_the_largest_difference(tmp_path: Path) -> None:
@@ -62,6 +62,6 @@ def test_the_largest_difference(tmp_path: Path) -> None:
     other = folder(tmp_path / "d", v=torch.tensor([1.0, 2.0]))
     store = ArtifactStore(tmp_path / "store")
     view = store.checkout(store.save(one).id)
-    assert layers.largest_difference(view, same) == (True, 0.0)
-    assert layers.largest_difference(view, near) == (False, 0.5)
-    assert layers.largest_difference(one, other) == (False, math.inf)
+    assert layer_diff.largest_difference(view, same) == (True, 0.0)
+    assert layer_diff.largest_difference(view, near) == (False, 0.5)
+    assert layer_diff.largest_difference(one, other) == (False, math.inf)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from sft_magics.engine import attention, first, lean, products, reading
+from sft_magics.engine.inference import prepacked_model
+from sft_magics.engine.kernels import attention, encoder_fast_path, first_token_only, prepacked_linear
 from tests.engine.test_first import KINDS, asked, model_of
 
 CPU = torch.device("cpu")
@@ -38,14 +39,14 @@ def _rows(count: int) -> list[dict[str, torch.Tensor]]:
 def test_it_says_what_its_modules_say_and_as_exactly(kind: str, shortened: bool) -> None:
     model = model_of(kind, initializer_range=0.3)  # so that attention is far from even, and a mask matters
     if shortened:
-        first.quicken(model)
+        first_token_only.quicken(model)
     inputs = _rows(256)
     with torch.inference_mode():
         truths = [model(**one).logits for one in inputs]
     before = [_said(model, **one) for one in inputs]
-    reading.settle(model, CPU)
+    prepacked_model.settle(model, CPU)
     assert _is_lean(model)
-    assert lean.unpads(model)
+    assert encoder_fast_path.unpads(model)
     after = [_said(model, **one) for one in inputs]
     assert torch.cat(truths).std() > 0.1
     for some in (slice(0, 256), slice(257, 258)):  # those alone, and those in one batch
@@ -56,7 +57,7 @@ def test_it_says_what_its_modules_say_and_as_exactly(kind: str, shortened: bool)
 
 def test_a_row_without_a_token_is_not_answered_with_anothers() -> None:
     model = model_of("roberta", initializer_range=0.3)
-    reading.settle(model, CPU)
+    prepacked_model.settle(model, CPU)
     found = []
     for neighbor in (7, 60):
         ids = torch.full((3, 9), 1)
@@ -70,14 +71,14 @@ def test_a_row_without_a_token_is_not_answered_with_anothers() -> None:
 def test_blocks_compute_nothing_for_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of("bert")
     seen: list[int] = []
-    laid_out = products.laid_out
+    laid_out = prepacked_linear.laid_out
 
     def counted(*given: Any) -> Any:
         read = laid_out(*given)
         return lambda x: (seen.append(x.numel() // x.shape[-1]), read(x))[1]
 
-    monkeypatch.setattr(products, "laid_out", counted)
-    reading.settle(model, CPU)
+    monkeypatch.setattr(prepacked_linear, "laid_out", counted)
+    prepacked_model.settle(model, CPU)
     lengths = torch.tensor([20, 9, 5, 5])  # 39 tokens, 80 places
     mask = (torch.arange(20) < lengths[:, None]).long()
     seen.clear()
@@ -87,7 +88,7 @@ def test_blocks_compute_nothing_for_padding(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_is_read_is_a_copy_of_the_weights_and_every_layer_is_cast() -> None:
     model = model_of("bert")
-    reading.settle(model, CPU)
+    prepacked_model.settle(model, CPU)
     before = _said(model, **asked())
     blocks = [m for m in model.bert.encoder.modules() if isinstance(m, nn.Linear)]
     assert all(layer.weight.dtype == torch.bfloat16 for layer in blocks)
@@ -101,7 +102,7 @@ def test_what_is_read_is_a_copy_of_the_weights_and_every_layer_is_cast() -> None
 def test_activations_that_onednn_knows_are_computed_with_the_product(activation: str) -> None:
     model = model_of("bert", hidden_act=activation, initializer_range=0.3)
     before = _said(model, **asked())
-    reading.settle(model, CPU)
+    prepacked_model.settle(model, CPU)
     assert _is_lean(model)
     assert torch.allclose(_said(model, **asked()), before, atol=0.05)
 
@@ -128,7 +129,7 @@ def _that_reads_all() -> Any:
 def test_what_it_does_not_know_is_left_alone(made: Any) -> None:
     model = made()
     before = _said(model, **asked())
-    reading.settle(model, CPU)
+    prepacked_model.settle(model, CPU)
     assert not _is_lean(model)
     assert torch.allclose(_said(model, **asked()), before, atol=0.01)
 
@@ -136,14 +137,14 @@ def test_what_it_does_not_know_is_left_alone(made: Any) -> None:
 def test_an_encoder_that_would_say_something_else_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of("bert", initializer_range=0.3)
     before = _said(model, **asked())
-    own = lean._Block.__call__
+    own = encoder_fast_path._Block.__call__
     monkeypatch.setattr(
-        lean._Block, "__call__", lambda self, x, there: own(self, x, replace(there, mask=None))
+        encoder_fast_path._Block, "__call__", lambda self, x, there: own(self, x, replace(there, mask=None))
     )  # forgets the mask
-    assert lean.quicken(model) == set()
+    assert encoder_fast_path.quicken(model) == set()
     assert not _is_lean(model)
-    monkeypatch.setattr(lean._Block, "__call__", lambda self, x, there: own(self, x, there) * float("nan"))
-    assert lean.quicken(model) == set()
+    monkeypatch.setattr(encoder_fast_path._Block, "__call__", lambda self, x, there: own(self, x, there) * float("nan"))
+    assert encoder_fast_path.quicken(model) == set()
     assert torch.equal(_said(model, **asked()), before)
 
 
@@ -152,7 +153,7 @@ def test_a_model_of_very_few_positions_is_read_too_or_left_alone() -> None:
         model = model_of(kind, max_position_embeddings=positions)
         inputs = {key: value[:, :2] for key, value in asked().items()}
         before = _said(model, **inputs)
-        reading.settle(model, CPU)
+        prepacked_model.settle(model, CPU)
         assert _is_lean(model) == lean_there
         assert torch.allclose(_said(model, **inputs), before, atol=0.01)
 
@@ -163,7 +164,7 @@ def test_who_asks_for_more_than_the_answer_asks_its_modules() -> None:
     types = torch.ones_like(inputs["input_ids"])
     with torch.inference_mode():
         truth = model(**inputs, token_type_ids=types).logits
-    reading.settle(model, CPU)
+    prepacked_model.settle(model, CPU)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         said = model(**inputs, token_type_ids=types, output_hidden_states=True)
         without = model(input_ids=inputs["input_ids"][:1]).logits
@@ -177,7 +178,7 @@ def test_who_asks_for_more_than_the_answer_asks_its_modules() -> None:
 
 def test_long_texts_are_read_without_the_scores_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of("bert", initializer_range=0.3)
-    reading.settle(model, CPU)
+    prepacked_model.settle(model, CPU)
     alone = {name: part[:1] for name, part in asked().items()}
     plain, plain_alone = _said(model, **asked()), _said(model, **alone)
     calls: list[int] = []

@@ -11,7 +11,8 @@ from sft_magics.core import errors
 from sft_magics.core.events import Remark, RunPlanned, StepDone
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import build, read_rows
-from sft_magics.engine import long_rows, worker
+from sft_magics.engine.inputs import truncation
+from sft_magics.engine.jobs import worker
 from sft_magics.engine.tasks import find
 from tests.engine import test_causal_lm as words
 from tests.engine.house import Ear, order, small_base, table
@@ -36,7 +37,7 @@ def run(data: Path, folder: Path, how: str) -> Ear:
 
 
 def listing(folder: Path) -> list[dict[str, str]]:
-    with (folder / "run" / long_rows.LISTING).open(encoding="utf-8") as file:
+    with (folder / "run" / truncation.LISTING).open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -83,7 +84,7 @@ def test_nothing_is_said_where_all_fit(tmp_path: Path) -> None:
     data = table(tmp_path, [SHORT, JUST, SHORT], ["negative", "positive", "negative"], ["train", "train", "validation"])
     ear = run(data, tmp_path, "refuse")
     assert not [r for r in ear.all(Remark) if "longer" in r.text]
-    assert not (tmp_path / "run" / long_rows.LISTING).exists()
+    assert not (tmp_path / "run" / truncation.LISTING).exists()
 
 
 def test_many_are_counted_and_all_of_them_are_in_the_file(tmp_path: Path) -> None:

@@ -15,10 +15,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone, Remark
-from sft_magics.core.fetching import fetch
+from sft_magics.core.runtime.fetching import fetch
 from sft_magics.datasets import read_rows
-from sft_magics.engine import adapters, backbones, checkpoints, tasks, worker
-from sft_magics.engine.predictor import Predictor
+from sft_magics.engine import tasks
+from sft_magics.engine.inference.predictor import Predictor
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.models import backbones, lora_adapters
+from sft_magics.engine.training import checkpoints
 from tests.engine.house import Ear, films, order, small_base
 
 
@@ -96,7 +99,7 @@ def test_fresh_changes_change_nothing_and_follow_from_the_seed(tmp_path: Path) -
     ]
     plain = tasks.find("text-classification").load(start, ["a", "b"], {"seed": 1}).model
     for name, tensor in checkpoints.weights_of(plain).items():
-        assert torch.equal(adapters.merged(made[0])[name], tensor)
+        assert torch.equal(lora_adapters.merged(made[0])[name], tensor)
     drawn = [dict(m.named_parameters())["bert.encoder.layer.0.output.dense.lora_A.default.weight"] for m in made]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from sft_magics.core.events import EpochDone, Remark, RunPlanned, StepDone
-from sft_magics.engine import optimizers, worker
+from sft_magics.engine.jobs import worker
 from sft_magics.engine.tasks.base import Batch
 from sft_magics.engine.tasks.classification import Classifier, Labeled
+from sft_magics.engine.training import optimizers
 from tests.engine.house import Ear, films, order, small_base, table
 
 
@@ -62,7 +63,7 @@ def test_balanced_classes_weigh_alike(plain: Plain) -> None:
 
 
 def test_class_weights_and_balanced_rows_find_a_rare_class_that_is_missed_without(tmp_path: Path) -> None:
-    from sft_magics.datasets.samples import read_sample
+    from sft_magics.datasets.samples.text_samples import read_sample
 
     texts, labels, _ = read_sample("reviews")
     pick = {name: [i for i, label in enumerate(labels) if label == name] for name in ("negative", "positive")}

@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sft_magics.core.events import EpochDone, EventReader, Remark, StepDone
-from sft_magics.core.fetching import fetch
+from sft_magics.core.runtime.fetching import fetch
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import build
-from sft_magics.engine import choosing, memory, room, trials, worker
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.runtime import free_memory, memory
+from sft_magics.engine.training import autotune, trial_steps
 from tests import shapes
 from tests.engine.house import Ear, films, order, small_base
 
@@ -148,7 +150,7 @@ def test_a_trial_on_a_gpu_takes_the_most_that_fits(pictures: dict[str, Any], tmp
         return real(batch)
 
     loop.task.loss = loss  # type: ignore[method-assign]
-    rows, why = choosing.by_trial(loop, loop.batch_of(choosing.costliest(loop)))
+    rows, why = autotune.by_trial(loop, loop.batch_of(autotune.costliest(loop)))
     assert rows in (2, 4)
     assert "ms a row" in why or "ms more a row" in why
 
@@ -158,8 +160,8 @@ def test_a_trial_puts_everything_back(pictures: dict[str, Any], tmp_path: Path) 
     model, batch = loop.task.model, loop.batch_of(0)
     before = {n: b.clone() for n, b in model.state_dict().items()}
     chance = torch.get_rng_state()
-    with trials.untouched(model):
-        assert trials.memory_of(loop.gradients, batch) > 1_000_000
+    with trial_steps.untouched(model):
+        assert trial_steps.memory_of(loop.gradients, batch) > 1_000_000
         assert not all(torch.equal(before[n], b) for n, b in model.state_dict().items()), "BatchNorm has counted"
     assert all(torch.equal(before[n], b) for n, b in model.state_dict().items())
     assert torch.equal(chance, torch.get_rng_state())
@@ -200,7 +202,7 @@ def test_what_is_free_is_no_more_than_a_container_leaves(tmp_path: Path) -> None
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("700\n")
     (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 200\n")
-    assert list(room._left(tmp_path)) == [500]
+    assert list(free_memory._left(tmp_path)) == [500]
     (tmp_path / "memory.max").write_text("max\n")
-    assert list(room._left(tmp_path)) == []
+    assert list(free_memory._left(tmp_path)) == []
     assert 0 < memory.free_bytes(torch.device("cpu")) < 10**15

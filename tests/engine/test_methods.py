@@ -13,11 +13,13 @@ from torch import nn
 
 from sft_magics.core import errors
 from sft_magics.core.events import EpochDone, Remark, StepDone
-from sft_magics.core.fetching import fetch
+from sft_magics.core.runtime.fetching import fetch
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import build
-from sft_magics.engine import images, optimizers, worker
-from sft_magics.engine.averaging import Average
+from sft_magics.engine.inputs import images
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.training import optimizers
+from sft_magics.engine.training.ema import Average
 from tests import shapes
 from tests.engine.house import Ear, films, order, small_base
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sft_magics.engine import convolutions, folding, normalization
+from sft_magics.engine.kernels import conv_bn_folding, convolutions, normalization
 from tests.engine.test_folding import BF16, _lived, _one_thread  # noqa: F401  the last is for every test
 
 
@@ -232,7 +232,7 @@ def test_reading_folds_it_away_as_before() -> None:
     own = model.eval()(_pictures())
     normalization.quicken(model)
     norms = sum(isinstance(m, nn.BatchNorm2d) for m in model.modules())
-    with torch.no_grad(), folding.folded(model, BF16, lambda: model(_pictures()[:1])) as count, BF16.autocast():
+    with torch.no_grad(), conv_bn_folding.folded(model, BF16, lambda: model(_pictures()[:1])) as count, BF16.autocast():
         assert count == norms
         model(_pictures())
     torch.testing.assert_close(model(_pictures()), own, rtol=1e-3, atol=1e-4)

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sft_magics.core.orders import Edit, Told
-from sft_magics.engine import optimizers, worker
+from sft_magics.core.commands import Edit, Told
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.training import optimizers
 from tests.engine import house, tiny
 
 

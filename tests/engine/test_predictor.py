@@ -20,10 +20,13 @@ from torch import nn
 
 from sft_magics.core import errors
 from sft_magics.core.events import Remark
-from sft_magics.core.fetching import fetch
-from sft_magics.datasets.samples import read_sample
-from sft_magics.engine import lean, reading, tasks, worker
-from sft_magics.engine.predictor import Predictor
+from sft_magics.core.runtime.fetching import fetch
+from sft_magics.datasets.samples.text_samples import read_sample
+from sft_magics.engine import tasks
+from sft_magics.engine.inference import prepacked_model
+from sft_magics.engine.inference.predictor import Predictor
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.kernels import encoder_fast_path
 from tests.engine.house import LABELS, Ear
 
 # bfloat16 has 8 bits of mantissa: sums over other widths round differently.
@@ -51,7 +54,7 @@ def test_pictures_are_answered_in_bfloat16_too(tmp_path: Path) -> None:
     task.save(tmp_path / "version")
     code = f"""
 from pathlib import Path
-from sft_magics.engine.predictor import Predictor
+from sft_magics.engine.inference.predictor import Predictor
 made = [Predictor(Path({str(tmp_path / "version")!r}), threads=1, precision=p) for p in ("fp32", "bf16")]
 one, other = (p.scores([{picture!r}])[0] for p in made)
 assert max(abs(a - b) for a, b in zip(one, other)) <= 0.02
@@ -78,7 +81,9 @@ def test_neither_order_nor_company_changes_an_answer(folder: Path, texts: list[s
 def test_weights_laid_out_once_answer_as_weights_cast_at_every_call(
     folder: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lean, "quicken", lambda _: set())  # which is not the same to the bit; see test_lean
+    monkeypatch.setattr(
+        encoder_fast_path, "quicken", lambda _: set()
+    )  # which is not the same to the bit; see test_lean
     settled = Predictor(folder, threads=1, precision="bf16")
     said = settled.scores(texts)
     linear = [m for m in settled._task.model.modules() if type(m) is nn.Linear]
@@ -87,7 +92,7 @@ def test_weights_laid_out_once_answer_as_weights_cast_at_every_call(
     for layer in linear:
         layer.weight.data.zero_()
     assert settled.scores(texts) == said, "what is read is the copy that was laid out"
-    monkeypatch.setattr(reading, "settle", lambda *_: None)
+    monkeypatch.setattr(prepacked_model, "settle", lambda *_: None)
     plain = Predictor(folder, threads=1, precision="bf16")
     assert plain.scores(texts) == said, "to the last bit"
     assert all(bool(weight.any()) for weight in before)
@@ -96,14 +101,14 @@ def test_weights_laid_out_once_answer_as_weights_cast_at_every_call(
 def test_of_a_large_model_there_is_no_second_copy(
     folder: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "_MOST", 1000)
+    monkeypatch.setattr(prepacked_model, "_MOST", 1000)
     plain = Predictor(folder, threads=1, precision="bf16")
     said = plain.scores(texts[:8])
     assert all(
         layer.weight.dtype == torch.bfloat16 for layer in plain._task.model.modules() if type(layer) is nn.Linear
     )
     monkeypatch.undo()
-    monkeypatch.setattr(lean, "quicken", lambda _: set())
+    monkeypatch.setattr(encoder_fast_path, "quicken", lambda _: set())
     assert said == Predictor(folder, threads=1, precision="bf16").scores(texts[:8])
 
 
@@ -229,7 +234,7 @@ def test_layers_are_read_together_whatever_is_asked_first_and_without_a_bias() -
         model = Attention(bias=bias).eval()
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             before = [[layer(rows) for layer in (model.q_proj, model.k_proj, model.v_proj)] for rows in (x, y)]
-            reading.settle(model, torch.device("cpu"))
+            prepacked_model.settle(model, torch.device("cpu"))
             later = [[layer(rows) for layer in (model.v_proj, model.q_proj, model.k_proj)] for rows in (x, y)]
             again = model.q_proj(x), model.q_proj(x), model.k_proj(y)
         for (q, k, v), (v2, q2, k2) in zip(before, later, strict=True):

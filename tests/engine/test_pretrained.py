@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from sft_magics.core import errors
-from sft_magics.core.fetching import CATALOG, fetch
-from sft_magics.engine import pretrained, tasks, worker
+from sft_magics.core.runtime.fetching import CATALOG, fetch
+from sft_magics.engine import tasks
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.models import pretrained
 from sft_magics.registry import ArtifactStore
 from tests.engine.house import LABELS, Ear, changed_base
 

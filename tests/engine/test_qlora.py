@@ -16,10 +16,12 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 import sft_magics as sft
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone
-from sft_magics.core.fetching import fetch
+from sft_magics.core.runtime.fetching import fetch
 from sft_magics.core.workspace import Workspace
-from sft_magics.engine import checkpoints, language_models, quantized, worker
-from sft_magics.engine.predictor import Predictor
+from sft_magics.engine.inference.predictor import Predictor
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.models import language_models, qlora
+from sft_magics.engine.training import checkpoints
 from tests.engine.house import Ear
 from tests.engine.test_causal_lm import data, order  # noqa: F401 - a fixture
 
@@ -51,11 +53,11 @@ def test_it_is_refused_in_a_sentence_that_says_what_is_missing(
     assert "--method lora" in refused.value.next_step
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(errors.ModelProblem, match="needs a CUDA device, and torch finds none here"):
-        quantized.check({"device": "auto"})
+        qlora.check({"device": "auto"})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(quantized, "find_spec", lambda name: None)
+    monkeypatch.setattr(qlora, "find_spec", lambda name: None)
     with pytest.raises(errors.ModelProblem, match="needs bitsandbytes, which is not installed here") as refused:
-        quantized.check({"device": "auto"})
+        qlora.check({"device": "auto"})
     assert "pip install bitsandbytes" in refused.value.next_step
 
 
@@ -71,8 +73,8 @@ def test_what_is_learned_beside_four_bits_is_stored_beside_the_base_as_it_was(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(quantized, "check", lambda options: None)
-    monkeypatch.setattr(quantized, "quantized", functools.partial(quantized.quantized, device="cpu"))
+    monkeypatch.setattr(qlora, "check", lambda options: None)
+    monkeypatch.setattr(qlora, "quantized", functools.partial(qlora.quantized, device="cpu"))
     spec = order(data, base, method="qlora", epochs=3.0)
     loop, _ = worker.prepare(spec, Ear(), tmp_path / "looked")
     linear = loop.task.model.base_model.model.model.layers[0].self_attn.q_proj.base_layer

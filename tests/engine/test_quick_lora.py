@@ -9,7 +9,8 @@ from peft import LoraConfig
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sft_magics.engine import attention, lora, packing
+from sft_magics.engine.inputs import packing
+from sft_magics.engine.kernels import attention, fused_lora
 
 
 def _model(**more: object) -> peft.PeftModel:
@@ -28,7 +29,7 @@ def _model(**more: object) -> peft.PeftModel:
 
 
 def _quick(model: peft.PeftModel) -> list[nn.Module]:
-    lora.quicken(model)
+    fused_lora.quicken(model)
     return [m for m in model.modules() if "forward" in vars(m)]
 
 

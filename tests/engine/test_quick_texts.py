@@ -11,7 +11,11 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
-from sft_magics.engine import attention, checkpoints, dropout, hardware, optimizers, projections, scoring, vocabulary
+from sft_magics.engine.inference import scoring
+from sft_magics.engine.kernels import attention, dropout, fused_qkv
+from sft_magics.engine.models import used_embeddings
+from sft_magics.engine.runtime import hardware
+from sft_magics.engine.training import checkpoints, optimizers
 
 
 def _bert(**more: Any) -> BertForSequenceClassification:
@@ -99,7 +103,7 @@ def test_a_saved_model_names_nothing_of_ours(tmp_path: Path) -> None:
 
 def _learned(model: nn.Module, steps: int) -> torch.optim.Optimizer:
     optimizer = optimizers.adamw(model, 1e-2, 0.1)
-    vocabulary.follow(model, optimizer)
+    used_embeddings.follow(model, optimizer)
     for step in range(steps):
         optimizers.set_rate(optimizer, 1e-2 / (step + 1))
         model(**_batch()).loss.backward()
@@ -112,14 +116,14 @@ def _learned(model: nn.Module, steps: int) -> torch.optim.Optimizer:
 def test_embeddings_learned_in_part_are_those_learned_whole() -> None:
     plain = _bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).train()
     part = copy.deepcopy(plain)
-    vocabulary.reduce(part, _batch()["input_ids"].tolist())
+    used_embeddings.reduce(part, _batch()["input_ids"].tolist())
     split = part.bert.embeddings.word_embeddings
-    assert isinstance(split, vocabulary.UsedEmbedding)
+    assert isinstance(split, used_embeddings.UsedEmbedding)
     assert len(split.used) == len({0, *_batch()["input_ids"].flatten().tolist()}) < 60
     start = plain.bert.embeddings.word_embeddings.weight.detach().clone()
     _learned(plain, 5)
     _learned(part, 5)
-    found = vocabulary.whole_of(part, checkpoints.weights_of(part))
+    found = used_embeddings.whole_of(part, checkpoints.weights_of(part))
     known = checkpoints.weights_of(plain)
     assert found.keys() == known.keys()
     for name, tensor in known.items():
@@ -133,15 +137,17 @@ def test_embeddings_learned_in_part_are_those_learned_whole() -> None:
 def test_whole_embeddings_are_taken_back_where_they_are_split(tmp_path: Path) -> None:
     part, other = _bert(), _bert()
     for model in (part, other):
-        vocabulary.reduce(model, [[5, 6, 7]])
+        used_embeddings.reduce(model, [[5, 6, 7]])
     _learned(part, 0)
     with torch.no_grad():
         part.bert.embeddings.word_embeddings.used.add_(1.0)
         part.bert.embeddings.word_embeddings.decayed.mul_(0.5)
-    checkpoints.save_tensors(vocabulary.whole_of(part, checkpoints.weights_of(part)), tmp_path / "model.safetensors")
+    checkpoints.save_tensors(
+        used_embeddings.whole_of(part, checkpoints.weights_of(part)), tmp_path / "model.safetensors"
+    )
     stored = load_file(tmp_path / "model.safetensors")
-    checkpoints.put(other, vocabulary.take(other, stored))
-    again = vocabulary.whole_of(other, checkpoints.weights_of(other))
+    checkpoints.put(other, used_embeddings.take(other, stored))
+    again = used_embeddings.whole_of(other, checkpoints.weights_of(other))
     assert again.keys() == stored.keys()
     assert all(torch.equal(again[n], stored[n]) for n in stored)
 
@@ -151,7 +157,7 @@ def test_words_of_no_training_text_are_read_before_anything_was_learned() -> Non
     ids = torch.tensor([[40, 41, 42]])
     with torch.no_grad():
         before = model(input_ids=ids).logits
-    vocabulary.reduce(model, [[5, 6, 7]])
+    used_embeddings.reduce(model, [[5, 6, 7]])
     task: Any = SimpleNamespace(
         model=model, collate=lambda *_: {"input_ids": ids}, scores=lambda batch: model(**batch).logits
     )
@@ -162,23 +168,23 @@ def test_words_of_no_training_text_are_read_before_anything_was_learned() -> Non
 
 def test_embeddings_stay_whole_where_nothing_is_gained_or_a_head_shares_them() -> None:
     many = _bert()
-    vocabulary.reduce(many, [list(range(50))])
+    used_embeddings.reduce(many, [list(range(50))])
     shared = _bert()
     shared.classifier.weight = nn.Parameter(torch.zeros(2, 32))
     shared.register_parameter("again", shared.bert.embeddings.word_embeddings.weight)
-    vocabulary.reduce(shared, [[1, 2]])
+    used_embeddings.reduce(shared, [[1, 2]])
     frozen = _bert()
     frozen.bert.embeddings.word_embeddings.weight.requires_grad = False
-    vocabulary.reduce(frozen, [[1, 2]])
+    used_embeddings.reduce(frozen, [[1, 2]])
     for model in (many, shared, frozen):
         assert type(model.bert.embeddings.word_embeddings) is nn.Embedding
-    vocabulary.reduce(nn.Linear(2, 2), [[1]])  # has none
+    used_embeddings.reduce(nn.Linear(2, 2), [[1]])  # has none
 
 
 def test_queries_keys_and_values_together_are_what_they_are_alone() -> None:
     plain = _bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).train()
     quick = copy.deepcopy(plain)
-    projections.quicken(quick)
+    fused_qkv.quicken(quick)
     assert sum("forward" in vars(m) for m in quick.modules()) == 6
     for model in (plain, quick):
         with torch.autocast("cpu", torch.bfloat16):
@@ -197,7 +203,7 @@ def test_queries_keys_and_values_together_are_what_they_are_alone() -> None:
 def test_layers_that_are_asked_in_another_order_or_for_something_else_answer_all_the_same() -> None:
     torch.manual_seed(0)
     layers = [nn.Linear(6, 4) for _ in range(3)]
-    joint = projections.Joint(tuple(layers))
+    joint = fused_qkv.Joint(tuple(layers))
     one, other = torch.randn(2, 5, 6), torch.randn(3, 6)
     for which, rows in ((2, one), (0, one), (1, other), (1, one), (0, other), (1, other), (2, other)):
         torch.testing.assert_close(joint(which, rows, torch.float32), layers[which](rows))

@@ -12,7 +12,9 @@ from torch import nn
 
 from sft_magics.core import errors
 from sft_magics.core.events import EpochDone
-from sft_magics.engine import memory, recomputing, trials, worker
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.runtime import memory
+from sft_magics.engine.training import activation_checkpointing, trial_steps
 from tests.engine.house import Ear, films, order, small_base
 
 
@@ -26,7 +28,7 @@ def test_a_run_gives_the_same_weights_from_less_memory(tmp_path: Path) -> None:
         folder = worker.train(own, ear, tmp_path / str(again)).folder
         made[again] = (load_file(folder / "model.safetensors"), [e.train_loss for e in ear.all(EpochDone)])
         loop, _ = worker.prepare(own, Ear(), tmp_path / "loop")
-        with trials.untouched(loop.task.model):
+        with trial_steps.untouched(loop.task.model):
             loop.gradients.in_parts(loop.batch_of(0), 128)  # gradients are there before and after
             with memory.Meter() as meter:
                 loop.gradients.in_parts(loop.batch_of(0), 128)
@@ -48,7 +50,7 @@ def test_nets_of_blocks_give_the_same_gradients_and_count_a_batch_once(name: str
         )  # fmt: skip
         names = list(model.state_dict())
         if again:
-            recomputing.enable(model)
+            activation_checkpointing.enable(model)
         assert list(model.state_dict()) == names
         model.train()
         with memory.Meter() as meter:
@@ -64,7 +66,7 @@ def test_nets_of_blocks_give_the_same_gradients_and_count_a_batch_once(name: str
 
 def test_a_model_without_blocks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(errors.ModelProblem, match="vgg11 has no blocks") as refused:
-        recomputing.enable(torchvision.models.vgg11(), "vgg11")
+        activation_checkpointing.enable(torchvision.models.vgg11(), "vgg11")
     assert "leave --recompute out" in refused.value.next_step
     spec: dict[str, Any] = order(films(tmp_path, 8, 8), start=small_base(tmp_path / "base"), recompute=True)
     with pytest.raises(errors.ModelProblem, match="nothing is left to compute again"):

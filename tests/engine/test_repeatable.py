@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 
 from sft_magics.core import errors
 from sft_magics.core.events import Remark
-from sft_magics.engine import hardware, worker
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.runtime import hardware
 from tests.engine.house import Ear, films, order, small_base
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from sft_magics.core.events import CheckpointSaved, EpochDone, Event, EventReader, Remark, RunPlanned, StepDone
-from sft_magics.engine import launchers, worker
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.runtime import launchers
 from tests.engine.house import Ear, films, order, small_base
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,13 +9,15 @@ import torch
 from PIL import Image
 
 from sft_magics.core import errors
-from sft_magics.core.fetching import fetch
+from sft_magics.core.runtime.fetching import fetch
 from sft_magics.core.workspace import Workspace
-from sft_magics.datasets import build, masks, read_rows
-from sft_magics.engine import pyramids, worker
-from sft_magics.engine.images import Chance
-from sft_magics.engine.predictor import Predictor
-from sft_magics.engine.scenes import Scenes
+from sft_magics.datasets import build, read_rows
+from sft_magics.datasets.annotations import masks
+from sft_magics.engine.inference.predictor import Predictor
+from sft_magics.engine.inputs.annotated_images import Scenes
+from sft_magics.engine.inputs.images import Chance
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.models import fpn
 from sft_magics.engine.tasks import find
 from sft_magics.engine.tasks.semantic_segmentation import SemanticSegmentation, ious
 from tests import shapes
@@ -69,7 +71,7 @@ def test_a_saved_folder_answers_as_it_was_measured(trained: worker.Trained, data
     answers = predictor.scores(list(frame["text"]))
     counts = np.zeros((3, 3), dtype=int)
     from sft_magics.core.records import Prediction
-    from sft_magics.lifecycle.answers import mask_of
+    from sft_magics.lifecycle.evaluation.answers import mask_of
 
     for said, mask in zip(answers, frame["mask"], strict=True):
         found = mask_of(Prediction("", "", 0.0, {}, mask="data:image/png;base64," + said["mask"]))
@@ -131,17 +133,17 @@ def test_classes_can_be_made_to_weigh_alike(data: Path, tmp_path: Path) -> None:
 
 
 def test_the_body_has_the_pretrained_weights_and_the_rest_is_named() -> None:
-    body = pyramids.body_of({"kind": "folder", "path": str(fetch("lite0"))}, 4)
+    body = fpn.body_of({"kind": "folder", "path": str(fetch("lite0"))}, 4)
     assert body.strides == (4, 8, 16, 32)
     stored = torch.load(fetch("lite0") / "efficientnet-lite0.pth", weights_only=True)
     first = next(iter(stored.values()))
     assert torch.equal(body.model.state_dict()["conv_stem.weight"], first)
-    model = pyramids.body_of({"kind": "name", "path": "resnet18", "weights": "none"}, 4)
+    model = fpn.body_of({"kind": "name", "path": "resnet18", "weights": "none"}, 4)
     assert model.strides == (4, 8, 16, 32)
-    flat = pyramids.body_of({"kind": "name", "path": "convnext_atto", "weights": "none"}, 4)  # whose names timm changes
+    flat = fpn.body_of({"kind": "name", "path": "convnext_atto", "weights": "none"}, 4)  # whose names timm changes
     assert len(flat.widths) == 4
     with pytest.raises(errors.ModelProblem, match=r"gives no maps of|cannot be filled"):
-        pyramids.body_of({"kind": "name", "path": "mixer_s32_224", "weights": "none"}, 4)
+        fpn.body_of({"kind": "name", "path": "mixer_s32_224", "weights": "none"}, 4)
 
 
 def test_a_version_for_other_classes_is_no_start(trained: worker.Trained) -> None:

@@ -9,7 +9,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from sft_magics.core import errors
 from sft_magics.core.events import Remark
-from sft_magics.engine import tokenization, worker
+from sft_magics.engine.inputs import tokenization
+from sft_magics.engine.jobs import worker
 from sft_magics.engine.tasks import Task, find
 from tests.engine import house, tiny
 

@@ -12,8 +12,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, EpochDone, Remark, RunPlanned, StepDone
-from sft_magics.engine import batching, lean, optimizers, worker
-from sft_magics.engine.predictor import Predictor
+from sft_magics.engine.inference.predictor import Predictor
+from sft_magics.engine.inputs import batching
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.kernels import encoder_fast_path
+from sft_magics.engine.training import optimizers
 from tests.engine.house import LABELS, Ear, films, order, table
 
 
@@ -111,7 +114,7 @@ def test_the_best_weights_are_a_folder_that_others_load_and_the_predictor_repeat
     quick = np.array(Predictor(trained.folder).scores(list(rows["text"])))
     assert np.abs(quick - np.array(trained.validation_scores)).max() <= 0.02, "other sums of bfloat16"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(lean, "quicken", lambda _: set())
+        patched.setattr(encoder_fast_path, "quicken", lambda _: set())
         plain = Predictor(trained.folder, threads=1)
         assert plain.scores(list(rows["text"])) == trained.validation_scores, "to the last bit, by the same ways"
     best = max(ear.all(EpochDone), key=lambda e: (e.metrics["accuracy"], -e.validation_loss))

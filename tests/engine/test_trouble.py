@@ -11,7 +11,8 @@ import torch
 
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, Remark, RunPlanned, StepDone
-from sft_magics.engine import tasks, worker
+from sft_magics.engine import tasks
+from sft_magics.engine.jobs import worker
 from sft_magics.engine.tasks import Batch
 from sft_magics.engine.tasks.text_classification import TextClassification
 from tests.engine.house import Ear, films, order, small_base

@@ -12,9 +12,12 @@ from torch import nn
 
 from sft_magics.core import errors
 from sft_magics.core.events import CheckpointSaved, Remark, StepDone
-from sft_magics.core.fetching import fetch
-from sft_magics.engine import levels, optimizers, tasks, thawing, worker
-from sft_magics.engine.checkpoints import Progressed, restore, save
+from sft_magics.core.runtime.fetching import fetch
+from sft_magics.engine import tasks
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.models import layer_groups
+from sft_magics.engine.training import gradual_unfreezing, optimizers
+from sft_magics.engine.training.checkpoints import Progressed, restore, save
 from tests.engine.house import Ear, films, order, small_base
 
 
@@ -29,13 +32,13 @@ def named(name: str) -> nn.Module:
 
 
 def test_embeddings_are_one_level_below_the_blocks_and_the_pooler_is_of_the_head() -> None:
-    found = levels.of(of_task("text-classification", "minilm"))
+    found = layer_groups.of(of_task("text-classification", "minilm"))
     assert [len(level) for level in found] == [5, *[16] * 6, 4]
     assert all(name.startswith("bert.embeddings.") for name in found[0])
     assert [name.split(".")[0:2] for name in found[-1]] == [["bert", "pooler"]] * 2 + [
         ["classifier", "weight"], ["classifier", "bias"],
     ]  # fmt: skip
-    assert levels.called(found[3]) == "bert.encoder.layer.2"
+    assert layer_groups.called(found[3]) == "bert.encoder.layer.2"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +58,7 @@ def test_embeddings_are_one_level_below_the_blocks_and_the_pooler_is_of_the_head
 )  # fmt: skip
 def test_every_family_has_its_levels(make: Any, bottom: str | None, blocks: int, head: str) -> None:
     model = make()
-    found = levels.of(model)
+    found = layer_groups.of(model)
     assert sorted(name for level in found for name in level) == sorted(dict(model.named_parameters()))
     assert len(found) == blocks + (2 if bottom else 1)
     assert bottom is None or found[0][0] == bottom
@@ -75,11 +78,11 @@ def test_rates_fall_from_the_head_to_the_embeddings() -> None:
 
 def test_one_level_more_every_so_many_steps() -> None:
     model = of_task("text-classification", "minilm")
-    thaw = thawing.Thaw(model, 3)
+    thaw = gradual_unfreezing.Thaw(model, 3)
     assert [thaw.count(step) for step in range(8)] == [1, 1, 1, 2, 2, 2, 3, 3]
     assert "head learns first" in thaw.at(0)
     learning = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert learning == set(levels.of(model)[-1])
+    assert learning == set(layer_groups.of(model)[-1])
     assert thaw.at(2) == ""
     assert thaw.at(3) == "From step 4 on bert.encoder.layer.5 learns too."
     assert thaw.at(1000) == "", "it was so long before"
@@ -88,7 +91,7 @@ def test_one_level_more_every_so_many_steps() -> None:
 
 def test_normalization_that_is_frozen_keeps_its_counts() -> None:
     model = of_task("image-classification", "lite0")
-    thaw = thawing.Thaw(model, 10)
+    thaw = gradual_unfreezing.Thaw(model, 10)
     thaw.at(0)
     before = {n: b.clone() for n, b in model.named_buffers()}
     model(torch.rand(2, 3, 64, 64))
@@ -131,7 +134,7 @@ def test_going_back_to_before_a_level_learned_puts_it_back_too(tmp_path: Path) -
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2))
     optimizer = optimizers.build(model, {"lr": 0.1, "weight_decay": 0.0})
-    thaw = thawing.Thaw(model, 1)
+    thaw = gradual_unfreezing.Thaw(model, 1)
     thaw.at(0)
     path = save(tmp_path, model, optimizer, Progressed())
     first = {n: t.clone() for n, t in model.state_dict().items()}
@@ -150,7 +153,7 @@ def test_frozen_levels_take_no_part_in_the_backward_pass(tmp_path: Path) -> None
         {"kind": "folder", "path": str(fetch("minilm"))}, ["negative", "positive"], {}
     )
     rows = task.encode(["a fine film"] * 8, ["positive"] * 8)
-    thaw = thawing.Thaw(task.model, 1)
+    thaw = gradual_unfreezing.Thaw(task.model, 1)
     sizes = []
     for step in (0, 3, 7):
         thaw.at(step)

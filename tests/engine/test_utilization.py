@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sft_magics.engine import hardware, utilization, worker
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.runtime import hardware
+from sft_magics.engine.training import mfu
 from tests.engine.house import Ear, films, order
 
 
@@ -13,7 +15,7 @@ def test_a_step_is_counted_as_the_textbook_does(tmp_path: Path) -> None:
     """6 operations a weight of a matrix and token (Kaplan et al. 2020), and a little for attention."""
     found, _ = worker.prepare(order(films(tmp_path, 32, 8), batch=32), Ear(), tmp_path)
     before = {n: t.clone() for n, t in found.task.model.state_dict().items()}
-    counted = utilization.operations(found)
+    counted = mfu.operations(found)
     batch = found.batch_of(0)
     rows, width = batch["input_ids"].shape
     layers = found.task.model.bert.encoder.layer  # type: ignore[union-attr]
@@ -24,5 +26,5 @@ def test_a_step_is_counted_as_the_textbook_does(tmp_path: Path) -> None:
 
 def test_the_peak_is_that_of_a_product_with_the_run_s_threads() -> None:
     chosen = hardware.choose("cpu", "fp32", 1)
-    found = utilization.peak(chosen, 0.1)
+    found = mfu.peak(chosen, 0.1)
     assert 1e9 < found < 1e13, "a core does some billions to some thousand billions"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sft_magics.engine import vocabulary
+from sft_magics.engine.models import used_embeddings
 from sft_magics.engine.tasks import find
 from tests.engine import house, tiny
 
@@ -16,7 +16,7 @@ def test_padding_is_among_the_rows_that_are_used(kind: str, tmp_path: Path) -> N
     task = find("text-classification").load({"kind": "folder", "path": str(base)}, house.LABELS, {})
     rows = task.encode(["the good film", "a"], house.LABELS)
     task.economize(rows, {"method": "full"})
-    assert any(isinstance(module, vocabulary.UsedEmbedding) for module in task.model.modules())
+    assert any(isinstance(module, used_embeddings.UsedEmbedding) for module in task.model.modules())
     task.model.train()
     loss = task.loss(task.collate(rows, [0, 1], 0))
     loss.backward()  # type: ignore[no-untyped-call]

@@ -1,6 +1,6 @@
 """Whether little work is done with one thread or with all is what was quicker lately."""
 
-from sft_magics.engine.waking import Waking
+from sft_magics.engine.kernels.thread_policy import Waking
 
 
 def _run(waking: Waking, calls: int, one: float, both: float) -> int:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from sft_magics.core import errors
-from sft_magics.engine import layers, pretrained, weights
+from sft_magics.engine.models import layer_diff, pretrained, weight_loading
 from sft_magics.engine.tasks import find
 from sft_magics.registry import ArtifactStore
 from tests.engine import tiny
@@ -47,7 +47,7 @@ def test_weights_of_a_sub_folder_are_not_taken(gpt2: Path, tmp_path: Path) -> No
     stored = ArtifactStore(tmp_path / "store")
     view = stored.checkout(stored.save(both).id)
     assert torch.equal(logits(view), logits(gpt2)), "nor once they lie in the store"
-    assert layers.largest_difference(view, gpt2) == (True, 0.0)
+    assert layer_diff.largest_difference(view, gpt2) == (True, 0.0)
     text = tiny.save(tmp_path / "text", tiny.classifier("bert"))
     alone = pretrained.load({"kind": "folder", "path": str(text)}, ["a", "b"], 0).model
     tiny.classifier("bert", seed=1).save_pretrained(text / "z_old")
@@ -61,9 +61,9 @@ def test_shards_are_those_of_the_index(gpt2: Path, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").unlink()
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     save_file({"transformer.wte.weight": torch.ones(2, 2)}, tmp_path / "consolidated.safetensors")
-    assert len(weights.files(tmp_path)) > 2
+    assert len(weight_loading.files(tmp_path)) > 2
     assert torch.equal(logits(tmp_path), logits(gpt2))
-    gone = weights.files(tmp_path)[1]
+    gone = weight_loading.files(tmp_path)[1]
     (tmp_path / gone).unlink()
     with pytest.raises(errors.ModelProblem, match=f"its index names {gone}, which is not there"):
         logits(tmp_path)

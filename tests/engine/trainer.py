@@ -20,7 +20,7 @@ def main() -> None:
         return ""
 
     from sft_magics.core import errors
-    from sft_magics.engine import worker
+    from sft_magics.engine.jobs import worker
 
     try:
         worker.train(spec, sink, folder)

@@ -9,8 +9,8 @@ from sft_magics.core import arguments, errors
 from sft_magics.core.events import Remark
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Version
-from sft_magics.lifecycle import rehearse
-from sft_magics.lifecycle.recipes import GENERAL, Recipe
+from sft_magics.lifecycle.training import planning
+from sft_magics.lifecycle.training.recipe import GENERAL, Recipe
 from sft_magics.notebook import panels
 from sft_magics.verbs import VERBS
 from tests.engine.house import small_base
@@ -50,9 +50,9 @@ def test_a_plan_says_how_much_of_the_machine_is_used(workspace: Path) -> None:
 
 def test_short_memory_is_answered_with_what_saves_it() -> None:
     options = {"method": "full", "micro_batch": 0, "recompute": False}
-    assert [c.option for c in rehearse._savings(options, short=True)] == ["--batch auto", "--recompute"]
-    assert rehearse._savings(options, short=False) == ()
-    assert rehearse._savings({**options, "micro_batch": "auto", "method": "head"}, short=True) == ()
+    assert [c.option for c in planning._savings(options, short=True)] == ["--batch auto", "--recompute"]
+    assert planning._savings(options, short=False) == ()
+    assert planning._savings({**options, "micro_batch": "auto", "method": "head"}, short=True) == ()
 
 
 def test_auto_is_the_recipe_s_batch_and_parts_that_are_found() -> None:

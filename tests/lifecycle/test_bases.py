@@ -10,7 +10,7 @@ import torch
 import sft_magics as sft
 from sft_magics.core import errors
 from sft_magics.core.records import Candidate
-from sft_magics.lifecycle import bases
+from sft_magics.lifecycle.inputs import bases
 from sft_magics.notebook import panels
 from tests import shapes
 
@@ -97,27 +97,27 @@ def test_the_front_is_what_nothing_beats_in_both() -> None:
 
 @pytest.mark.parametrize("task", ["semantic-segmentation", "object-detection"])
 def test_a_step_of_every_task_is_measured(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sft_magics.core.fetching import fetch
-    from sft_magics.engine import candidates, pace
+    from sft_magics.core.runtime.fetching import fetch
+    from sft_magics.engine.jobs import linear_probe, step_timing
 
-    monkeypatch.setattr(pace, "_file", lambda: tmp_path / "times.json")
-    monkeypatch.setattr(pace, "_SIDE", 64)
+    monkeypatch.setattr(step_timing, "_file", lambda: tmp_path / "times.json")
+    monkeypatch.setattr(step_timing, "_SIDE", 64)
     start = {"kind": "folder", "path": str(fetch("lite0"))}
     spec = {"task": task, "starts": {"lite0": start}, "labels": ["a"], "rows": 8, "timed": {"lite0": 224}}
-    assert candidates.compare(spec, lambda event: "")["steps"]["lite0"] > 0
+    assert linear_probe.compare(spec, lambda event: "")["steps"]["lite0"] > 0
     (tmp_path / "times.json").write_text("no JSON")
-    assert candidates.compare({**spec, "starts": {}}, lambda event: "")["steps"] == {}
+    assert linear_probe.compare({**spec, "starts": {}}, lambda event: "")["steps"] == {}
 
 
 def test_beside_a_run_nothing_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sft_magics.core.events import EventReader
-    from sft_magics.core.fetching import fetch
     from sft_magics.core.jobs import JobFolder
+    from sft_magics.core.runtime.fetching import fetch
     from sft_magics.core.workspace import Workspace, try_lock
-    from sft_magics.engine import pace
-    from sft_magics.lifecycle import process
+    from sft_magics.engine.jobs import step_timing
+    from sft_magics.lifecycle.jobs import worker
 
-    monkeypatch.setattr(pace, "_file", lambda: tmp_path / "times.json")
+    monkeypatch.setattr(step_timing, "_file", lambda: tmp_path / "times.json")
     ws = Workspace(tmp_path / "ws").prepare()
     start = {"kind": "folder", "path": str(fetch("minilm"))}
     job = JobFolder(ws.jobs / "job-1").create(
@@ -126,7 +126,7 @@ def test_beside_a_run_nothing_is_measured(tmp_path: Path, monkeypatch: pytest.Mo
     )  # fmt: skip
     lock = try_lock(ws.runs / "device.lock")
     assert lock is not None
-    process.carry_out(job)
+    worker.carry_out(job)
     os.close(lock)
     result = job.result()
     assert result is not None, list(EventReader(job.events).read())[-1]

@@ -17,11 +17,11 @@ from sft_magics.core import errors
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Bench
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import bench as lifecycle_bench
+from sft_magics.lifecycle.endpoints import bench as lifecycle_bench
 from sft_magics.notebook import panels
-from sft_magics.serving import control
 from sft_magics.serving import state as states
-from sft_magics.serving.driving import Question, drive
+from sft_magics.serving.client import lifecycle
+from sft_magics.serving.client.load_generator import Question, drive
 from tests.serving.house import until
 
 pytestmark = pytest.mark.alone
@@ -33,13 +33,13 @@ QUICK: dict[str, Any] = {"seconds": 0.4, "rounds": 2, "clients": "1,4"}
 def processes(monkeypatch: pytest.MonkeyPatch) -> list[psutil.Process]:
     """The processes of the endpoints that are started, to be asked later whether they run."""
     found: list[psutil.Process] = []
-    launch = control._launch
+    launch = lifecycle._launch
 
     def remembered(job: JobFolder, *, forked: bool) -> None:
         launch(job, forked=forked)
         found.append(psutil.Process(job.pid()))
 
-    monkeypatch.setattr(control, "_launch", remembered)
+    monkeypatch.setattr(lifecycle, "_launch", remembered)
     return found
 
 
@@ -117,7 +117,7 @@ def test_nothing_is_left_where_it_is_interrupted_or_fails(
     def lost(*_: Any) -> None:
         raise errors.EndpointProblem("It does not come up.", "%sft_doctor")
 
-    monkeypatch.setattr(control, "_wait_until_ready", lost)
+    monkeypatch.setattr(lifecycle, "_wait_until_ready", lost)
     with pytest.raises(errors.EndpointProblem):
         sft.bench("films:1", workspace=trained, **QUICK)
     assert left(trained, processes) == []

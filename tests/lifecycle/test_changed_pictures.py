@@ -8,7 +8,7 @@ from PIL import Image
 from sft_magics.core import errors
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import build
-from sft_magics.lifecycle import evaluate
+from sft_magics.lifecycle.evaluation import evaluate
 
 
 def test_a_picture_that_changed_is_refused_before_it_is_answered(tmp_path: Path) -> None:

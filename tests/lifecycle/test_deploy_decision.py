@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import sft_magics as sft
-from sft_magics.core import errors, exports
+from sft_magics.core import errors
 from sft_magics.core.records import Endpoint
+from sft_magics.core.runtime import exports
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import load
 from sft_magics.registry import Registry
@@ -90,7 +91,7 @@ def test_a_version_that_moved_is_served_in_any_number_format(
     folder = _served(ws, model)
     rows = [{"input": r["input"], "said": r["said"]} for r in changed_examples]
     if made_in == "bf16":
-        from sft_magics.engine.predictor import Predictor
+        from sft_magics.engine.inference.predictor import Predictor
 
         inputs = [_plain(model, row["input"]) for row in rows]
         said = Predictor(folder, precision="bf16").scores(inputs)

@@ -10,7 +10,7 @@ import sft_magics as sft
 from sft_magics.__main__ import main
 from sft_magics.core import errors
 from sft_magics.core.workspace import Workspace
-from sft_magics.serving import doors
+from sft_magics.serving import addresses
 
 
 def test_a_version_lives_behind_a_socket(trained: Workspace) -> None:
@@ -36,7 +36,7 @@ def test_it_is_told_what_is_laid_open(trained: Workspace, capsys: pytest.Capture
     (row,) = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
     assert row["public"]
     assert {"name", "url", "token_file", "version", "state"} <= set(row)
-    if found := doors.addresses():
+    if found := addresses.addresses():
         assert row["url"] == f"http://{found[0]}:{row['port']}"
     assert sft.predict("open", "a film", endpoint=True, workspace=trained).rows[0].id
     assert sft.deploy("films:1", name="open", workspace=trained).public, "switching it does not shut it"

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import sft_magics as sft
-from sft_magics.core import errors, exports
+from sft_magics.core import errors
 from sft_magics.core.records import Endpoint, Version
+from sft_magics.core.runtime import exports
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import engines
+from sft_magics.lifecycle.endpoints import engine_choice
 from sft_magics.registry import ArtifactStore, Registry
 from tests.serving.house import hosts
 
@@ -39,9 +40,9 @@ def films(ws: Workspace) -> Version:
     return Registry(ws).version("films:1")
 
 
-def choose(ws: Workspace, wanted: str = "auto", version: Version | None = None) -> engines.Choice:
+def choose(ws: Workspace, wanted: str = "auto", version: Version | None = None) -> engine_choice.Choice:
     version = version or films(ws)
-    return engines.choose(ws, version, ArtifactStore(ws.artifacts).checkout(version.artifact), wanted)
+    return engine_choice.choose(ws, version, ArtifactStore(ws.artifacts).checkout(version.artifact), wanted)
 
 
 def target(ws: Workspace) -> Path:
@@ -152,14 +153,14 @@ def test_a_version_that_cannot_be_exported_is_torchs_and_tried_once(ws: Workspac
     folder = ws.root / "own"
     ArtifactStore(ws.artifacts).export(version.artifact, folder)
     (folder / "tokenizer.json").rename(folder / "kept.json")
-    first = engines.choose(ws, version, folder)
+    first = engine_choice.choose(ws, version, folder)
     assert first.engine == "torch"
     assert "could not be tried" in first.why
     (folder / "kept.json").rename(folder / "tokenizer.json")
-    assert engines.choose(ws, version, folder).why == first.why, "it is not tried again with the same packages"
+    assert engine_choice.choose(ws, version, folder).why == first.why, "it is not tried again with the same packages"
     refused = json.loads((target(ws) / "refused.json").read_text())
     (target(ws) / "refused.json").write_text(json.dumps({**refused, "exporter": "torch 1.0"}))
-    assert engines.choose(ws, version, folder).engine == "openvino"
+    assert engine_choice.choose(ws, version, folder).engine == "openvino"
 
 
 def test_data_that_is_gone_leaves_torch(ws: Workspace) -> None:
@@ -180,7 +181,7 @@ def test_exports_go_with_their_version(ws: Workspace) -> None:
     sft.gc(yes=True, workspace=ws)
     assert target(ws).is_dir()
     assert not half.exists()
-    assert {path.name for path in engines.unneeded(ws, [])} == {target(ws).name, f"{target(ws).name}.lock"}
+    assert {path.name for path in engine_choice.unneeded(ws, [])} == {target(ws).name, f"{target(ws).name}.lock"}
     shutil.copytree(target(ws), ws.exports / "0123-0")
     found = sft.gc(workspace=ws)
     assert [garbage.what for garbage in found.garbage] == ["exported networks"]

@@ -13,7 +13,7 @@ from PIL import Image
 import sft_magics as sft
 from sft_magics.core import errors
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle.answers import mask_of
+from sft_magics.lifecycle.evaluation.answers import mask_of
 from sft_magics.notebook import panels
 from tests import shapes
 from tests.engine.test_causal_lm import base  # noqa: F401 - a fixture

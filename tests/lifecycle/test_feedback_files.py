@@ -10,7 +10,7 @@ import sft_magics as sft
 from sft_magics.core import errors
 from sft_magics.registry import Registry
 from sft_magics.registry.testing import a_model, a_version
-from sft_magics.serving import control
+from sft_magics.serving.client import lifecycle
 from tests.serving.house import House
 
 TRUTHS = ["Positive", "negative", None, "positive ", "cat", "NEGATIVE"]
@@ -48,7 +48,7 @@ def test_of_a_file_that_was_asked_about_again_the_newest_answers_count(house: Ho
     first = _answered(house, ".csv")
     again = _answered(house, "-again.csv", str(first))
     assert sft.feedback("demo", str(again), workspace=house.ws.root).added == 4
-    with control.prediction_log(house.ws, "demo") as log:
+    with lifecycle.prediction_log(house.ws, "demo") as log:
         told = {row.id for row in log.labeled()}
     assert told <= set(pd.read_csv(again)["request_id_"])
 

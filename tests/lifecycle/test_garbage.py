@@ -11,7 +11,8 @@ from sft_magics.core import errors
 from sft_magics.core.events import Ended
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import leftovers, work
+from sft_magics.lifecycle.admin import leftovers
+from sft_magics.lifecycle.jobs import client
 from sft_magics.registry import Registry
 
 WEEK = 7 * 86400
@@ -26,9 +27,9 @@ def a_run(ws: Workspace, name: str, state: str, *, ago: float = 0.0, data: str =
     (job.path / "best").mkdir()
     (job.path / "best" / "model.safetensors").write_bytes(os.urandom(3_000_000))
     if state != "lost":
-        work.write_down(job, Ended(state, "it ended", "go on", at=made))
+        client.write_down(job, Ended(state, "it ended", "go on", at=made))
     else:
-        work.write_down(job, work.started("training"))
+        client.write_down(job, client.started("training"))
     return job
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sft_magics.lifecycle import latency
+from sft_magics.lifecycle.endpoints import latency
 
 
 def _window(*rows: tuple[float, float, float, float, int]) -> dict[str, list[Any]]:

@@ -5,9 +5,9 @@ import math
 import pytest
 
 from sft_magics.core.tasks import CAUSAL_LM, OBJECT_DETECTION, TASKS, TEXT_CLASSIFICATION
-from sft_magics.lifecycle import length
-from sft_magics.lifecycle.length import Length, Size
-from sft_magics.lifecycle.recipes import Recipe
+from sft_magics.lifecycle.training import length
+from sft_magics.lifecycle.training.length import Length, Size
+from sft_magics.lifecycle.training.recipe import Recipe
 
 
 def chosen(

@@ -13,9 +13,9 @@ from torch import nn
 
 import sft_magics as sft
 from sft_magics.core.errors import Interrupted, SftError
-from sft_magics.engine import loop
 from sft_magics.engine.tasks import Batch
 from sft_magics.engine.tasks.text_classification import TextClassification
+from sft_magics.engine.training import loop
 from tests.engine.house import small_base
 
 pytestmark = pytest.mark.alone

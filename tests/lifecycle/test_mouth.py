@@ -8,7 +8,7 @@ import pytest
 
 from sft_magics.core import events as ev
 from sft_magics.core.jobs import JobFolder
-from sft_magics.lifecycle.process import Mouth
+from sft_magics.lifecycle.jobs.worker import Mouth
 
 
 class Disk:

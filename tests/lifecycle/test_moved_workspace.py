@@ -63,7 +63,7 @@ def test_recipes_and_orders_are_read_in_the_new_place(moved: Path) -> None:
 
 def test_a_run_that_was_stopped_goes_on_in_the_new_place(trained: Workspace, tmp_path: Path) -> None:
     run = sft.finetune("films", epochs=1.0, background=True, workspace=trained)
-    from sft_magics.lifecycle import runs
+    from sft_magics.lifecycle.training import runs
 
     job = runs.find(trained, run.id)
     while not any(isinstance(event, StepDone) for event in job.history()) and job.alive():

@@ -10,7 +10,7 @@ import pytest
 
 import sft_magics as sft
 from sft_magics.__main__ import main
-from sft_magics.core import audience, errors
+from sft_magics.core import errors, observer
 from sft_magics.core.views import JobView
 from sft_magics.core.workspace import Workspace
 from sft_magics.notebook import panels
@@ -100,12 +100,12 @@ class Watcher:
 def test_an_endpoint_s_answers_come_with_ids_in_order_and_with_progress(
     trained: Workspace, rows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audience, "REDRAW_SECONDS", 0.0)
+    monkeypatch.setattr(observer, "REDRAW_SECONDS", 0.0)
     many = pd.concat([rows] * 6, ignore_index=True)
     sft.deploy("films:1", name="asked", workspace=trained)
     place = tmp_path / "answers.parquet"
     watcher = Watcher()
-    with audience.watched_by(watcher):
+    with observer.watched_by(watcher):
         said = sft.predict("asked", data=many, endpoint=True, to=str(place), workspace=trained)
     found = pd.read_parquet(place)
     own = sft.predict("films:1", data=many, workspace=trained)
@@ -138,7 +138,7 @@ def test_texts_and_datasets_are_written_too(trained_once: Path, tmp_path: Path) 
 def test_what_cannot_be_written_is_said_before_anything_is_asked(
     trained_once: Path, rows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sft_magics.lifecycle.evaluate.score", lambda *_: pytest.fail("it asked"))
+    monkeypatch.setattr("sft_magics.lifecycle.evaluation.evaluate.score", lambda *_: pytest.fail("it asked"))
     source = tmp_path / "films.csv"
     rows.to_csv(source, index=False)
     (tmp_path / "folder.csv").mkdir()

@@ -13,13 +13,13 @@ from PIL import Image
 import sft_magics as sft
 from sft_magics.__main__ import main
 from sft_magics.core import codec, errors
-from sft_magics.core.fetching import fetch
 from sft_magics.core.records import BatchPreview, Seen
+from sft_magics.core.runtime.fetching import fetch
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import build, read_rows
-from sft_magics.engine import rehearsal
-from sft_magics.engine.batching import epoch_batches
-from sft_magics.engine.images import Chance, Pictures
+from sft_magics.engine.inputs.batching import epoch_batches
+from sft_magics.engine.inputs.images import Chance, Pictures
+from sft_magics.engine.jobs import dry_run
 from sft_magics.engine.tasks import find
 from sft_magics.notebook import panels
 from tests import shapes
@@ -35,7 +35,7 @@ def opened(row: dict[str, Any]) -> Any:
 
 
 def look(spec: dict[str, Any], folder: Path, **more: Any) -> dict[str, Any]:
-    return rehearsal.look({**spec, "kind": "preview", "epoch": 0, "rows": 8, **more}, Ear(), folder)
+    return dry_run.look({**spec, "kind": "preview", "epoch": 0, "rows": 8, **more}, Ear(), folder)
 
 
 def test_pictures_are_those_of_the_step(tmp_path: Path) -> None:

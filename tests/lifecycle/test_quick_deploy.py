@@ -47,7 +47,7 @@ def test_it_is_forked_from_what_is_warm_and_ends_with_its_notebook_unless_kept(t
     lines = done.stdout.splitlines()
     assert len(lines) == 3, "the endpoint, what forks its hosts, and the host"
     assert set(lines) == {lines[0]}
-    assert "sft_magics.engine.forkserver" in lines[0]
+    assert "sft_magics.engine.runtime.fork_server" in lines[0]
 
     def states() -> dict[str, str]:
         return {e.name: e.state for e in sft.endpoints(workspace=trained.root)}

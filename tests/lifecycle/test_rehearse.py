@@ -10,12 +10,12 @@ from transformers import AutoTokenizer
 import sft_magics as sft
 from sft_magics.core import errors
 from sft_magics.core.events import Remark
-from sft_magics.core.fetching import fetch
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import RatesTried, RunPlan, Version
+from sft_magics.core.runtime.fetching import fetch
 from sft_magics.core.workspace import Workspace
-from sft_magics.datasets import tables
-from sft_magics.engine import rehearsal
+from sft_magics.datasets.tables import parquet
+from sft_magics.engine.jobs import dry_run
 from sft_magics.notebook import panels
 from sft_magics.registry import ArtifactStore, Registry
 
@@ -23,7 +23,7 @@ from sft_magics.registry import ArtifactStore, Registry
 def _words_of(root: Path, plan: RunPlan) -> int:
     """Return how many different tokens the training texts of a model have, that of padding included."""
     ws = Workspace(root)
-    frame = tables.rows(ws, Registry(ws).dataset(plan.model))
+    frame = parquet.rows(ws, Registry(ws).dataset(plan.model))
     tokenizer = AutoTokenizer.from_pretrained(fetch("minilm"))
     ids = tokenizer(list(frame.loc[frame["split"] == "train", "text"]), truncation=True, max_length=256)["input_ids"]
     return len({tokenizer.pad_token_id, *(i for row in ids for i in row)})
@@ -70,14 +70,14 @@ def test_the_rate_rises_until_the_loss_goes_away(trained_once: Path) -> None:
 def test_advice_is_where_the_loss_falls_fastest() -> None:
     rates = [10 ** (-7 + i / 5) for i in range(35)]
     losses = [1.0 - 0.5 / (1 + math.exp(-4 * (math.log10(r) + 4))) if r < 0.1 else 5.0 * r for r in rates]
-    found = rehearsal.advice(rates, losses)
+    found = dry_run.advice(rates, losses)
     assert 3e-5 < found["steepest"] < 3e-4
     assert found["fell"]
     assert found["tenth"] == pytest.approx(rates[losses.index(min(losses))] / 10)
-    flat = rehearsal.advice(rates[:10], [0.7] * 10)
+    flat = dry_run.advice(rates[:10], [0.7] * 10)
     assert not flat["fell"]
     assert flat["diverged"] is None
-    gone = rehearsal.advice(rates[:3], [0.7, 0.7, math.nan])
+    gone = dry_run.advice(rates[:3], [0.7, 0.7, math.nan])
     assert gone["diverged"] == rates[2]
 
 

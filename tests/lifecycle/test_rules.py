@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_magics.core.errors import UsageProblem
-from sft_magics.lifecycle.rules import PER_CLASS, WHOLE, Rule, parse
+from sft_magics.lifecycle.evaluation.metric_rules import PER_CLASS, WHOLE, Rule, parse
 
 LABELS = ("negative", "positive", "a]b", "mixed feelings", "<b>")
 

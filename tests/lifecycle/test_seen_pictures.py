@@ -13,7 +13,9 @@ from PIL import Image
 import sft_magics as sft
 from sft_magics.core.records import Version
 from sft_magics.core.workspace import Workspace
-from sft_magics.datasets import boxes, identity, pictures, rows
+from sft_magics.datasets import identity, rows
+from sft_magics.datasets.annotations import boxes
+from sft_magics.datasets.pictures import image_files
 from sft_magics.registry import ArtifactStore, Registry
 from tests import shapes
 
@@ -48,7 +50,7 @@ def _picture(seed: int) -> Image.Image:
 def test_files_that_show_the_same_have_the_same_pixels(name: str, tmp_path: Path) -> None:
     _picture(1).save(tmp_path / "first.png")
     WRITTEN[name](_picture(1), tmp_path / name)
-    first, again = pictures.look(str(tmp_path / "first.png")), pictures.look(str(tmp_path / name))
+    first, again = image_files.look(str(tmp_path / "first.png")), image_files.look(str(tmp_path / name))
     assert first.sha256 != again.sha256
     assert first.pixels == again.pixels
 
@@ -60,7 +62,7 @@ def test_pictures_that_differ_in_one_pixel_or_in_their_sides_have_other_pixels(t
     image.save(tmp_path / "dot.bmp")
     Image.new("RGB", (10, 40)).save(tmp_path / "tall.png")
     Image.new("RGB", (40, 10)).save(tmp_path / "wide.png")
-    looks = [pictures.look(str(tmp_path / name)) for name in ("first.png", "dot.bmp", "tall.png", "wide.png")]
+    looks = [image_files.look(str(tmp_path / name)) for name in ("first.png", "dot.bmp", "tall.png", "wide.png")]
     assert len({look.pixels for look in looks}) == 4
 
 

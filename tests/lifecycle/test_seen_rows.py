@@ -14,10 +14,11 @@ from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Version
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import identity, rows
-from sft_magics.lifecycle import gates, rows_to_measure, seen_requests, seen_rows
-from sft_magics.lifecycle.rows_to_measure import Wanted
+from sft_magics.lifecycle.evaluation import row_selection, seen_requests, seen_rows
+from sft_magics.lifecycle.evaluation.row_selection import Wanted
+from sft_magics.lifecycle.versions import gates
 from sft_magics.registry import ArtifactStore, Registry
-from sft_magics.serving.log import LabeledRow, hashed
+from sft_magics.serving.log.prediction_log import LabeledRow, hashed
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +209,7 @@ def test_a_candidate_and_the_live_version_are_compared_on_rows_that_neither_saw(
 
 def pretended(ws: Workspace, registry: Registry, number: int, trained: list[str], parent: Version | None) -> Version:
     """Commit a version whose artifact says what it was trained on, written by the code that commits a run."""
-    from sft_magics.datasets.tables import write
+    from sft_magics.datasets.tables.parquet import write
 
     folder, data = ws.root / f"pretended-{number}", ws.root / f"rows-{number}"
     folder.mkdir()
@@ -256,7 +257,7 @@ def test_no_history_of_splits_names_and_parents_hides_a_seen_row(trained: Worksp
         both = truth[pair[0]] | truth[pair[1]]
         whole = {t.lower().strip() for t in frame["text"]}
         try:
-            found = rows_to_measure.choose(trained, registry, [made[ref] for ref in pair], Wanted(f"renamed-{turn}"))
+            found = row_selection.choose(trained, registry, [made[ref] for ref in pair], Wanted(f"renamed-{turn}"))
         except errors.DataProblem as problem:
             assert "were trained on by" in problem.what  # noqa: PT017
             continue

@@ -14,7 +14,8 @@ from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Run, Version
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import identity, rows
-from sft_magics.lifecycle import runs, seen_rows
+from sft_magics.lifecycle.evaluation import seen_rows
+from sft_magics.lifecycle.training import runs
 from sft_magics.notebook import panels
 from sft_magics.registry import Registry
 from tests.engine.house import small_base
@@ -113,7 +114,7 @@ def test_a_run_that_waits_is_edited_and_paused_and_starts_with_what_it_was_told(
 
 
 def test_an_edit_that_comes_when_training_is_over_is_said_to_have_changed_nothing(ws: Workspace) -> None:
-    from sft_magics.engine import worker
+    from sft_magics.engine.jobs import worker
 
     train = worker.train
 
@@ -214,7 +215,7 @@ def test_a_clone_begins_with_a_checkpoint_of_a_run_and_takes_its_options_over(ws
     still: Version = sft.finetune("films", from_=f"{run.id}/newest", lr=1e-12, epochs=0.02, workspace=ws)
     from safetensors.torch import load_file
 
-    from sft_magics.engine import checkpoints
+    from sft_magics.engine.training import checkpoints
     from sft_magics.registry import ArtifactStore
 
     there = checkpoints.part(Path(run.folder) / "checkpoints" / f"step-{newest:08d}")

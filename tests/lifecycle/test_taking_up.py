@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sft_magics.core import audience
 from sft_magics.core import events as ev
+from sft_magics.core import observer
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.views import JobView
-from sft_magics.lifecycle import work
+from sft_magics.lifecycle.jobs import client
 
 LINGER = """
 import sys, time
@@ -34,8 +34,8 @@ def test_a_job_is_taken_up_again_although_its_process_is_still_on_its_way_out(tm
     assert old.stdout is not None
     assert old.stdout.readline() == "ended\n"
     assert job.alive()
-    work.launch(job)
-    view = audience.follow(job, JobView(job.id), lambda v: work.lose(job, v))
+    client.launch(job)
+    view = observer.follow(job, JobView(job.id), lambda v: client.lose(job, v))
     assert old.wait(10) == 0
     old.stdout.close()
     # The new process ended by itself, with its own words: it does not know this kind of work.
@@ -45,7 +45,7 @@ def test_a_job_is_taken_up_again_although_its_process_is_still_on_its_way_out(tm
 
 
 def test_progress_here_is_shown_seldom_and_a_bad_audience_does_not_hurt() -> None:
-    class Bad(audience.Nobody):
+    class Bad(observer.Nobody):
         shown = 0
 
         def show(self, view: JobView) -> None:
@@ -53,11 +53,11 @@ def test_progress_here_is_shown_seldom_and_a_bad_audience_does_not_hurt() -> Non
             raise RuntimeError
 
     bad = Bad()
-    with audience.watched_by(bad), work.telling("loading") as say:
+    with observer.watched_by(bad), client.telling("loading") as say:
         for done in range(10_000):
             say("rows", done, 10_000)
     assert 2 <= bad.shown < 40
-    with audience.watched_by(bad), pytest.raises(ZeroDivisionError), work.telling("loading"):
+    with observer.watched_by(bad), pytest.raises(ZeroDivisionError), client.telling("loading"):
         raise ZeroDivisionError
 
 
@@ -75,6 +75,6 @@ def test_nothing_is_left_of_a_job_whose_process_writes_while_its_folder_is_remov
             (path / "summary.json").write_text("{}")
 
     monkeypatch.setattr(shutil, "rmtree", rmtree)
-    work.forget(job)
+    client.forget(job)
     assert not job.path.exists()
     assert len(calls) == 2

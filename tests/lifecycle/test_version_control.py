@@ -16,7 +16,7 @@ from sft_magics.core import errors, provenance
 from sft_magics.core.records import Alert, Diff, Version
 from sft_magics.core.workspace import Workspace
 from sft_magics.registry import ArtifactStore, Registry
-from sft_magics.serving.client import EndpointClient
+from sft_magics.serving.client.client import EndpointClient
 from tests.conftest import stop_endpoints
 
 

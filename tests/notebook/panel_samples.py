@@ -5,7 +5,8 @@ import math
 from typing import Any
 
 from sft_magics.core import events as ev
-from sft_magics.core import measures, records
+from sft_magics.core import metrics as measures
+from sft_magics.core import records
 from sft_magics.core.views import JobView, LossView
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(1)>' onload='alert(1)' </style>]]>&\x00\ud800"

@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
-from sft_magics.core import audience, errors
+from sft_magics.core import errors, observer
 from sft_magics.core.records import Check
 from sft_magics.core.signatures import FromNamespace, Sentence
 from sft_magics.notebook.magics import VerbMagic
@@ -70,7 +70,7 @@ def shell(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> InteractiveShell:
     for name, function in (("ask", ask), ("make", make), ("fail", fail), ("gate", gate)):
         verb = Verb(name, "none", "Test", "test")
         verb.__dict__["function"] = function
-        made.register_magic_function(VerbMagic(made, verb, audience.Nobody()), "line_cell", f"sft_{name}")
+        made.register_magic_function(VerbMagic(made, verb, observer.Nobody()), "line_cell", f"sft_{name}")
     return made
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sft_magics.core import weights as places
-from sft_magics.engine import weights
+from sft_magics.core.runtime import weights as places
+from sft_magics.engine.models import weight_loading
 from sft_magics.registry import ArtifactStore
 from sft_magics.registry.artifacts import layout
 from tests.registry.house import disk, flip, folder, network, packs, same
@@ -33,7 +33,7 @@ def test_collecting_keeps_what_is_needed_and_says_what_goes(store: ArtifactStore
     assert before - disk(store) >= done.bytes > 0
     for number in (1, 3):
         store.verify(saved[number].id)
-        assert same(weights.load(store.checkout(saved[number].id)), network(number))
+        assert same(weight_loading.load(store.checkout(saved[number].id)), network(number))
     assert store.collect(kept, 0.0) == type(done)((), 0)
     assert store.collect([], 0.0).artifacts == tuple(sorted(kept))
     assert packs(store) == []
@@ -56,7 +56,7 @@ def test_a_pack_that_is_mostly_waste_is_written_anew(store: ArtifactStore, tmp_p
     part = {"t2": body["t2"], "t7": body["t7"], "own": torch.ones(10)}
     small = store.save(folder(tmp_path / "small", part))
     view = store.checkout(small.id)
-    held = weights.load(view)
+    held = weight_loading.load(view)
     (old,) = [p for p in packs(store) if p.stat().st_size > 30_000]
     planned = store.collect([small.id], 0.0, dry_run=True)
     done = store.collect([small.id], 0.0)
@@ -66,7 +66,7 @@ def test_a_pack_that_is_mostly_waste_is_written_anew(store: ArtifactStore, tmp_p
     assert not old.exists()
     assert sum(p.stat().st_size for p in packs(store)) < 10_000
     assert same(held, part), "what was loaded before stands"
-    assert same(weights.load(view), part), "the folder that was checked out before leads to the new pack"
+    assert same(weight_loading.load(view), part), "the folder that was checked out before leads to the new pack"
     assert store.checkout(small.id) == view
     assert old.name not in {p.name for p in (view / places.FOLDER).iterdir()}
     store.verify(small.id)
@@ -107,5 +107,5 @@ def test_a_loader_that_read_the_index_before_a_collection_reads_it_again(
         return found
 
     monkeypatch.setattr(places, "read", slowly)
-    assert same(weights.load(view), {"t2": body["t2"]})
+    assert same(weight_loading.load(view), {"t2": body["t2"]})
     assert len(asked) == 2

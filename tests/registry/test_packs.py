@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sft_magics.core import errors
-from sft_magics.core import weights as places
-from sft_magics.engine import weights
+from sft_magics.core.runtime import weights as places
+from sft_magics.engine.models import weight_loading
 from sft_magics.registry import ArtifactStore
 from sft_magics.registry.artifacts import layout
 from sft_magics.registry.artifacts import packs as stored_packs
@@ -33,9 +33,9 @@ def test_a_checked_out_folder_is_loaded_from_packs(store: ArtifactStore, tmp_pat
     saved = store.save(folder(tmp_path / "a", network()))
     view = store.checkout(saved.id)
     assert sorted(p.name for p in view.iterdir()) == [".weights", "config.json"]
-    assert same(weights.load(view), network())
+    assert same(weight_loading.load(view), network())
     assert places.read(tmp_path / "a") is None, "a plain folder"
-    assert same(weights.load(tmp_path / "a"), network())
+    assert same(weight_loading.load(tmp_path / "a"), network())
     assert store.checkout(saved.id) == view
     assert store.size(saved.id) == saved.size == sum(p.stat().st_size for p in (tmp_path / "a").iterdir())
 
@@ -59,13 +59,13 @@ def test_every_type_and_shape_comes_back(store: ArtifactStore, tmp_path: Path, d
         "empty": torch.empty(0, 4).to(dtype),
         "last": torch.arange(60).reshape(3, 4, 5).to(dtype),
     }
-    got = weights.load(store.checkout(store.save(folder(tmp_path / "a", wanted)).id))
+    got = weight_loading.load(store.checkout(store.save(folder(tmp_path / "a", wanted)).id))
     assert got is not None
     for name, tensor in wanted.items():
         assert (got[name].dtype, got[name].shape) == (tensor.dtype, tensor.shape)
         assert got[name].view(torch.uint8).tolist() == tensor.view(torch.uint8).tolist() if tensor.dim() else True
     got["last"].zero_()  # what is loaded may be written to, and the store does not notice
-    assert same_bytes(weights.load(store.checkout(store.ids()[0])), wanted)
+    assert same_bytes(weight_loading.load(store.checkout(store.ids()[0])), wanted)
 
 
 def same_bytes(found: dict[str, torch.Tensor] | None, wanted: dict[str, torch.Tensor]) -> bool:
@@ -79,7 +79,7 @@ def test_ten_heads_on_one_body_take_the_room_of_one(store: ArtifactStore, tmp_pa
     for head in range(1, 10):
         saved = store.save(folder(tmp_path / str(head), network(head)))
         assert saved.added < 0.02 * first.added
-        assert same(weights.load(store.checkout(saved.id)), network(head))
+        assert same(weight_loading.load(store.checkout(saved.id)), network(head))
     assert disk(store) < 1.1 * once
     assert len(packs(store)) == 10
 
@@ -92,7 +92,7 @@ def test_a_head_whose_size_is_the_body_s_is_found_too(store: ArtifactStore, tmp_
     mixed = {**other, "t0": one["t0"]}
     for number, tensors in enumerate((other, mixed)):
         saved = store.save(folder(tmp_path / str(number), tensors))
-        assert same(weights.load(store.checkout(saved.id)), tensors)
+        assert same(weight_loading.load(store.checkout(saved.id)), tensors)
     assert len(packs(store)) == 2
 
 
@@ -150,7 +150,7 @@ def test_a_flipped_bit_in_a_tensor_is_found_by_name(store: ArtifactStore, tmp_pa
         for where in (tensor.start, tensor.start + tensor.size - 1):
             flip(pack, where)
             with pytest.raises(errors.ModelProblem, match="is damaged: its bytes are not those") as caught:
-                {"load": lambda: weights.load(view), "verify": lambda: store.verify(saved.id)}.get(
+                {"load": lambda: weight_loading.load(view), "verify": lambda: store.verify(saved.id)}.get(
                     use, lambda: store.export(saved.id, fresh(tmp_path / "out"))
                 )()
             assert "tensor body." in caught.value.what or "tensor head." in caught.value.what
@@ -194,7 +194,7 @@ def test_saving_the_same_tensors_again_heals_a_damaged_pack(store: ArtifactStore
     flip(pack, tensors[3].start + 5)
     store.save(folder(tmp_path / "b", network(5)))
     store.verify(saved.id)
-    assert same(weights.load(view), network())
+    assert same(weight_loading.load(view), network())
     assert not pack.stat().st_mode & 0o222
     os.truncate(make_writable(pack), tensors[-1].start)
     store.save(tmp_path / "a")
@@ -210,7 +210,7 @@ def test_lost_hints_are_found_again(store: ArtifactStore, tmp_path: Path) -> Non
         for number, one in enumerate(saved):
             if wrong is not None:
                 (store.root / "places" / f"{one.id}.json").write_bytes(wrong)
-            assert same(weights.load(store.checkout(one.id)), network(number))
+            assert same(weight_loading.load(store.checkout(one.id)), network(number))
 
 
 def test_a_missing_pack_is_said_in_words(store: ArtifactStore, tmp_path: Path) -> None:
@@ -221,10 +221,10 @@ def test_a_missing_pack_is_said_in_words(store: ArtifactStore, tmp_path: Path) -
         errors.ModelProblem, match=r"tensor body\.\d\.(weight|count) in model.safetensors|head.* is missing"
     ):
         store.checkout(saved.id)
-    assert same(weights.load(view), network()), "who has the folder keeps what it needs"
+    assert same(weight_loading.load(view), network()), "who has the folder keeps what it needs"
     (view / places.pack(packs_in(view)[0])).unlink()
     with pytest.raises(errors.ModelProblem, match="no longer there"):
-        weights.load(view)
+        weight_loading.load(view)
 
 
 def packs_in(view: Path) -> tuple[str, ...]:
@@ -240,8 +240,8 @@ def test_a_damaged_index_is_made_anew(store: ArtifactStore, tmp_path: Path, data
     index = make_writable(view / places.INDEX)
     index.write_bytes(data)
     with pytest.raises(errors.ModelProblem, match="index of the weights"):
-        weights.load(view)
-    assert same(weights.load(store.checkout(saved.id)), network())
+        weight_loading.load(view)
+    assert same(weight_loading.load(store.checkout(saved.id)), network())
 
 
 def test_a_type_that_torch_lacks_is_named(store: ArtifactStore, tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_a_type_that_torch_lacks_is_named(store: ArtifactStore, tmp_path: Path) 
     source.mkdir()
     (source / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"ab")
     with pytest.raises(errors.ModelProblem, match="tensor strange has the type F8_E8M0"):
-        weights.load(store.checkout(store.save(source).id))
+        weight_loading.load(store.checkout(store.save(source).id))
 
 
 def test_a_file_that_changes_while_it_is_saved_is_refused(
@@ -288,7 +288,7 @@ def test_where_the_kernel_cannot_copy_we_do(
     saved = store.save(folder(tmp_path / "a", network()))
     other = store.save(folder(tmp_path / "b", network(2)))
     for number, one in ((0, saved), (2, other)):
-        assert same(weights.load(store.checkout(one.id)), network(number))
+        assert same(weight_loading.load(store.checkout(one.id)), network(number))
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
@@ -342,4 +342,4 @@ def test_a_view_whose_index_or_packs_were_tampered_with_is_made_anew(
 ) -> None:
     saved = store.save(folder(tmp_path / "a", network()))
     tamper(store.checkout(saved.id))
-    assert same(weights.load(store.checkout(saved.id)), network())
+    assert same(weight_loading.load(store.checkout(saved.id)), network())

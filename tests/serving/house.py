@@ -16,8 +16,8 @@ from sft_magics.core.errors import EndpointProblem
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Endpoint, Prediction
 from sft_magics.core.workspace import Workspace, find
-from sft_magics.serving import control
-from sft_magics.serving.client import EndpointClient
+from sft_magics.serving.client import lifecycle
+from sft_magics.serving.client.client import EndpointClient
 from sft_magics.serving.testing import EchoPredictor
 
 LABELS = ("negative", "positive")
@@ -43,7 +43,7 @@ class House:
             "labels": LABELS,
             "seconds": 60.0,
         } | options
-        return control.start(self.ws, name=name, folder=folder or self.version(1), **order)
+        return lifecycle.start(self.ws, name=name, folder=folder or self.version(1), **order)
 
     def start_task(self, task: str, *, seconds: float = 0.0) -> Endpoint:
         """Start an endpoint named after its task, with the fake of it."""
@@ -54,7 +54,7 @@ class House:
         return JobFolder(self.ws.endpoints / name)
 
     def end_all(self) -> None:
-        for endpoint in control.endpoints(self.ws):
+        for endpoint in lifecycle.endpoints(self.ws):
             self.job(endpoint.name).kill()
 
 

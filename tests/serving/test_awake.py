@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 
-from sft_magics.serving.awake import LONGEST_STEP, AwakeClock
+from sft_magics.serving.scheduling.awake_clock import LONGEST_STEP, AwakeClock
 from tests.serving.house import House, Reply, ask, server
 
 

@@ -1,6 +1,6 @@
 """A burst may wait; where more come than can be answered, the queue is kept short until fewer come."""
 
-from sft_magics.serving.crowd import MAX_BATCH, MAX_WAITING, Crowd
+from sft_magics.serving.scheduling.admission import MAX_BATCH, MAX_WAITING, Crowd
 
 
 def _crowded() -> Crowd:

@@ -11,10 +11,11 @@ import pytest
 
 from sft_magics.core.errors import DataProblem, EndpointProblem
 from sft_magics.core.records import Endpoint
-from sft_magics.serving import control, inputs
-from sft_magics.serving.client import EndpointClient
+from sft_magics.serving.app import routes
+from sft_magics.serving.client import lifecycle
+from sft_magics.serving.client.client import EndpointClient
+from sft_magics.serving.http import parsing
 from sft_magics.serving.protocols.table import TABLE
-from sft_magics.serving.routes import routes
 from tests.serving.house import FEEDBACK, LABELS, House, ask, sentence
 
 EVERY_ROUTE = [(sorted((r.methods or set()) - {"HEAD"})[0], r.path) for r in routes(None)]  # type: ignore[arg-type]
@@ -43,7 +44,7 @@ def test_the_walk_covers_the_routes() -> None:
     ],
 )
 def test_no_route_answers_without_the_token(shared: House, method: str, path: str, authorization: str) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     token = Path(endpoint.token_file).read_text()
     headers = {"Authorization": authorization.format(token=token)} if authorization else {}
     status, reply = ask(endpoint, method, path, {"inputs": "x"}, token="", headers=headers)
@@ -54,7 +55,7 @@ def test_no_route_answers_without_the_token(shared: House, method: str, path: st
 
 
 def test_two_tokens_are_no_token(shared: House) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     token = Path(endpoint.token_file).read_text()
     lines = [
         "GET /health HTTP/1.1", f"Host: 127.0.0.1:{endpoint.port}", "Authorization: Bearer wrong",
@@ -89,12 +90,12 @@ def raw(port: int, data: bytes) -> bytes:
     ],
 )
 def test_only_its_own_host_names_are_answered(shared: House, host: str, status: int) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     assert ask(endpoint, "GET", "/health", host=host.format(port=endpoint.port))[0] == status
 
 
 def test_a_page_from_elsewhere_is_refused(shared: House) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     for origin, status in [("https://evil.example", 403), ("null", 403), (endpoint.url, 200)]:
         assert ask(endpoint, "GET", "/health", headers={"Origin": origin})[0] == status
 
@@ -120,8 +121,8 @@ BAD_QUESTIONS: list[tuple[Any, int, str]] = [
     ({"inputs": ["a", 1]}, 400, "inputs[1] is a number"),
     ({"inputs": ["a", ["b"]]}, 400, "inputs[1] is a list"),
     ({"inputs": [None]}, 400, "inputs[0] is null"),
-    ({"inputs": ["a"] * (inputs.MAX_INPUTS + 1)}, 413, "1,024 at most"),
-    ({"inputs": "a" * (inputs.MAX_TEXT + 1)}, 400, "100,001 characters long"),
+    ({"inputs": ["a"] * (parsing.MAX_INPUTS + 1)}, 413, "1,024 at most"),
+    ({"inputs": "a" * (parsing.MAX_TEXT + 1)}, 400, "100,001 characters long"),
     (b'{"inputs": "\\ud83d"}', 400, "half of a surrogate pair"),
     ({"inputs": ["a", "b"], "ids": ["1"]}, 400, "1 ids for 2 inputs"),
     ({"inputs": ["a", "b"], "ids": ["1", "1"]}, 400, "the same id twice"),
@@ -135,7 +136,7 @@ BAD_QUESTIONS: list[tuple[Any, int, str]] = [
 
 @pytest.mark.parametrize(("body", "status", "said"), BAD_QUESTIONS, ids=[f"{i}" for i in range(len(BAD_QUESTIONS))])
 def test_a_bad_question_gets_one_sentence(shared: House, body: Any, status: int, said: str) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     before = ask(endpoint, "GET", "/stats")[1]["answered"]
     got, reply = ask(endpoint, "POST", "/predict", body)
     assert (got, list(reply)) == (status, ["error"])
@@ -145,7 +146,7 @@ def test_a_bad_question_gets_one_sentence(shared: House, body: Any, status: int,
 
 
 def test_a_body_without_a_length_is_bounded_too(shared: House) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     token = Path(endpoint.token_file).read_text()
     connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=60)
     connection.putrequest("POST", "/predict")
@@ -176,7 +177,7 @@ BAD_LABELS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("body", "said"), BAD_LABELS)
 def test_bad_feedback_gets_one_sentence(shared: House, body: Any, said: str) -> None:
-    status, reply = ask(control.endpoint(shared.ws, "demo"), "POST", "/feedback", body)
+    status, reply = ask(lifecycle.endpoint(shared.ws, "demo"), "POST", "/feedback", body)
     assert status == 400
     assert said in reply["error"]
 
@@ -193,7 +194,7 @@ BAD_SWAPS: list[tuple[Any, int, str]] = [
 
 @pytest.mark.parametrize(("body", "status", "said"), BAD_SWAPS)
 def test_a_bad_swap_changes_nothing(shared: House, body: Any, status: int, said: str) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     got, reply = ask(endpoint, "POST", "/admin/swap", body)
     assert got == status
     assert said in reply["error"]
@@ -201,7 +202,7 @@ def test_a_bad_swap_changes_nothing(shared: House, body: Any, status: int, said:
 
 
 def test_unknown_paths_and_methods(shared: House) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     assert ask(endpoint, "GET", "/../../etc/passwd")[0] == 404
     status, reply = ask(endpoint, "GET", "/predict")
     assert status == 405
@@ -209,7 +210,7 @@ def test_unknown_paths_and_methods(shared: House) -> None:
 
 
 def test_the_forms_of_a_question(shared: House) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     status, reply = ask(endpoint, "POST", "/predict", {"inputs": ["positive", "a film"], "ids": ["form-1", "form-2"]})
     assert status == 200
     assert reply["version"] == "m:1"
@@ -224,7 +225,7 @@ def test_the_forms_of_a_question(shared: House) -> None:
 
 
 def test_an_id_used_for_another_text_is_a_conflict(shared: House) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     for text, status in [("a film", 200), ("a film", 200), ("another film", 409)]:
         got, reply = ask(endpoint, "POST", "/predict", {"inputs": [text], "ids": ["conflict"]})
         assert got == status
@@ -232,8 +233,8 @@ def test_an_id_used_for_another_text_is_a_conflict(shared: House) -> None:
 
 
 def test_markup_passes_through_as_text(shared: House) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
-    with EndpointClient(endpoint) as client, control.prediction_log(shared.ws, "demo") as log:
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
+    with EndpointClient(endpoint) as client, lifecycle.prediction_log(shared.ws, "demo") as log:
         answer = client.predict([HTML])[0]
         assert answer.text == HTML
         logged = next(r for r in log.answers() if r.id == answer.id)
@@ -244,12 +245,12 @@ def test_markup_passes_through_as_text(shared: House) -> None:
 
 
 def test_feedback_through_http_and_through_the_file(shared: House) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     with EndpointClient(endpoint) as client:
         first, second = client.predict(["one", "two"])
         told = client.feedback([(first.id, "positive"), ("unheard-of", "positive")])
         assert told == FEEDBACK | {"added": 1, "unknown": ["unheard-of"]}
-    with control.prediction_log(shared.ws, "demo") as log:
+    with lifecycle.prediction_log(shared.ws, "demo") as log:
         assert log.add_feedback([(second.id, "negative")]).added == 1
         truths = {r.id: (r.predicted, r.truth) for r in log.labeled()}
     assert truths[first.id] == ("negative", "positive")
@@ -259,7 +260,7 @@ def test_feedback_through_http_and_through_the_file(shared: House) -> None:
 def test_a_long_list_comes_back_in_order(shared: House) -> None:
     texts = [LABELS[i % 3 % 2] for i in range(3000)]
     heard: list[tuple[int, int]] = []
-    with EndpointClient(control.endpoint(shared.ws, "demo")) as client:
+    with EndpointClient(lifecycle.endpoint(shared.ws, "demo")) as client:
         answers = client.predict(texts, batch=1000, progress=lambda done, total: heard.append((done, total)))
         assert client.predict([]) == []
     assert [a.label for a in answers] == texts
@@ -269,13 +270,13 @@ def test_a_long_list_comes_back_in_order(shared: House) -> None:
 
 def test_long_texts_are_sent_in_bodies_that_fit(shared: House) -> None:
     texts = ["\N{GRINNING FACE}" * 99_999] * 100
-    with EndpointClient(control.endpoint(shared.ws, "demo")) as client:
+    with EndpointClient(lifecycle.endpoint(shared.ws, "demo")) as client:
         assert len(client.predict(texts, batch=1000)) == 100
 
 
 def test_a_row_that_is_not_text_is_named(shared: House) -> None:
     with (
-        EndpointClient(control.endpoint(shared.ws, "demo")) as client,
+        EndpointClient(lifecycle.endpoint(shared.ws, "demo")) as client,
         pytest.raises(DataProblem, match="Row 1 is float"),
     ):
         client.predict(["a", float("nan")])  # type: ignore[list-item]
@@ -284,8 +285,8 @@ def test_a_row_that_is_not_text_is_named(shared: House) -> None:
 def test_refusals_reach_the_log(shared: House) -> None:
     import time
 
-    endpoint = control.endpoint(shared.ws, "demo")
-    with control.prediction_log(shared.ws, "demo") as log:
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
+    with lifecycle.prediction_log(shared.ws, "demo") as log:
         before = log.counts().errors.get(404, 0)
         for _ in range(3):
             ask(endpoint, "GET", "/nowhere")
@@ -298,7 +299,7 @@ def test_refusals_reach_the_log(shared: House) -> None:
 def test_the_wrong_token_is_a_sentence(shared: House, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     forged = tmp_path / "token"
     forged.write_text("wrong")
     with pytest.raises(EndpointProblem, match="This is not the token") as caught:
@@ -323,7 +324,7 @@ def test_the_token_is_private_and_written_nowhere_else(shared: House) -> None:
     "given", ["no-such-class", "1", 1, 0, 1.5, True, None, ["positive"], {"label": "positive"}, ""]
 )
 def test_a_label_that_is_none_is_refused_and_overwrites_nothing(shared: House, given: Any) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     key = ask(endpoint, "POST", "/predict", {"inputs": "a"})[1]["predictions"][0]["id"]
     right = {"labels": [{"id": key, "label": "positive"}]}
     assert ask(endpoint, "POST", "/feedback", right) == (200, FEEDBACK | {"added": 1})
@@ -331,12 +332,12 @@ def test_a_label_that_is_none_is_refused_and_overwrites_nothing(shared: House, g
     assert status == 400
     if isinstance(given, int | str) and given and not isinstance(given, bool):
         assert reply["error"] == f"No label was stored; 1 refused ('{given}'): the labels are negative, positive."
-    with control.prediction_log(shared.ws, "demo") as log:
+    with lifecycle.prediction_log(shared.ws, "demo") as log:
         assert {r.id: r.truth for r in log.labeled()}[key] == "positive"
 
 
 def test_a_reply_says_what_was_mended_and_what_was_refused(shared: House) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     rows = ask(endpoint, "POST", "/predict", {"inputs": ["a", "b", "c"]})[1]["predictions"]
     keys = [row["id"] for row in rows]
     pairs = zip([*keys, "nobody"], [" Positive ", "NEGATIVE", "cat", "positive"], strict=True)
@@ -358,7 +359,7 @@ def _browsed(endpoint: Endpoint, path: str, method: str = "GET", **headers: str)
 
 
 def test_the_link_of_an_endpoint_opens_its_description_and_nothing_else(shared: House) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     place, _, key = endpoint.docs.partition("?")
     assert place == f"http://127.0.0.1:{endpoint.port}/docs"
     secret = Path(endpoint.token_file).read_text()

@@ -19,11 +19,15 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
 import sft_magics as sft
-from sft_magics.core import batches, errors, exports
+from sft_magics.core import errors
+from sft_magics.core.runtime import batches, exports
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import rows
-from sft_magics.engine import exporting, graphs, tasks, worker
-from sft_magics.engine.predictor import Predictor
+from sft_magics.engine import tasks
+from sft_magics.engine.inference import onnx_export
+from sft_magics.engine.inference.predictor import Predictor
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.kernels import unpadded_encoder
 from sft_magics.registry import ArtifactStore, Registry
 from sft_magics.serving import engines, predictor
 from sft_magics.serving.engines import agreement
@@ -44,7 +48,7 @@ class Served:
         self.folder = ArtifactStore(ws.artifacts).checkout(self.version.artifact)
         self.inputs = list(rows(ws, registry.dataset(self.version.data), "validation")["text"])
         self.target = target / self.version.model
-        exporting.export(self.folder, self.target)
+        onnx_export.export(self.folder, self.target)
 
     def torch(self, inputs: list[Any], *, alone: bool = False) -> list[Any]:
         return worker.reference(self.folder, inputs, alone=alone)
@@ -115,7 +119,7 @@ def _roberta(folder: Path) -> Path:
 @each_engine
 def test_what_a_text_may_be_for_a_roberta(engine: str, precision: str, tmp_path: Path) -> None:
     folder = _roberta(tmp_path)
-    card = exporting.export(folder, tmp_path / "export")
+    card = onnx_export.export(folder, tmp_path / "export")
     assert (card.preprocessing[exports.UNPADDED], card.preprocessing[exports.UNCOUNTED]) == (True, 1)
     texts = ["w5 <pad> w6 w7", "", "<pad> w9", "w1 " * 50, "w3", "w8 w9 w10 w11 w12", "", "w2 w4"]
     loaded = engines.load(tmp_path / "export", engine, 1, precision)
@@ -130,9 +134,9 @@ def test_what_a_text_may_be_for_a_roberta(engine: str, precision: str, tmp_path:
 def test_texts_for_a_network_that_pads_get_torchs_answers_too(
     films: Served, engine: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphs, "unpadded", lambda _: None)
+    monkeypatch.setattr(unpadded_encoder, "unpadded", lambda _: None)
     assert exports.read_card(films.target).preprocessing[exports.UNPADDED], "those of other tests do not"
-    assert exports.UNPADDED not in exporting.export(films.folder, tmp_path / "padded").preprocessing
+    assert exports.UNPADDED not in onnx_export.export(films.folder, tmp_path / "padded").preprocessing
     answers = engines.load(tmp_path / "padded", engine, 1, precision).scores([*films.inputs[:40], *ODD])
     assert largest(answers, films.torch([*films.inputs[:40], *ODD])) <= 1e-4
 
@@ -292,7 +296,7 @@ def test_engines_see_few_shapes() -> None:
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino", "onnx-int8"])
 def test_a_process_that_answers_has_no_torch(films: Served, engine: str) -> None:
-    exporting.quantize(films.target)
+    onnx_export.quantize(films.target)
     code = f"""
 import json, sys
 from pathlib import Path
@@ -353,5 +357,5 @@ def test_a_failed_export_leaves_nothing(films: Served, tmp_path: Path) -> None:
     for name in ("sft.json", "config.json"):
         (tmp_path / name).write_bytes((films.folder / name).read_bytes())
     with pytest.raises(errors.ModelProblem):
-        exporting.export(tmp_path, tmp_path / "exports" / "one")
+        onnx_export.export(tmp_path, tmp_path / "exports" / "one")
     assert list((tmp_path / "exports").glob("*")) == []

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from sft_magics.core.records import Endpoint
-from sft_magics.serving import control
+from sft_magics.serving.client import lifecycle
 from tests.serving.house import House, ask, token
 
 pytestmark = pytest.mark.alone
@@ -42,7 +42,7 @@ def operations(endpoint: Endpoint) -> Iterator[Any]:
 
 @pytest.mark.parametrize("task", ["text-classification", "image-classification", "causal-lm"])
 def test_every_answer_is_one_that_is_described(shared: House, task: str) -> None:
-    endpoint = control.endpoint(shared.ws, "demo") if task == "text-classification" else shared.start_task(task)
+    endpoint = lifecycle.endpoint(shared.ws, "demo") if task == "text-classification" else shared.start_task(task)
     asked = dict.fromkeys(GenerationMode, 0)
     statuses: dict[int, int] = {}
     end = 0.0

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sft_magics.core.records import Endpoint
-from sft_magics.serving import control
-from sft_magics.serving.heads import Gathered
+from sft_magics.serving.client import lifecycle
+from sft_magics.serving.http.bounded_http import Gathered
 from tests.serving.house import House, token
 
 
@@ -138,7 +138,7 @@ OFFERS = {
 def test_an_offer_of_another_protocol_is_passed_over_and_the_body_is_read(
     shared: House, offer: str, how: str, packet: int
 ) -> None:
-    with Wire(control.endpoint(shared.ws, "demo")) as wire:
+    with Wire(lifecycle.endpoint(shared.ws, "demo")) as wire:
         framing = f"Content-Length: {len(BODY)}" if how == "length" else "Transfer-Encoding: chunked"
         asked = wire.head("POST /predict", *OFFERS[offer], framing) + (BODY if how == "length" else chunked(BODY))
         for _ in range(2):  # the connection lives on
@@ -151,7 +151,7 @@ def test_an_offer_of_another_protocol_is_passed_over_and_the_body_is_read(
 
 @pytest.mark.parametrize("offer", OFFERS)
 def test_a_body_behind_an_offer_is_never_a_request_of_its_own(shared: House, offer: str) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     with Wire(endpoint) as wire:
         hidden = wire.head("POST /admin/stop", "Content-Length: 2") + b"{}"
         wire.send(wire.head("POST /predict", *OFFERS[offer], f"Content-Length: {len(hidden)}"))
@@ -160,11 +160,11 @@ def test_a_body_behind_an_offer_is_never_a_request_of_its_own(shared: House, off
         assert (status, "not JSON" in reply["error"]) == (400, True)
         wire.send(wire.head("GET /health"))
         assert wire.answer() == (200, {"name": "demo", "state": "ready"})
-    assert control.endpoint(shared.ws, "demo").state == "ready"
+    assert lifecycle.endpoint(shared.ws, "demo").state == "ready"
 
 
 def test_without_a_token_the_body_behind_an_offer_is_no_request_either(shared: House) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     with Wire(endpoint) as wire:
         hidden = wire.head("GET /health")
         bare = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{endpoint.port}\r\nConnection: upgrade\r\nUpgrade: h2c\r\n"
@@ -193,7 +193,7 @@ def test_without_a_token_the_body_behind_an_offer_is_no_request_either(shared: H
 def test_a_body_of_two_lengths_or_of_none_is_refused_and_the_connection_ends(
     shared: House, framing: tuple[str, ...], offer: tuple[str, ...]
 ) -> None:
-    with Wire(control.endpoint(shared.ws, "demo")) as wire:
+    with Wire(lifecycle.endpoint(shared.ws, "demo")) as wire:
         wire.send(wire.head("POST /predict", *offer, *framing) + b"0\r\n\r\n" + wire.head("GET /ready"))
         status, reply = wire.answer()
         assert (status, "error" in reply) == (400, True)
@@ -202,7 +202,7 @@ def test_a_body_of_two_lengths_or_of_none_is_refused_and_the_connection_ends(
 
 @pytest.mark.parametrize("coding", ["gzip, chunked", "deflate, chunked", "identity, chunked"])
 def test_a_body_that_is_packed_for_its_way_is_refused(shared: House, coding: str) -> None:
-    with Wire(control.endpoint(shared.ws, "demo")) as wire:
+    with Wire(lifecycle.endpoint(shared.ws, "demo")) as wire:
         wire.send(wire.head("POST /predict", f"Transfer-Encoding: {coding}") + chunked(BODY))
         status, reply = wire.answer()
         assert (status, "Transfer-Encoding" in reply["error"]) == (501, True)
@@ -210,7 +210,7 @@ def test_a_body_that_is_packed_for_its_way_is_refused(shared: House, coding: str
 
 @pytest.mark.parametrize("offer", [(), H2C])
 def test_a_client_that_waits_for_leave_is_told_to_go_on(shared: House, offer: tuple[str, ...]) -> None:
-    with Wire(control.endpoint(shared.ws, "demo")) as wire:
+    with Wire(lifecycle.endpoint(shared.ws, "demo")) as wire:
         wire.send(wire.head("POST /predict", *offer, "Expect: 100-continue", f"Content-Length: {len(BODY)}"))
         assert wire.answer() == (100, None)
         wire.send(BODY)
@@ -218,7 +218,7 @@ def test_a_client_that_waits_for_leave_is_told_to_go_on(shared: House, offer: tu
 
 
 def test_http_2_and_tunnels_are_refused_in_a_sentence(shared: House) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     with Wire(endpoint) as wire:
         wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
         assert wire.answer() == (400, {"error": "This endpoint speaks HTTP/1.1; HTTP/2 is not understood here."})

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from sft_magics.core.records import Endpoint
-from sft_magics.serving import control, inputs
+from sft_magics.serving.client import lifecycle
+from sft_magics.serving.http import parsing
 from tests.serving.house import House, ask, png, resident, sentence, token
 
 pytestmark = pytest.mark.alone
@@ -234,7 +235,7 @@ def corpus() -> list[Case]:
 
 @pytest.fixture(scope="module")
 def three(shared: House) -> dict[str, Endpoint]:
-    found = {"demo": control.endpoint(shared.ws, "demo")}
+    found = {"demo": lifecycle.endpoint(shared.ws, "demo")}
     return found | {task: shared.start_task(task) for task in ("image-classification", "causal-lm")}
 
 
@@ -400,7 +401,7 @@ def test_a_bound_is_no_bound_for_honest_questions(three: dict[str, Endpoint]) ->
     table = ",".join("1" for _ in range(40_000))  # commas within a text are not values
     body = {"inputs": [table] * 20}
     assert ask(three["demo"], "POST", "/predict", body)[0] == 200
-    labels = {"labels": [{"id": f"{i}", "label": "x"} for i in range(inputs.MAX_LABELS)]}
+    labels = {"labels": [{"id": f"{i}", "label": "x"} for i in range(parsing.MAX_LABELS)]}
     assert ask(three["demo"], "POST", "/feedback", labels)[0] == 200
     folder = Path(three["demo"].folder)
     assert (folder / "token").read_text() not in (folder / "output.log").read_text()

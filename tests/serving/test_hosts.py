@@ -14,11 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sft_magics.core.fetching import fetch
 from sft_magics.core.records import Endpoint
+from sft_magics.core.runtime.fetching import fetch
 from sft_magics.core.sampling import Sampling
 from sft_magics.notebook import panels
-from sft_magics.serving import control
+from sft_magics.serving.client import lifecycle
 from sft_magics.serving.hosts import process
 from sft_magics.serving.hosts.hosted import HostDied, HostDown, Hosted
 from sft_magics.serving.hosts.lines import Line
@@ -42,7 +42,7 @@ def test_a_process_killed_under_load_fails_no_request(house: House) -> None:
     assert load.broken == []
     assert Counter(status for status, *_ in load.seen) == {200: len(load.seen)}
     assert len(hosts(endpoint)) == 1
-    now = control.endpoint(house.ws, "demo")
+    now = lifecycle.endpoint(house.ws, "demo")
     assert now.restarts == KILLS, "each is told, to whoever looks"
     assert f"<dd>{KILLS} times</dd>" in str(panels.html(now))
     said = (Path(endpoint.folder) / "events.jsonl").read_text()
@@ -54,7 +54,7 @@ def test_a_process_that_ends_while_nobody_asks_is_replaced_at_once(house: House)
     (host,) = hosts(endpoint)
     host.kill()
     until(lambda: [h.pid for h in hosts(endpoint)] not in ([], [host.pid]))
-    until(lambda: control.endpoint(house.ws, "demo").restarts == 1)
+    until(lambda: lifecycle.endpoint(house.ws, "demo").restarts == 1)
     assert ask(endpoint, "POST", "/predict", {"inputs": "a film"})[0] == 200
 
 
@@ -120,7 +120,7 @@ def test_torch_is_there_again_without_being_imported(
     (another,) = hosts(endpoint)
     forker = another.parent()
     assert forker is not None
-    assert "sft_magics.engine.forkserver" in forker.cmdline()
+    assert "sft_magics.engine.runtime.fork_server" in forker.cmdline()
     maps = Path(f"/proc/{house.job().pid()}/maps").read_text()
     assert "libtorch" not in maps, "the endpoint itself needs no torch"
     os.kill(house.job().pid() or 0, signal.SIGKILL)
@@ -205,11 +205,11 @@ def test_a_host_ends_with_whoever_started_it(tmp_path: Path) -> None:
 
 
 def test_versions_that_are_not_used_any_more_have_no_process(house: House) -> None:
-    from sft_magics.serving import control
+    from sft_magics.serving.client import lifecycle
 
     endpoint = house.start()
     (first,) = hosts(endpoint)
-    control.swap(house.ws, "demo", ref="m:2", version="m:2", folder=house.version(2), labels=LABELS)
+    lifecycle.swap(house.ws, "demo", ref="m:2", version="m:2", folder=house.version(2), labels=LABELS)
     assert ask(endpoint, "POST", "/predict", {"inputs": "a film"})[1]["version"] == "m:2"
     until(lambda: len(hosts(endpoint)) == 1)
     assert hosts(endpoint)[0].pid != first.pid

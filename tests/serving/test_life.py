@@ -17,8 +17,8 @@ from sft_magics.core.errors import EndpointProblem, Interrupted, NotFound, Usage
 from sft_magics.core.records import Endpoint
 from sft_magics.core.views import JobView
 from sft_magics.core.workspace import write_durably
-from sft_magics.serving import control
-from sft_magics.serving.client import EndpointClient
+from sft_magics.serving.client import lifecycle
+from sft_magics.serving.client.client import EndpointClient
 from sft_magics.serving.testing import FAILS_ON
 from tests.serving.house import LABELS, Crowd, House, Reply, ask, until
 
@@ -32,11 +32,11 @@ def test_it_starts_answers_and_stops(house: House) -> None:
     with EndpointClient(endpoint) as client:
         assert client.ready()["labels"] == list(LABELS)
         assert [p.label for p in client.predict(["a film", "positive"])] == ["negative", "positive"]
-    assert control.endpoint(house.ws, "demo").requests == 2
-    stopped = control.stop(house.ws, "demo")
+    assert lifecycle.endpoint(house.ws, "demo").requests == 2
+    stopped = lifecycle.stop(house.ws, "demo")
     assert (stopped.state, stopped.why, stopped.requests) == ("stopped", "stopped when asked", 2)
     assert not house.job().alive()
-    assert control.stop(house.ws, "demo") == stopped
+    assert lifecycle.stop(house.ws, "demo") == stopped
     view = JobView("demo")
     for event in house.job().history():
         view.apply(event)
@@ -51,7 +51,7 @@ def test_the_stop_route_ends_it(house: House) -> None:
     with EndpointClient(endpoint) as client:
         assert client.stop()["state"] == "draining"
     until(lambda: not house.job().alive())
-    assert control.endpoint(house.ws, "demo").state == "stopped"
+    assert lifecycle.endpoint(house.ws, "demo").state == "stopped"
 
 
 def test_a_second_start_has_a_new_token_and_the_old_log(house: House) -> None:
@@ -59,27 +59,27 @@ def test_a_second_start_has_a_new_token_and_the_old_log(house: House) -> None:
     old_token = Path(first.token_file).read_text()
     with EndpointClient(first) as client:
         asked = client.predict(["a film"])[0]
-    control.stop(house.ws, "demo")
+    lifecycle.stop(house.ws, "demo")
     second = house.start(version="m:2", folder=house.version(2))
     assert Path(second.token_file).read_text() != old_token
     assert ask(second, "GET", "/ready", token=old_token)[0] == 401
     assert second.requests == 1
-    with control.prediction_log(house.ws, "demo") as log:
+    with lifecycle.prediction_log(house.ws, "demo") as log:
         assert log.add_feedback([(asked.id, "positive")]).added == 1
 
 
 def test_a_new_start_is_not_mistaken_for_the_old_one(house: House) -> None:
     house.start()
-    control.stop(house.ws, "demo")
+    lifecycle.stop(house.ws, "demo")
     job = house.job()
     order = job.spec() | {"launch": "another", "version": "m:9"}
     write_durably(job.path / "spec.json", codec.dumps(order).encode())
     life = job.claim()  # as the launcher has it before the new process has said a word
     assert life is not None
-    starting = control.endpoint(house.ws, "demo")
+    starting = lifecycle.endpoint(house.ws, "demo")
     os.close(life)
     assert (starting.state, starting.version, starting.port) == ("starting", "m:9", 0)
-    assert control.endpoint(house.ws, "demo").state == "lost"
+    assert lifecycle.endpoint(house.ws, "demo").state == "lost"
 
 
 def test_a_connection_that_was_closed_meanwhile_is_opened_again(house: House) -> None:
@@ -92,8 +92,8 @@ def test_a_connection_that_was_closed_meanwhile_is_opened_again(house: House) ->
 def test_feedback_is_taken_while_the_endpoint_is_down(house: House) -> None:
     with EndpointClient(house.start()) as client:
         asked = client.predict(["a film"])[0]
-    control.stop(house.ws, "demo")
-    with control.prediction_log(house.ws, "demo") as log:
+    lifecycle.stop(house.ws, "demo")
+    with lifecycle.prediction_log(house.ws, "demo") as log:
         assert log.add_feedback([(asked.id, "positive"), ("nobody", "positive")]).unknown == ("nobody",)
 
 
@@ -112,7 +112,7 @@ def test_a_taken_port_is_named_and_can_be_avoided(house: House) -> None:
         with pytest.raises(EndpointProblem, match=f"port {port}: another program has it") as caught:
             house.start(port=port)
         assert "--port auto" in caught.value.next_step
-    failed = control.endpoint(house.ws, "demo")
+    failed = lifecycle.endpoint(house.ws, "demo")
     assert failed.state == "failed"
     assert f"port {port}" in failed.why
     assert house.start(port=port).port == port
@@ -129,11 +129,11 @@ def test_names_are_checked_and_unknown_ones_are_told_apart(house: House) -> None
         with pytest.raises(UsageProblem, match="cannot name a"):
             house.start(name)
         with pytest.raises(UsageProblem, match="cannot name a"):
-            control.endpoint(house.ws, name)
+            lifecycle.endpoint(house.ws, name)
     house.start("reviews")
     with pytest.raises(NotFound, match="Did you mean 'reviews'"):
-        control.stop(house.ws, "review")
-    assert [e.name for e in control.endpoints(house.ws)] == ["reviews"]
+        lifecycle.stop(house.ws, "review")
+    assert [e.name for e in lifecycle.endpoints(house.ws)] == ["reviews"]
 
 
 def test_a_version_that_does_not_load_says_why(house: House) -> None:
@@ -146,34 +146,34 @@ def test_a_version_that_does_not_load_says_why(house: House) -> None:
     with pytest.raises(EndpointProblem, match="JSONDecodeError"):
         house.start(folder=house.root / "broken")
     assert not house.job().alive()
-    assert control.endpoint(house.ws, "demo").state == "failed"
+    assert lifecycle.endpoint(house.ws, "demo").state == "failed"
 
 
 def test_a_damaged_log_is_named_and_not_thrown_away(house: House) -> None:
     house.start()
-    control.stop(house.ws, "demo")
+    lifecycle.stop(house.ws, "demo")
     log = house.job().path / "predictions.db"
     log.write_bytes(b"not a database" * 1000)
     with pytest.raises(EndpointProblem, match=r"predictions\.db is damaged"):
         house.start()
     assert log.read_bytes() == b"not a database" * 1000
     with pytest.raises(WorkspaceProblem, match="damaged"):
-        control.prediction_log(house.ws, "demo")
+        lifecycle.prediction_log(house.ws, "demo")
 
 
 def test_it_is_ended_when_it_takes_too_long(house: House) -> None:
     with pytest.raises(EndpointProblem, match=r"did not answer within 1 seconds and was ended"):
         house.start(folder=house.version(1, load_seconds=60), seconds=1.0)
     assert not house.job().alive()
-    assert control.endpoint(house.ws, "demo").state == "failed"
+    assert lifecycle.endpoint(house.ws, "demo").state == "failed"
 
 
 def test_starting_is_visible_from_outside_and_answers_503(house: House) -> None:
     folder = house.version(1, load_seconds=3)
     starter = threading.Thread(target=lambda: house.start(folder=folder))
     starter.start()
-    until(lambda: house.job().path.exists() and house.job().spec() and control.endpoint(house.ws, "demo").port)
-    starting = control.endpoint(house.ws, "demo")
+    until(lambda: house.job().path.exists() and house.job().spec() and lifecycle.endpoint(house.ws, "demo").port)
+    starting = lifecycle.endpoint(house.ws, "demo")
     assert starting.state == "starting"
     until(lambda: _listens(starting))
     status, reply = ask(starting, "POST", "/predict", {"inputs": "a film"})
@@ -181,7 +181,7 @@ def test_starting_is_visible_from_outside_and_answers_503(house: House) -> None:
     assert ask(starting, "GET", "/ready")[0] == 503
     assert ask(starting, "GET", "/health") == (200, {"name": "demo", "state": "starting"})
     starter.join()
-    assert ask(control.endpoint(house.ws, "demo"), "GET", "/ready")[0] == 200
+    assert ask(lifecycle.endpoint(house.ws, "demo"), "GET", "/ready")[0] == 200
 
 
 def _listens(endpoint: Endpoint) -> bool:
@@ -203,9 +203,9 @@ def test_stop_while_it_loads(house: House) -> None:
 
     starter = threading.Thread(target=start)
     starter.start()
-    until(lambda: house.job().path.exists() and house.job().spec() and control.endpoint(house.ws, "demo").port)
+    until(lambda: house.job().path.exists() and house.job().spec() and lifecycle.endpoint(house.ws, "demo").port)
     time.sleep(0.5)
-    assert control.stop(house.ws, "demo").state == "stopped"
+    assert lifecycle.stop(house.ws, "demo").state == "stopped"
     starter.join()
     assert "stopped when asked" in str(errors[0])
 
@@ -216,16 +216,16 @@ def test_questions_inside_are_answered_before_it_stops(house: House) -> None:
     asker = threading.Thread(target=lambda: answers.append(ask(endpoint, "POST", "/predict", {"inputs": "a film"})))
     asker.start()
     time.sleep(0.3)
-    stopper = threading.Thread(target=lambda: control.stop(house.ws, "demo"))
+    stopper = threading.Thread(target=lambda: lifecycle.stop(house.ws, "demo"))
     stopper.start()
-    until(lambda: control.endpoint(house.ws, "demo").state == "draining")
+    until(lambda: lifecycle.endpoint(house.ws, "demo").state == "draining")
     time.sleep(0.5)  # the door stays open while someone is inside: whoever comes is told
     status, reply = ask(endpoint, "POST", "/predict", {"inputs": "too late"})
     assert (status, "draining" in reply["error"]) == (503, True)
     asker.join()
     stopper.join()
     assert [status for status, _ in answers] == [200]
-    assert control.endpoint(house.ws, "demo").requests == 1
+    assert lifecycle.endpoint(house.ws, "demo").requests == 1
 
 
 def test_a_full_queue_says_so_and_a_patient_client_gets_through(house: House) -> None:
@@ -277,14 +277,14 @@ def test_killed_it_is_lost_and_every_answered_id_is_in_the_log(house: House) -> 
     crowd.go_home()
     answered = {row.id for _, row in crowd.answers}
     until(lambda: not house.job().alive())
-    lost = control.endpoint(house.ws, "demo")
+    lost = lifecycle.endpoint(house.ws, "demo")
     assert lost.state == "lost"
     assert "gone without a word" in lost.why
-    with control.prediction_log(house.ws, "demo") as log:
+    with lifecycle.prediction_log(house.ws, "demo") as log:
         logged = set(log.window()["id"])
     assert len(answered) >= 300, "so many were waited for"
     assert answered <= logged
-    assert control.stop(house.ws, "demo").state == "stopped"
+    assert lifecycle.stop(house.ws, "demo").state == "stopped"
     assert house.start().requests == len(logged)
 
 
@@ -305,7 +305,7 @@ def test_it_stops_when_nobody_uses_it(house: House) -> None:
             time.sleep(0.1)
     until(lambda: not house.job().alive())
     assert time.monotonic() - used >= 1.2
-    stopped = control.endpoint(house.ws, "demo")
+    stopped = lifecycle.endpoint(house.ws, "demo")
     assert (stopped.state, stopped.why) == ("stopped", "nobody used it for 1.5 seconds")
 
 
@@ -333,7 +333,7 @@ def test_it_stops_when_its_notebook_is_killed(house: House, bury: bool) -> None:
     if bury:  # else the dead parent stays in the process table as a zombie, which is gone just as well
         child.wait()
     until(lambda: not house.job().alive())
-    stopped = control.endpoint(house.ws, "demo")
+    stopped = lifecycle.endpoint(house.ws, "demo")
     assert (stopped.state, stopped.why) == ("stopped", "stopped with the process that started it")
     child.wait()
 
@@ -344,11 +344,11 @@ def test_kept_it_outlives_its_notebook(house: House) -> None:
     child.kill()
     child.wait()
     time.sleep(1.0)
-    kept = control.endpoint(house.ws, "demo")
+    kept = lifecycle.endpoint(house.ws, "demo")
     assert (kept.state, kept.keep) == ("ready", True)
     with EndpointClient(kept) as client:
         assert client.predict(["a film"])[0].label == "negative"
-    assert control.stop(house.ws, "demo").state == "stopped"
+    assert lifecycle.stop(house.ws, "demo").state == "stopped"
 
 
 def test_an_interrupted_start_leaves_no_process(house: House) -> None:
@@ -358,13 +358,13 @@ def test_an_interrupted_start_leaves_no_process(house: House) -> None:
     with pytest.raises(Interrupted, match="nothing of it runs"):
         house.start(folder=house.version(1, load_seconds=30), progress=interrupt)
     assert not house.job().alive()
-    assert control.endpoint(house.ws, "demo").state == "stopped"
+    assert lifecycle.endpoint(house.ws, "demo").state == "stopped"
 
 
 def test_nothing_is_left_of_a_stopped_endpoint(house: House) -> None:
     endpoint = house.start()
     process = psutil.Process(house.job().pid())
-    control.stop(house.ws, "demo")
+    lifecycle.stop(house.ws, "demo")
     until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", endpoint.port), timeout=5)

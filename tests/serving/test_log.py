@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from sft_magics.core.errors import WorkspaceProblem
-from sft_magics.serving import log as logs
-from sft_magics.serving import scribe
-from sft_magics.serving.log import FeedbackResult, LabeledRow, LogRow, PredictionLog, hashed, is_hashed
+from sft_magics.serving.log import log_writer
+from sft_magics.serving.log import prediction_log as logs
+from sft_magics.serving.log.prediction_log import FeedbackResult, LabeledRow, LogRow, PredictionLog, hashed, is_hashed
 from tests.serving.house import until
 
 NASTY = "<script>alert('x')</script> \0 \N{SNOWMAN} ' ; DROP TABLE predictions; --"
@@ -96,8 +96,8 @@ def test_the_oldest_pictures_go_when_there_are_too_many(tmp_path: Path, monkeypa
 def test_pictures_that_wait_to_be_written_are_bounded_and_rows_are_not_lost(
     log: PredictionLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scribe, "_MOST_BYTES", 100)
-    writer = scribe.Scribe(log)
+    monkeypatch.setattr(log_writer, "_MOST_BYTES", 100)
+    writer = log_writer.Scribe(log)
     rows = [shown("a", b"1" * 60), shown("b", b"2" * 60), row("c"), shown("d", b"4" * 40)]
     for one in rows:
         writer.add([one])
@@ -182,7 +182,7 @@ def test_an_id_means_one_text_and_version(log: PredictionLog) -> None:
 
 def test_of_two_that_want_one_id_at_once_the_first_has_it(log: PredictionLog) -> None:
     heard: dict[str, object] = {}
-    writer = scribe.Scribe(log)
+    writer = log_writer.Scribe(log)
     for name, rows in {"first": [row("a"), row("b")], "late": [row("c"), row("a", text="another film")]}.items():
         writer.add(rows, lambda found, name=name: heard.update({name: found}))
     writer.start()
@@ -306,8 +306,8 @@ def test_importing_the_room_brings_in_no_server_and_no_torch() -> None:
     import sys
 
     code = (
-        "import sys, sft_magics.serving, sft_magics.serving.control, sft_magics.serving.client, sft_magics.serving.log,"
-        "sft_magics.serving.predictor, sft_magics.serving.testing;"
+        "import sys, sft_magics.serving, sft_magics.serving.client.lifecycle, sft_magics.serving.client.client,"
+        "sft_magics.serving.log.prediction_log, sft_magics.serving.predictor, sft_magics.serving.testing;"
         "heavy = 'torch', 'transformers', 'starlette', 'uvicorn', 'httpx', 'numpy', 'pandas', 'psutil';"
         "print([name for name in heavy if name in sys.modules])"
     )

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from sft_magics.core.records import Endpoint
-from sft_magics.serving import control
+from sft_magics.serving.app import routes
+from sft_magics.serving.client import lifecycle
 from sft_magics.serving.protocols.openapi import DESCRIBED
-from sft_magics.serving.routes import routes
 from tests.serving.house import House, ask, token
 
 _SAMPLE = re.compile(r'^sft_[a-z_]+(\{[a-z]+="(?:[^"\\\n]|\\.)*"(,[a-z]+="(?:[^"\\\n]|\\.)*")*\})? [-+0-9.e]+(Inf)?$')
@@ -19,7 +19,7 @@ _SAMPLE = re.compile(r'^sft_[a-z_]+(\{[a-z]+="(?:[^"\\\n]|\\.)*"(,[a-z]+="(?:[^"
 
 @pytest.fixture(scope="module")
 def endpoint(shared: House) -> Endpoint:
-    return control.endpoint(shared.ws, "demo")
+    return lifecycle.endpoint(shared.ws, "demo")
 
 
 def fetch(endpoint: Endpoint, path: str) -> tuple[str, dict[str, str]]:

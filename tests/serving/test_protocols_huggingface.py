@@ -10,7 +10,7 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from sft_magics.core.records import Endpoint
-from sft_magics.serving import control
+from sft_magics.serving.client import lifecycle
 from tests.serving.house import FEEDBACK, House, ask, png, sentence, token
 
 
@@ -20,7 +20,7 @@ def speak(endpoint: Endpoint, **how: Any) -> InferenceClient:
 
 @pytest.fixture(scope="module")
 def endpoint(shared: House) -> Endpoint:
-    return control.endpoint(shared.ws, "demo")
+    return lifecycle.endpoint(shared.ws, "demo")
 
 
 def test_texts_are_classified(endpoint: Endpoint) -> None:

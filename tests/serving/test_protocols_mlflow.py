@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sft_magics.core.records import Endpoint
-from sft_magics.serving import control
+from sft_magics.serving.client import lifecycle
 from tests.serving.house import House, ask, png, sentence, token
 
 JSON = {"Content-Type": "application/json; charset=utf-8"}
@@ -15,7 +15,7 @@ JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 @pytest.fixture(scope="module")
 def endpoint(shared: House) -> Endpoint:
-    return control.endpoint(shared.ws, "demo")
+    return lifecycle.endpoint(shared.ws, "demo")
 
 
 FORMS: list[dict[str, Any]] = [

@@ -14,14 +14,14 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from sft_magics.core.records import Endpoint
-from sft_magics.serving import control
-from sft_magics.serving.client import EndpointClient
+from sft_magics.serving.client import lifecycle
+from sft_magics.serving.client.client import EndpointClient
 from tests.serving.house import House, ask, png, sentence, token
 
 
 @pytest.fixture(scope="module")
 def endpoint(shared: House) -> Endpoint:
-    return control.endpoint(shared.ws, "demo")
+    return lifecycle.endpoint(shared.ws, "demo")
 
 
 @pytest.fixture(scope="module")

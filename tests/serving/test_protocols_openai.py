@@ -12,8 +12,8 @@ import pytest
 from huggingface_hub import InferenceClient
 
 from sft_magics.core.records import Endpoint
-from sft_magics.serving import control
-from sft_magics.serving.compute import MAX_WRITINGS
+from sft_magics.serving.client import lifecycle
+from sft_magics.serving.scheduling.model_thread import MAX_WRITINGS
 from sft_magics.serving.testing import FAILS_ON
 from tests.serving.house import House, ask, sentence, token
 
@@ -161,7 +161,7 @@ def test_problems_are_the_clients_own_errors(client: openai.OpenAI, endpoint: En
 
 
 def test_a_classifier_has_no_chat(shared: House) -> None:
-    demo = control.endpoint(shared.ws, "demo")
+    demo = lifecycle.endpoint(shared.ws, "demo")
     with openai.OpenAI(base_url=f"{demo.url}/v1", api_key=token(demo), max_retries=0) as client:
         with pytest.raises(openai.NotFoundError, match="text-classification, which writes no text"):
             client.chat.completions.create(model="m", messages=user("x"))

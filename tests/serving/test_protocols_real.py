@@ -12,10 +12,10 @@ import pytest
 import tritonclient.http as triton
 from huggingface_hub import InferenceClient
 
-from sft_magics.core.fetching import fetch
 from sft_magics.core.records import Endpoint
-from sft_magics.serving.client import EndpointClient
-from sft_magics.serving.log import PredictionLog, log_path
+from sft_magics.core.runtime.fetching import fetch
+from sft_magics.serving.client.client import EndpointClient
+from sft_magics.serving.log.prediction_log import PredictionLog, log_path
 from tests.serving.house import LABELS, House, ask, token
 
 TEXTS = ["a moving, funny film", "dull", "never a boring moment " * 60]

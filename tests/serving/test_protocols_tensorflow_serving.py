@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from sft_magics.core.records import Endpoint
-from sft_magics.serving import control
+from sft_magics.serving.client import lifecycle
 from tests.serving.house import House, ask, png, sentence
 
 
 @pytest.fixture(scope="module")
 def endpoint(shared: House) -> Endpoint:
-    return control.endpoint(shared.ws, "demo")
+    return lifecycle.endpoint(shared.ws, "demo")
 
 
 def b64(data: bytes) -> dict[str, str]:

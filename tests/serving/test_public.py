@@ -21,15 +21,16 @@ from sft_magics.core.records import Endpoint
 from sft_magics.core.workspace import find
 from sft_magics.notebook import panels
 from sft_magics.notebook.panels import endpoint as card
-from sft_magics.serving import control, doors
-from sft_magics.serving.client import EndpointClient
-from sft_magics.serving.guard import Guard
+from sft_magics.serving import addresses
+from sft_magics.serving.app import routes
+from sft_magics.serving.client import lifecycle
+from sft_magics.serving.client.client import EndpointClient
+from sft_magics.serving.http.auth import Guard
 from sft_magics.serving.problems import HttpProblem
-from sft_magics.serving.routes import routes
 from tests.serving.house import LABELS, House, ask, server, token, until
 
 EVERY_ROUTE = [(sorted((r.methods or set()) - {"HEAD"})[0], r.path) for r in routes(None)]  # type: ignore[arg-type]
-OUTWARD = next(iter(doors.addresses()), "")
+OUTWARD = next(iter(addresses.addresses()), "")
 outward = pytest.mark.skipif(not OUTWARD, reason="this machine has no address but loopback's")
 
 
@@ -113,13 +114,13 @@ def test_it_says_what_it_lays_open(public: Endpoint, house: House) -> None:
         assert "put a proxy that speaks TLS before it" in words
         assert "%sft_stop demo" in words
         assert token(public) not in words
-    assert control.endpoint(house.ws, "demo").public
-    control.stop(house.ws, "demo")
-    assert "Ask it from a shell" not in str(panels.html(control.endpoint(house.ws, "demo")))
+    assert lifecycle.endpoint(house.ws, "demo").public
+    lifecycle.stop(house.ws, "demo")
+    assert "Ask it from a shell" not in str(panels.html(lifecycle.endpoint(house.ws, "demo")))
 
 
 def test_it_does_not_begin_without_a_token(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control.secrets, "token_urlsafe", lambda _: "")
+    monkeypatch.setattr(lifecycle.secrets, "token_urlsafe", lambda _: "")
     with pytest.raises(errors.EndpointProblem, match="has no token, and does not answer without"):
         house.start(public=True)
 
@@ -146,7 +147,9 @@ def test_who_may_change_it_is_judged_by_address_and_name(peer: str | None, host:
     async def send(message: Any) -> None:
         """Drop it."""
 
-    guard = Guard(inner, token="t" * 20, names=doors.names(80, public=True, hosts="models.example.org"), refuse=refuse)
+    guard = Guard(
+        inner, token="t" * 20, names=addresses.names(80, public=True, hosts="models.example.org"), refuse=refuse
+    )
     headers = [(b"host", host), (b"authorization", b"Bearer " + b"t" * 20)]
     client = None if peer is None else (peer, 5)
     for path in ("/admin/swap", "/predict"):
@@ -179,7 +182,7 @@ def test_every_client_of_ours_goes_through_it(quiet: Endpoint, house: House) -> 
         assert client.swap(version="m:2", ref="m@live", folder=house.version(2), labels=("negative", "positive"))
         assert client.predict(["a"])[0].label == "positive"
         assert client.stats()["answered"] == 3
-    from sft_magics.serving.driving import Question, drive
+    from sft_magics.serving.client.load_generator import Question, drive
 
     found = drive(quiet, [Question(b'{"inputs": ["a film"]}')], 3, 0.3)
     assert found.milliseconds
@@ -190,7 +193,7 @@ def test_every_client_of_ours_goes_through_it(quiet: Endpoint, house: House) -> 
         assert client.get("http://localhost/health", headers=allowed).status_code == 200
         assert client.get("http://localhost/health", headers=allowed | {"Host": "evil.example"}).status_code == 421
     folder = Path(quiet.folder)
-    assert control.stop(house.ws, "demo").state == "stopped"
+    assert lifecycle.stop(house.ws, "demo").state == "stopped"
     assert not (folder / "sock").exists()
 
 
@@ -220,7 +223,7 @@ def test_another_user_cannot_connect(quiet: Endpoint) -> None:
 def test_killed_it_leaves_a_socket_that_the_next_one_replaces(quiet: Endpoint, house: House) -> None:
     os.kill(house.job().pid() or 0, signal.SIGKILL)
     until(lambda: not house.job().alive())
-    assert control.endpoint(house.ws, "demo").state == "lost"
+    assert lifecycle.endpoint(house.ws, "demo").state == "lost"
     with pytest.raises(errors.EndpointProblem, match="does not answer"):
         EndpointClient(quiet).health()
     again = house.start(socket=True)
@@ -228,7 +231,7 @@ def test_killed_it_leaves_a_socket_that_the_next_one_replaces(quiet: Endpoint, h
         assert client.predict(["a"])[0].label == "negative"
     os.kill(house.job().pid() or 0, signal.SIGKILL)
     until(lambda: not house.job().alive())
-    control.stop(house.ws, "demo")
+    lifecycle.stop(house.ws, "demo")
     assert not Path(again.socket).exists(), "asked to stop it, nothing of it is left"
     assert house.start().port, "the next one has a port again"
     assert not Path(again.socket).exists()
@@ -246,18 +249,18 @@ def test_a_file_that_is_no_socket_is_left_alone(house: House) -> None:
 def test_a_path_that_is_too_long_is_said_in_a_sentence(house: House) -> None:
     deep = find(house.root / ("d" * 60) / "workspace")
     with pytest.raises(errors.UsageProblem, match="and a socket's may have 107") as caught:
-        control.start(
+        lifecycle.start(
             deep, name="demo", model="m", ref="m", version="m:1", folder=house.version(1), labels=LABELS, socket=True
         )
     assert "SFT_HOME" in caught.value.next_step
-    assert control.endpoints(deep) == []
+    assert lifecycle.endpoints(deep) == []
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.9.9.9", "::1", None])
 def test_who_is_here(peer: str | None) -> None:
-    assert doors.is_local(peer)
+    assert addresses.is_local(peer)
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.7", "::ffff:192.0.2.7", "fe80::1", "unix", ""])
 def test_who_is_not(peer: str) -> None:
-    assert not doors.is_local(peer)
+    assert not addresses.is_local(peer)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sft_magics.core.fetching import fetch
 from sft_magics.core.records import Prediction
-from sft_magics.serving import control
-from sft_magics.serving.client import EndpointClient
+from sft_magics.core.runtime.fetching import fetch
+from sft_magics.serving.client import lifecycle
+from sft_magics.serving.client.client import EndpointClient
 from tests.serving.house import LABELS, House
 
 TEXTS = ["a moving, funny film", "dull", "", "<b>bold</b> \N{SNOWMAN} \0", "never a boring moment " * 60]
@@ -28,7 +28,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 def in_process(folder: Path) -> list[list[float]]:
-    from sft_magics.engine.predictor import Predictor
+    from sft_magics.engine.inference.predictor import Predictor
 
     return Predictor(folder, threads=1).scores(TEXTS)
 
@@ -48,7 +48,7 @@ def test_the_endpoint_gives_the_models_own_numbers_across_a_swap(house: House, v
     asker.start()
     while len(answers) < 5 * len(TEXTS) and asker.is_alive():
         time.sleep(0.01)
-    control.swap(house.ws, "demo", ref="m:2", version="m:2", folder=versions[2], labels=LABELS)
+    lifecycle.swap(house.ws, "demo", ref="m:2", version="m:2", folder=versions[2], labels=LABELS)
     with EndpointClient(endpoint) as client:
         rows = client.predict(TEXTS)
         assert client.version == "m:2"

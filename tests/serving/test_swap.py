@@ -3,13 +3,13 @@
 import pytest
 
 from sft_magics.core.errors import EndpointProblem, NotFound
-from sft_magics.serving import control
-from sft_magics.serving.client import EndpointClient
+from sft_magics.serving.client import lifecycle
+from sft_magics.serving.client.client import EndpointClient
 from tests.serving.house import LABELS, Crowd, House, ask
 
 
 def swap(house: House, number: int, **settings: float) -> None:
-    control.swap(
+    lifecycle.swap(
         house.ws,
         "demo",
         ref=f"m:{number}",
@@ -22,12 +22,12 @@ def swap(house: House, number: int, **settings: float) -> None:
 def test_the_new_version_answers(house: House) -> None:
     house.start()
     swap(house, 2)
-    endpoint = control.endpoint(house.ws, "demo")
+    endpoint = lifecycle.endpoint(house.ws, "demo")
     assert (endpoint.version, endpoint.ref, endpoint.state) == ("m:2", "m:2", "ready")
     with EndpointClient(endpoint) as client:
         assert client.predict(["a film"])[0].label == "positive"
         assert client.version == "m:2"
-    with control.prediction_log(house.ws, "demo") as log:
+    with lifecycle.prediction_log(house.ws, "demo") as log:
         assert log.counts().versions == {"m:2": 1}
 
 
@@ -44,7 +44,7 @@ def test_swaps_under_load_lose_nothing_and_each_answer_is_its_versions_own(house
     assert {version for version, _ in answers} == {f"m:{n}" for n in range(1, 7)}
     for version, row in answers:
         assert row.label == LABELS[(int(version[2:]) - 1) % 2], "a version answered under another's name"
-    with control.prediction_log(house.ws, "demo") as log:
+    with lifecycle.prediction_log(house.ws, "demo") as log:
         window = log.window()
     logged = dict(zip(window["id"], window["version"], strict=True))
     assert logged == {row.id: version for version, row in answers}
@@ -68,17 +68,17 @@ def test_a_version_that_does_not_fit_leaves_the_old_one(house: House, broken: st
         )
         labels = ("negative", "negative")
     with pytest.raises(EndpointProblem) as caught:
-        control.swap(house.ws, "demo", ref="m:2", version="m:2", folder=folder, labels=labels)
+        lifecycle.swap(house.ws, "demo", ref="m:2", version="m:2", folder=folder, labels=labels)
     assert "m:2" in caught.value.what
-    endpoint = control.endpoint(house.ws, "demo")
+    endpoint = lifecycle.endpoint(house.ws, "demo")
     assert (endpoint.version, endpoint.state) == ("m:1", "ready")
     assert ask(endpoint, "POST", "/predict", {"inputs": "a film"})[1]["version"] == "m:1"
 
 
 def test_only_a_running_endpoint_can_be_switched(house: House) -> None:
     house.start()
-    control.stop(house.ws, "demo")
+    lifecycle.stop(house.ws, "demo")
     with pytest.raises(EndpointProblem, match="demo is stopped"):
         swap(house, 2)
     with pytest.raises(NotFound):
-        control.swap(house.ws, "other", ref="m:2", version="m:2", folder=house.version(2), labels=LABELS)
+        lifecycle.swap(house.ws, "other", ref="m:2", version="m:2", folder=house.version(2), labels=LABELS)

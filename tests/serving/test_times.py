@@ -4,9 +4,9 @@ import http.client
 
 import pytest
 
-from sft_magics.serving import control
-from sft_magics.serving.client import EndpointClient
-from sft_magics.serving.times import Times
+from sft_magics.serving.client import lifecycle
+from sft_magics.serving.client.client import EndpointClient
+from sft_magics.serving.scheduling.timings import Times
 from tests.serving.house import House, ask, token
 
 
@@ -33,7 +33,7 @@ def test_the_log_the_stats_and_the_metrics_tell_a_bulk_ask_from_a_lone_one(house
         stats = client.stats()
     assert set(stats["latency_ms"]) == set(stats["bulk"]["latency_ms"]) == {"p50", "p95", "p99"}
     assert stats["spent_ms"]["model"] >= 20
-    with control.prediction_log(house.ws, "demo") as log:
+    with lifecycle.prediction_log(house.ws, "demo") as log:
         window = log.window()
     assert sorted(window["inputs"]) == [1] + [64] * 128
     for i, total in enumerate(window["latency_ms"]):

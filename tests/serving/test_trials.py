@@ -10,8 +10,8 @@ import pytest
 from sft_magics.core.errors import EndpointProblem
 from sft_magics.core.events import EventReader, Remark
 from sft_magics.core.records import Endpoint
-from sft_magics.serving import control
-from sft_magics.serving.client import EndpointClient
+from sft_magics.serving.client import lifecycle
+from sft_magics.serving.client.client import EndpointClient
 from tests.serving.house import LABELS, House, ask, until
 
 
@@ -25,7 +25,7 @@ def _rows(endpoint: Endpoint, count: int) -> Counter[str]:
 
 
 def _try(house: House, share: float, folder: Path | None = None, **rules: float) -> None:
-    control.try_out(
+    lifecycle.try_out(
         house.ws, "demo", ref="m@candidate", version="m:2", folder=folder or house.version(2), labels=LABELS,
         share=share, rules=rules,
     )  # fmt: skip
@@ -43,7 +43,7 @@ def test_a_candidate_gets_its_share(house: House) -> None:
     trial = _stats(endpoint)["trial"]
     assert (trial["version"], trial["share"], trial["shadow"]) == ("m:2", 0.1, False)
     assert {v: s["answered"] for v, s in trial["sides"].items()} == {"m:1": 90, "m:2": 10}
-    with control.prediction_log(house.ws, "demo") as log:
+    with lifecycle.prediction_log(house.ws, "demo") as log:
         assert log.counts().versions == {"m:1": 90, "m:2": 10}
     with EndpointClient(endpoint) as client:
         client.abort("enough")
@@ -61,7 +61,7 @@ def test_a_shadow_answers_nobody_and_is_compared(house: House) -> None:
         )
     )
     assert _stats(endpoint)["trial"]["agreement"][0][:2] == ["negative", "positive"]
-    with control.prediction_log(house.ws, "demo") as log:
+    with lifecycle.prediction_log(house.ws, "demo") as log:
         assert log.counts().versions == {"m:1": 20}
 
 
@@ -94,7 +94,7 @@ def test_a_candidate_that_does_badly_goes_by_itself(
 def test_a_swap_ends_the_trial(house: House) -> None:
     endpoint = house.start()
     _try(house, 0.5)
-    control.swap(house.ws, "demo", ref="m@live", version="m:2", folder=house.version(2), labels=LABELS)
+    lifecycle.swap(house.ws, "demo", ref="m@live", version="m:2", folder=house.version(2), labels=LABELS)
     assert _stats(endpoint)["trial"] is None
     assert _rows(endpoint, 4) == {"m:2": 4}
 

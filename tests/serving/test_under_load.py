@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sft_magics.core.records import Endpoint
-from sft_magics.serving import control
+from sft_magics.serving.client import lifecycle
 from tests.serving.house import LABELS, House, resident, token, until
 
 pytestmark = pytest.mark.alone
@@ -85,7 +85,7 @@ async def _reply(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
 
 def _swap(house: House, number: int, **settings: float) -> None:
     folder = house.version(number, **settings)
-    control.swap(house.ws, "demo", ref=f"m:{number}", version=f"m:{number}", folder=folder, labels=LABELS)
+    lifecycle.swap(house.ws, "demo", ref=f"m:{number}", version=f"m:{number}", folder=folder, labels=LABELS)
 
 
 @pytest.mark.slow
@@ -112,7 +112,7 @@ def test_swaps_under_constant_load_fail_no_request(house: House) -> None:
         assert began <= last, "it answered after another was"
     slowest = max(answered - began for _, _, began, answered in load.seen)
     assert slowest < 0.9, "nobody waited for a version to load"
-    with control.prediction_log(house.ws, "demo") as log:
+    with lifecycle.prediction_log(house.ws, "demo") as log:
         until(lambda: log.requests() >= len(load.seen))
 
 
@@ -131,9 +131,9 @@ def test_an_endpoint_that_is_told_to_end_answers_or_says_503(house: House) -> No
     assert counts[200] >= 50
     # A connection that lies open is closed at the end; a request that was answered is in the log.
     answered = sum(1 for status, *_ in load.seen if status == 200)
-    with control.prediction_log(house.ws, "demo") as log:
+    with lifecycle.prediction_log(house.ws, "demo") as log:
         assert log.requests() >= answered
-    assert control.endpoint(house.ws, "demo").state == "stopped"
+    assert lifecycle.endpoint(house.ws, "demo").state == "stopped"
 
 
 def test_too_much_is_refused_and_nothing_grows(house: House) -> None:

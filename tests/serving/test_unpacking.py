@@ -17,7 +17,8 @@ from PIL import Image
 from sft_magics.core import picture_formats
 from sft_magics.core.records import Endpoint
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_CLASSIFICATION
-from sft_magics.serving import bodies, control, unpacking
+from sft_magics.serving.client import lifecycle
+from sft_magics.serving.http import bodies, decompression
 from sft_magics.serving.problems import HttpProblem
 from tests.serving.house import House, ask, png, sentence
 
@@ -54,9 +55,9 @@ SPELLINGS = {
 def test_base_64_is_read_in_every_spelling(spelling: str, size: int) -> None:
     given = SPELLINGS[spelling]
     if size == len(DATA):
-        assert unpacking.from_base64(given) == DATA
+        assert decompression.from_base64(given) == DATA
     short = base64.b64encode(DATA[:size]).decode()
-    assert unpacking.from_base64(short.rstrip("=")) == unpacking.from_base64(short) == DATA[:size]
+    assert decompression.from_base64(short.rstrip("=")) == decompression.from_base64(short) == DATA[:size]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_base_64_is_read_in_every_spelling(spelling: str, size: int) -> None:
 )
 def test_what_has_no_meaning_or_two_is_refused(given: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        unpacking.from_base64(given)
+        decompression.from_base64(given)
 
 
 # Compressed bodies
@@ -110,9 +111,9 @@ PACKED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 @pytest.mark.parametrize("data", [b"", b"{}", json.dumps(["a film"] * 9000).encode(), os.urandom(5000)], ids=range(4))
 def test_a_packed_body_is_what_it_was(way: str, data: bytes) -> None:
     given, pack = PACKED[way]
-    how = unpacking.coding(given)
+    how = decompression.coding(given)
     packed = pack(data)
-    assert (unpacking.inflated(packed, how, 10**7) if how else packed) == data
+    assert (decompression.inflated(packed, how, 10**7) if how else packed) == data
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_a_packed_body_is_what_it_was(way: str, data: bytes) -> None:
 )
 def test_other_codings_are_refused(given: str) -> None:
     with pytest.raises(HttpProblem, match="Content-Encoding gzip or deflate") as caught:
-        unpacking.coding(given)
+        decompression.coding(given)
     assert caught.value.status == 415
 
 
@@ -147,7 +148,7 @@ BOMB = gzip.compress(bytes(64 << 20), 9)
 )
 def test_bombs_and_broken_bodies_are_refused(packed: bytes, how: str, status: int) -> None:
     with pytest.raises(HttpProblem) as caught:
-        unpacking.inflated(packed, how, bodies.MAX_BODY)
+        decompression.inflated(packed, how, bodies.MAX_BODY)
     assert caught.value.status == status
 
 
@@ -163,7 +164,7 @@ TEXT_BODIES: dict[str, Any] = {
 @pytest.mark.parametrize("path", TEXT_BODIES)
 @pytest.mark.parametrize("way", ["gzip", "deflate", "bare deflate", "two members"])
 def test_every_protocol_takes_packed_bodies(shared: House, path: str, way: str) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     name, pack = PACKED[way]
     sent = {"Content-Type": "application/json", "Content-Encoding": name}
     body = json.dumps(TEXT_BODIES[path]).encode()

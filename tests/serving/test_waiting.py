@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sft_magics.core.records import Endpoint
-from sft_magics.serving import control
+from sft_magics.serving.client import lifecycle
 from tests.serving.house import FEEDBACK, House, Reply, ask, until
 
 
@@ -42,7 +42,7 @@ def test_who_is_too_late_is_told_and_costs_nothing(house: House) -> None:
 
 @pytest.mark.parametrize("given", ["0", "-1", "1e3", "x", "600001", "\u0663"])
 def test_a_time_that_is_none_is_refused(shared: House, given: str) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     status, reply = ask(
         endpoint, "POST", "/predict", {"inputs": "x"}, headers={"X-Timeout-Ms": given.encode().decode("latin-1")}
     )
@@ -68,7 +68,7 @@ def test_who_has_gone_costs_nothing(house: House) -> None:
 def test_the_log_has_what_a_client_waited_for_and_soon_the_rest(house: House) -> None:
     endpoint = house.start()
     reply = ask(endpoint, "POST", "/predict", {"inputs": "sure"}, headers={"X-Sync-Log": "1"})[1]
-    with control.prediction_log(house.ws, "demo") as log:
+    with lifecycle.prediction_log(house.ws, "demo") as log:
         assert [row.id for row in log.answers()] == [reply["predictions"][0]["id"]]
         for _ in range(20):
             ask(endpoint, "POST", "/predict", {"inputs": ["a", "b"]})
@@ -92,7 +92,7 @@ def test_where_the_time_went_is_told(house: House) -> None:
 
 
 def test_a_kind_of_body_that_is_none_is_refused(shared: House) -> None:
-    endpoint = control.endpoint(shared.ws, "demo")
+    endpoint = lifecycle.endpoint(shared.ws, "demo")
     kind = {"Content-Type": "multipart/form-data"}
     status, reply = ask(endpoint, "POST", "/predict", {"inputs": "x"}, headers=kind)
     assert status == 415
@@ -102,7 +102,7 @@ def test_a_kind_of_body_that_is_none_is_refused(shared: House) -> None:
 def test_the_log_holds_no_inputs_where_that_is_not_wanted(house: House) -> None:
     endpoint = house.start(log_inputs=False)
     ask(endpoint, "POST", "/predict", {"inputs": "a secret"}, headers={"X-Sync-Log": "1"})
-    with control.prediction_log(house.ws, "demo") as log:
+    with lifecycle.prediction_log(house.ws, "demo") as log:
         (row,) = log.answers()
     assert row.text.startswith("8 characters, sha256 ")
     assert row.label == "negative"

@@ -128,7 +128,7 @@ class Predictions(Tabular):
         return "\n".join([f"{len(self.rows):,} predictions by {self.version}", *lines, *more, *self._cut(), *written])
 
     def _cut(self) -> list[str]:
-        from sft_magics.core.answering import truncated
+        from sft_magics.core.postprocessing import truncated
 
         return [f"warning: {truncated(self.unread)}"] if self.unread else []
 

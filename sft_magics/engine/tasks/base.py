@@ -18,8 +18,8 @@ from torch import nn
 from sft_magics.core import errors
 from sft_magics.core.records import Metric
 from sft_magics.core.sampling import Piece, Sampling
-from sft_magics.engine import checkpoints
-from sft_magics.engine.hardware import Hardware
+from sft_magics.engine.runtime.hardware import Hardware
+from sft_magics.engine.training import checkpoints
 
 Batch = dict[str, torch.Tensor]
 

@@ -18,21 +18,12 @@ from torch import nn
 from sft_magics.core import errors
 from sft_magics.core.records import Metric
 from sft_magics.core.sampling import Piece, Sampling
-from sft_magics.engine import (
-    dialogue_rows,
-    generation,
-    isolation,
-    language_models,
-    packing,
-    pretrained,
-    quantized,
-    tokenization,
-    weights,
-)
-from sft_magics.engine.chats import Chat
-from sft_magics.engine.dialogue_rows import Dialogues
-from sft_magics.engine.hardware import Hardware
-from sft_magics.engine.language_models import Language
+from sft_magics.engine.inputs import dialogue_rows, packing, tokenization
+from sft_magics.engine.inputs.chats import Chat
+from sft_magics.engine.inputs.dialogue_rows import Dialogues
+from sft_magics.engine.models import generation, language_models, pack_isolation, pretrained, qlora, weight_loading
+from sft_magics.engine.models.language_models import Language
+from sft_magics.engine.runtime.hardware import Hardware
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, Task, register
 
 _RESAMPLINGS = 1000
@@ -60,7 +51,7 @@ class CausalLM(Task):
         self.config = found.model.config
         self.dense: dict[str, torch.Tensor] | None = None  # the weights of a base that is quantized, as they were
         if self.method == "qlora":
-            found, self.dense = quantized.quantized(found)
+            found, self.dense = qlora.quantized(found)
         self.model: nn.Module = found.model
         self.fresh: tuple[str, ...] = ()
         if self.method in ("lora", "qlora"):
@@ -82,7 +73,7 @@ class CausalLM(Task):
         """Refuse what this task has not, and QLoRA where it cannot run; raises ModelProblem."""
         super().check_options(options)
         if options.get("method") == "qlora":
-            quantized.check(options)
+            qlora.check(options)
 
     @classmethod
     def recipe(cls, start: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG003
@@ -152,7 +143,7 @@ class CausalLM(Task):
         """
         device = next(self.model.parameters()).device
         with pretrained.said_plainly(self.source, "a causal language model", language_models.OTHER):
-            if not isolation.is_causal(self.model, device):
+            if not pack_isolation.is_causal(self.model, device):
                 raise errors.ModelProblem(
                     f"{self.source} is no causal language model: what it says of a token follows from those after it.",
                     language_models.OTHER,
@@ -166,7 +157,7 @@ class CausalLM(Task):
     def _try_packs(self) -> None:
         """See once whether this model keeps rows of a pack apart: else they are padded."""
         if self._packs is None:
-            self._packs = isolation.packs(self.model, next(self.model.parameters()).device)
+            self._packs = pack_isolation.packs(self.model, next(self.model.parameters()).device)
 
     def collate(self, rows: Encoded, indices: Sequence[int], epoch: int | None = None) -> Batch:  # noqa: ARG002
         """Return packs of rows (see `packing.packed`), or prompts that are filled up on their left."""
@@ -306,7 +297,7 @@ class CausalLM(Task):
         return {
             "max_length": self.limit, "max_new_tokens": self.longest, "tokenizer": type(self.tokenizer).__name__,
             "method": "full" if self.method == "full" else "lora",
-            "adapter": "" if self.method == "full" else weights.ADAPTER,
+            "adapter": "" if self.method == "full" else weight_loading.ADAPTER,
         }  # fmt: skip
 
     def facts(self) -> dict[str, Any]:

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sft_magics.core import errors, measures
+from sft_magics.core import errors
+from sft_magics.core import metrics as measures
 from sft_magics.core.records import Metric
-from sft_magics.engine import adapters
+from sft_magics.engine.models import lora_adapters
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, Task
 
 _TINY = 1e-12
@@ -113,11 +114,11 @@ class Classifier(Task):
     def adapt(self, options: dict[str, Any]) -> None:
         """Let low-rank changes learn in the body's place, if `options` ask for it; raises ModelProblem."""
         if options.get("method") == "lora":
-            adapters.inject(self.model, int(options.get("lora_rank") or 16), int(options.get("seed", 0)))
+            lora_adapters.inject(self.model, int(options.get("lora_rank") or 16), int(options.get("seed", 0)))
 
     def restore(self, folder: Path) -> None:
         """Put the weights of a folder that `save` wrote back into the model."""
-        adapters.restore(self.model, load_file(folder / "model.safetensors"))
+        lora_adapters.restore(self.model, load_file(folder / "model.safetensors"))
 
     def doubts(self, rows: Encoded, loss: float) -> list[str]:
         """Say when the training loss is no better than that of answering with the class shares."""

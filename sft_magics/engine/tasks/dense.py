@@ -13,12 +13,15 @@ import torch
 from torch import nn
 
 from sft_magics.core import augments, errors
-from sft_magics.engine import checkpoints, folding, images, levels, replay
-from sft_magics.engine.backbones import Backbone
-from sft_magics.engine.hardware import Hardware
-from sft_magics.engine.images import Chance
-from sft_magics.engine.scenes import Scenes
+from sft_magics.engine.inputs import images
+from sft_magics.engine.inputs.annotated_images import Scenes
+from sft_magics.engine.inputs.images import Chance
+from sft_magics.engine.kernels import conv_bn_folding
+from sft_magics.engine.models import frozen_body, layer_groups
+from sft_magics.engine.models.backbones import Backbone
+from sft_magics.engine.runtime.hardware import Hardware
 from sft_magics.engine.tasks.base import Batch, Encoded, Task
+from sft_magics.engine.training import checkpoints
 
 LARGEST = 512
 _READ = 16
@@ -138,16 +141,16 @@ class Dense(Task):
     def freeze(self, rows: Encoded, chosen: Hardware, *, learned: bool) -> Encoded:
         """Let all learn that is no part of the body; keep the body's maps of what is learned from, if they fit."""
         assert isinstance(rows, Marked)
-        replay.only(self.model, set(levels.of(self.model)[-1]))
+        frozen_body.only(self.model, set(layer_groups.of(self.model)[-1]))
         if not learned:
             return rows  # whole pictures of many sizes: the body reads them anew
         drawn = [Chance(self._augment, self._seed, view) for view in range(self._views)] or (None,)
         first = self._maps(rows, chosen, range(1), None)[0]
-        if sum(m.numel() * m.element_size() for m in first) * len(rows.lengths) * len(drawn) > replay.ROOM:
+        if sum(m.numel() * m.element_size() for m in first) * len(rows.lengths) * len(drawn) > frozen_body.ROOM:
             self._frozen = "The backbone is frozen; its maps are more than memory should keep, so it reads each batch."
             return rows
         views, parts = [], range(0, len(rows.lengths), _READ)
-        with folding.folded(self.model, chosen, lambda: self._maps(rows, chosen, range(1), None)):
+        with conv_bn_folding.folded(self.model, chosen, lambda: self._maps(rows, chosen, range(1), None)):
             for chance in drawn:
                 found = [self._maps(rows, chosen, range(a, min(a + _READ, len(rows.lengths))), chance) for a in parts]
                 views.append([torch.cat(scale) for scale in zip(*(maps for maps, _ in found), strict=True)])
@@ -188,7 +191,7 @@ class Dense(Task):
         """Let the body answer the maps of a batch; yields uint8 squares of nothing in the pictures' place."""
         maps = [batch[name] for name in batch if name.startswith("map")]
         blank = torch.zeros(1, dtype=torch.uint8, device=maps[0].device).expand(len(maps[0]), 3, self.size, self.size)
-        with replay.playing(self._body(), self._form(maps)):
+        with frozen_body.playing(self._body(), self._form(maps)):
             yield blank
 
     def seen_remarks(self) -> list[str]:

@@ -11,13 +11,16 @@ import torch
 from torch import nn
 
 from sft_magics.core import augments
-from sft_magics.datasets import overlays
-from sft_magics.engine import adapters, backbones, checkpoints, folding, images, pixels, preview, replay
-from sft_magics.engine.hardware import Hardware
-from sft_magics.engine.images import Chance, Pictures
+from sft_magics.datasets.annotations import annotation_render
+from sft_magics.engine.inputs import images, pixels, preview
+from sft_magics.engine.inputs.images import Chance, Pictures
+from sft_magics.engine.kernels import conv_bn_folding
+from sft_magics.engine.models import backbones, frozen_body, lora_adapters
+from sft_magics.engine.runtime.hardware import Hardware
 from sft_magics.engine.tasks import classification
 from sft_magics.engine.tasks.base import Batch, Encoded, register
 from sft_magics.engine.tasks.classification import Classifier, Labeled
+from sft_magics.engine.training import checkpoints
 
 _COST = 64  # what a picture counts for in a batch that is only read: 64 at a time
 
@@ -99,7 +102,7 @@ class ImageClassification(Classifier):
         """
         assert isinstance(rows, Images)
         name, self._learning = backbones.head_of(self.model)
-        replay.only(self.model, {key for key, _ in self.model.named_parameters() if key.startswith(f"{name}.")})
+        frozen_body.only(self.model, {key for key, _ in self.model.named_parameters() if key.startswith(f"{name}.")})
         drawn = [Chance(self._augment, self._seed, view) for view in range(self._views if learned else 0)]
         views = [self._features(rows, chosen, chance) for chance in drawn or (None,)]
         return Images(rows.lengths, rows.targets, rows.pictures, torch.stack(views))
@@ -113,7 +116,7 @@ class ImageClassification(Classifier):
             self.model(self._prepared(rows.pictures.batch(indices, chance).to(chosen.device)))
 
         self.model.eval()
-        with folding.folded(self.model, chosen, lambda: read(range(1))):
+        with conv_bn_folding.folded(self.model, chosen, lambda: read(range(1))):
             hook = head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].float()))
             try:
                 with chosen.autocast():
@@ -150,7 +153,7 @@ class ImageClassification(Classifier):
             if "others" in batch:
                 share, other = float(batch["share"][place]), self.labels[int(batch["others"][place])]
                 label = f"{share:.0%} {label}, {1 - share:.0%} {other}"
-            picture = overlays.shown(preview.picture_of(seen[place]))
+            picture = annotation_render.shown(preview.picture_of(seen[place]))
             found.append({"label": label, "text": pixels.named(rows.pictures.paths[i]), "picture": picture})
         return found
 
@@ -171,7 +174,7 @@ class ImageClassification(Classifier):
         """Write config, weights (fp32 safetensors) and our own `sft.json`; timm and torchvision load the weights."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(self.loaded.config(self.labels), indent=1))
-        checkpoints.save_tensors(adapters.merged(self.model), folder / "model.safetensors")
+        checkpoints.save_tensors(lora_adapters.merged(self.model), folder / "model.safetensors")
         card = {"task": self.name, "labels": self.labels, "preprocessing": self.preprocessing()}
         (folder / "sft.json").write_text(json.dumps(card, indent=1))
 
@@ -200,4 +203,4 @@ class ImageClassification(Classifier):
             seen = f"of {len(rows.features)} changed views" if self._views else "of the pictures as they are"
             return [f"The backbone is frozen: its features {seen} were computed once, and only the head learns."]
         size, how = rows.pictures.size, augments.read(self._augment)
-        return [*adapters.said(self.model), f"Pictures are seen at {size} x {size} pixels, {how}."]
+        return [*lora_adapters.said(self.model), f"Pictures are seen at {size} x {size} pixels, {how}."]

@@ -9,15 +9,16 @@ import torch
 from torch import nn
 from torchvision.ops import box_iou
 
-from sft_magics.core import answering, measures
+from sft_magics.core import metrics, postprocessing
 from sft_magics.core.records import Metric
 from sft_magics.core.tasks import SURE_BOX
-from sft_magics.datasets import boxes, overlays
-from sft_magics.datasets.boxes import Box
-from sft_magics.engine import backbones, detectors, pixels, preview, pyramids
-from sft_magics.engine.backbones import Backbone
-from sft_magics.engine.images import Chance
-from sft_magics.engine.scenes import Scenes
+from sft_magics.datasets.annotations import annotation_render, boxes
+from sft_magics.datasets.annotations.boxes import Box
+from sft_magics.engine.inputs import pixels, preview
+from sft_magics.engine.inputs.annotated_images import Scenes
+from sft_magics.engine.inputs.images import Chance
+from sft_magics.engine.models import backbones, detectors, fpn
+from sft_magics.engine.models.backbones import Backbone
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, register
 from sft_magics.engine.tasks.dense import COST, LARGEST, Dense, Marked
 
@@ -48,14 +49,14 @@ class ObjectDetection(Dense):
     def load(cls, start: dict[str, Any], labels: list[str], options: dict[str, Any]) -> "ObjectDetection":
         """Load a backbone or detector with a fresh head for `labels`, or one of our own versions."""
         torch.manual_seed(int(options.get("seed", 0)))
-        config = pyramids.own(Path(str(start["path"])), cls.kind) if start["kind"] == "folder" else None
+        config = fpn.own(Path(str(start["path"])), cls.kind) if start["kind"] == "folder" else None
         if config is not None:
             return cls._own(Path(str(start["path"])), config, labels, options)
         if start["kind"] == "name" and start["path"] in detectors.names():
             wanted = str(start.get("weights", "pretrained"))
             model, shown, fresh = detectors.named(str(start["path"]), len(labels), wanted)
             return cls(model, shown, labels, fresh, options)
-        body = pyramids.body_of(start, detectors.FINEST)
+        body = fpn.body_of(start, detectors.FINEST)
         model = detectors.fcos(body, len(labels), LARGEST)
         own = tuple(n for n in model.state_dict() if not n.startswith("backbone.body."))
         return cls(model, body.shown, labels, tuple(model.state_dict()) if body.shown.fresh else own, options)
@@ -66,9 +67,9 @@ class ObjectDetection(Dense):
     ) -> "ObjectDetection":
         cls.check_labels(folder, config, labels)
         whole = config["architecture"] in detectors.names()
-        body = None if whole else pyramids.empty_body(config, detectors.FINEST)
+        body = None if whole else fpn.empty_body(config, detectors.FINEST)
         model = detectors.fcos(body, len(labels), LARGEST) if body else detectors.empty(config, len(labels))
-        backbones.fill(model, pyramids.tensors_of(folder), str(folder))
+        backbones.fill(model, fpn.tensors_of(folder), str(folder))
         size = int(config["pretrained_cfg"]["input_size"][-1])
         named = Backbone(
             model, "torchvision", str(config["architecture"]), size, size, (0.0,) * 3, (1.0,) * 3, (), str(folder)
@@ -111,8 +112,8 @@ class ObjectDetection(Dense):
         for place, (i, target) in enumerate(zip(indices, self._targets(batch["boxes"]), strict=False)):
             kinds = [int(n) - 1 for n in target["labels"]]
             marks = list(zip(kinds, target["boxes"].tolist(), strict=True))
-            picture = overlays.classed(preview.picture_of(batch["pictures"][place]), marks)
-            said = answering.counted(self.labels[kind] for kind in kinds)
+            picture = annotation_render.classed(preview.picture_of(batch["pictures"][place]), marks)
+            said = postprocessing.counted(self.labels[kind] for kind in kinds)
             found.append({"label": said, "text": pixels.named(rows.scenes.paths[i]), "picture": picture})
         return found
 
@@ -193,8 +194,8 @@ class ObjectDetection(Dense):
         found = [Metric("ap50", ap50, n=len(scores)), Metric("map", whole, n=len(scores))]
         for label, (hits, said, there) in self._counted(rows, scores).items():
             found.append(Metric("ap50", each[label], n=len(scores), label=label))
-            found.append(measures.proportion("precision", hits, said, label))
-            found.append(measures.proportion("recall", hits, there, label))
+            found.append(metrics.proportion("precision", hits, said, label))
+            found.append(metrics.proportion("recall", hits, there, label))
         return Report({m.key: m for m in found}, self._badness(rows, scores))
 
     def _precision(

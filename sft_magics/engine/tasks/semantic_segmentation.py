@@ -12,11 +12,12 @@ from PIL import Image
 from torch import nn
 
 from sft_magics.core.records import Metric
-from sft_magics.datasets import masks, overlays
-from sft_magics.engine import backbones, pixels, preview, pyramids
-from sft_magics.engine.images import Chance
-from sft_magics.engine.pyramids import Body, Pyramid
-from sft_magics.engine.scenes import Scenes
+from sft_magics.datasets.annotations import annotation_render, masks
+from sft_magics.engine.inputs import pixels, preview
+from sft_magics.engine.inputs.annotated_images import Scenes
+from sft_magics.engine.inputs.images import Chance
+from sft_magics.engine.models import backbones, fpn
+from sft_magics.engine.models.fpn import Body, Pyramid
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, register
 from sft_magics.engine.tasks.dense import COST, Dense, Marked
 
@@ -73,18 +74,18 @@ class SemanticSegmentation(Dense):
     def load(cls, start: dict[str, Any], labels: list[str], options: dict[str, Any]) -> "SemanticSegmentation":
         """Load a backbone with a fresh pyramid for `labels`, or one of our own versions; raises ModelProblem."""
         seed = int(options.get("seed", 0))
-        config = pyramids.own(Path(str(start["path"])), cls.kind) if start["kind"] == "folder" else None
+        config = fpn.own(Path(str(start["path"])), cls.kind) if start["kind"] == "folder" else None
         if config is None:
-            body = pyramids.body_of(start, _FINEST)
+            body = fpn.body_of(start, _FINEST)
             torch.manual_seed(seed)
             model = PyramidSegmenter(body, len(labels))
             scratch = tuple(model.state_dict()) if body.shown.fresh else ()
             fresh = scratch or tuple(n for n in model.state_dict() if not n.startswith("pyramid.body."))
             return cls(model, body, labels, fresh, options)
-        body = pyramids.empty_body(config, _FINEST)
+        body = fpn.empty_body(config, _FINEST)
         cls.check_labels(Path(str(start["path"])), config, labels)
         model = PyramidSegmenter(body, len(labels))
-        backbones.fill(model, pyramids.tensors_of(Path(str(start["path"]))), str(start["path"]))
+        backbones.fill(model, fpn.tensors_of(Path(str(start["path"]))), str(start["path"]))
         return cls(model, body, labels, (), options)
 
     def encode(self, inputs: Sequence[str], targets: Sequence[str] | None) -> Masked:
@@ -117,7 +118,7 @@ class SemanticSegmentation(Dense):
             counts = np.bincount(mask.ravel(), minlength=256)
             said = [f"{name} {counts[n] / mask.size:.0%}" for n, name in enumerate(self.labels) if counts[n]]
             said += [f"no class {counts[masks.NOTHING] / mask.size:.0%}"] if counts[masks.NOTHING] else []
-            picture = overlays.masked(preview.picture_of(batch["pictures"][place]), mask, self.labels)
+            picture = annotation_render.masked(preview.picture_of(batch["pictures"][place]), mask, self.labels)
             found.append({"label": ", ".join(said), "text": pixels.named(rows.scenes.paths[i]), "picture": picture})
         return found
 

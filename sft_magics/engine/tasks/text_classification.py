@@ -11,22 +11,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sft_magics.core import errors
-from sft_magics.engine import (
-    adapters,
-    checkpoints,
-    first,
-    levels,
-    pretrained,
-    preview,
-    replay,
-    tokenization,
-    vocabulary,
-)
-from sft_magics.engine.batching import scoring_batches
-from sft_magics.engine.hardware import Hardware
+from sft_magics.engine.inputs import preview, tokenization
+from sft_magics.engine.inputs.batching import scoring_batches
+from sft_magics.engine.kernels import first_token_only
+from sft_magics.engine.models import frozen_body, layer_groups, lora_adapters, pretrained, used_embeddings
+from sft_magics.engine.runtime.hardware import Hardware
 from sft_magics.engine.tasks import classification
 from sft_magics.engine.tasks.base import Batch, Encoded, register
 from sft_magics.engine.tasks.classification import Classifier, Labeled
+from sft_magics.engine.training import checkpoints
 
 _ROUND = 8  # lengths are padded to a multiple: few shapes, and kernels that like them
 _LEARN_ROUND = 2  # on a CPU many steps pay for the kernels of more shapes: short texts lost an eighth to padding
@@ -62,7 +55,9 @@ class TextClassification(Classifier):
         self.limit = limit
         self._pad = int(loaded.tokenizer.pad_token_id or 0)
         self._word = next(i for i in range(self._pad + 2) if i != self._pad)  # any token that is none of padding
-        self.in_lanes = first.found(self.model) is not None  # other kinds may change themselves while they read
+        self.in_lanes = (
+            first_token_only.found(self.model) is not None
+        )  # other kinds may change themselves while they read
         self._encoder: nn.Module = self.model
         self._answer: Any = None  # one of the encoder's, for its form
 
@@ -124,7 +119,7 @@ class TextClassification(Classifier):
         assert isinstance(rows, Texts)
         all_learn = options.get("method", "full") == "full" and not options.get("unfreeze")
         if options.get("optimizer", "adamw") == "adamw" and all_learn:
-            vocabulary.reduce(self.model, rows.ids)
+            used_embeddings.reduce(self.model, rows.ids)
 
     def collate(self, rows: Encoded, indices: Sequence[int], epoch: int | None = None) -> Batch:
         """Pad the rows of one batch to their longest, rounded up."""
@@ -153,11 +148,11 @@ class TextClassification(Classifier):
         there is one, and the head. Raises ModelProblem for a head that reads more than one token.
         """
         assert isinstance(rows, Texts)
-        found = replay.encoder_of(self.model)
+        found = frozen_body.encoder_of(self.model)
         if found is None:
             raise errors.ModelProblem(f"--method head finds no blocks in {type(self.model).__name__}.", _NO_HEAD)
         name, self._encoder = found
-        replay.only(self.model, {n for n in levels.of(self.model)[-1] if not n.startswith(f"{name}.")})
+        frozen_body.only(self.model, {n for n in layer_groups.of(self.model)[-1] if not n.startswith(f"{name}.")})
         return replace(rows, lengths=[1] * len(rows.ids), features=self._features(rows, chosen))
 
     @torch.no_grad()
@@ -166,11 +161,11 @@ class TextClassification(Classifier):
         self.model.eval()
         last = self._reads_last(rows, chosen)
         found = torch.empty(0)
-        with chosen.autocast(), replay.catching(self._encoder) as caught:
+        with chosen.autocast(), frozen_body.catching(self._encoder) as caught:
             for indices in scoring_batches(rows.lengths, _TOKENS):
                 batch = {k: v.to(chosen.device) for k, v in self.collate(rows, indices).items()}
                 self.logits(batch)
-                read = _at(replay.states(caught.pop()), batch["attention_mask"], last).float().cpu()
+                read = _at(frozen_body.states(caught.pop()), batch["attention_mask"], last).float().cpu()
                 if not len(found):
                     found = torch.empty(len(rows.ids), read.shape[-1])
                 found[indices] = read
@@ -180,11 +175,11 @@ class TextClassification(Classifier):
         """Return whether the head reads the last token, or the first: it says of that one what it says of the text."""
         batch = self.collate(rows, range(min(_FEW, len(rows.ids))))
         batch = {k: v.to(chosen.device) for k, v in batch.items()}
-        with replay.catching(self._encoder) as caught:  # in fp32: the two ways are to agree closely
+        with frozen_body.catching(self._encoder) as caught:  # in fp32: the two ways are to agree closely
             logits = self.logits(batch)
         self._answer = caught.pop()
         for last in (False, True):
-            said = self.logits({"features": _at(replay.states(self._answer), batch["attention_mask"], last)})
+            said = self.logits({"features": _at(frozen_body.states(self._answer), batch["attention_mask"], last)})
             if float((said - logits).abs().max()) <= _SAME * float(logits.abs().max()):
                 return last
         name = type(self.model).__name__
@@ -195,7 +190,7 @@ class TextClassification(Classifier):
         if "features" in batch:
             features = batch["features"]
             ids = torch.full((len(features), 1), self._word, device=features.device)
-            with replay.playing(self._encoder, replay.answer(features, self._answer)):
+            with frozen_body.playing(self._encoder, frozen_body.answer(features, self._answer)):
                 output = self.model(input_ids=ids, attention_mask=torch.ones_like(ids))
         else:
             output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
@@ -208,14 +203,14 @@ class TextClassification(Classifier):
         self.loaded.model.config.architectures = [type(self.loaded.model).__name__]
         self.loaded.model.config.save_pretrained(folder)
         self.loaded.tokenizer.save_pretrained(folder)
-        tensors = vocabulary.whole_of(self.model, adapters.merged(self.model))
+        tensors = used_embeddings.whole_of(self.model, lora_adapters.merged(self.model))
         checkpoints.save_tensors(tensors, folder / "model.safetensors")
         card = {"task": self.name, "labels": self.labels, "preprocessing": self.preprocessing()}
         (folder / "sft.json").write_text(json.dumps(card, indent=1))
 
     def restore(self, folder: Path) -> None:
         """Put the weights of a folder that `save` wrote back into the model."""
-        adapters.restore(self.model, vocabulary.take(self.model, load_file(folder / "model.safetensors")))
+        lora_adapters.restore(self.model, used_embeddings.take(self.model, load_file(folder / "model.safetensors")))
 
     def preprocessing(self) -> dict[str, Any]:
         """Return the tokenizer's class and the length limit."""
@@ -253,7 +248,7 @@ class TextClassification(Classifier):
     def remarks(self, rows: Encoded) -> list[str]:
         """Say what of the model learns; texts that lose their end are named one by one."""
         assert isinstance(rows, Texts)
-        return [*adapters.said(self.model), *([] if rows.features is None else [_FROZEN])]
+        return [*lora_adapters.said(self.model), *([] if rows.features is None else [_FROZEN])]
 
 
 def _beyond(read: Sequence[int], whole: Sequence[int]) -> list[int]:

@@ -42,8 +42,8 @@ class Artifacts(ABC):
     def checkout(self, artifact: str) -> Path:
         """Return a folder to load from: files verified now, tensors by whoever loads them; raises ModelProblem.
 
-        Tensors are not in the folder's files but in packs, as `core.weights` says. The folder serves every caller:
-        never write to it.
+        Tensors are not in the folder's files but in packs, as `core.runtime.weights` says. The folder serves every
+        caller: never write to it.
         """
 
     @abstractmethod

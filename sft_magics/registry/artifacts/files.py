@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from sft_magics.core import errors, weights
+from sft_magics.core import errors
+from sft_magics.core.runtime import weights
 
 _TICK_NS = 12_000_000  # file systems stamp with the clock of the last tick, 10 ms at most
 _NO_SUCH_CONTENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EIO)

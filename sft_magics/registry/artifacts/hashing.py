@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft_magics.core import weights
+from sft_magics.core.runtime import weights
 
 CHUNK = 1 << 20
 _THREADS = 2

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from sft_magics.core import weights
+from sft_magics.core.runtime import weights
 from sft_magics.core.workspace import locked, sync_folder
 from sft_magics.registry.artifacts import collecting, files, hashing, layout, saving
 from sft_magics.registry.artifacts.base import OTHER, Artifact, Artifacts, Collected, absent, damaged, in_words

@@ -4,7 +4,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft_magics.core import weights
+from sft_magics.core.runtime import weights
 from sft_magics.registry.artifacts import files
 from sft_magics.registry.artifacts.base import OTHER
 from sft_magics.registry.artifacts.blobs import Blobs

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from sft_magics.core import cores, errors, exports
+from sft_magics.core import errors
+from sft_magics.core.runtime import cpu_count, exports
 from sft_magics.serving.engines.exported import Exported
 from sft_magics.serving.engines.networks import Network
 
@@ -11,7 +12,7 @@ __all__ = ["Exported", "load"]
 
 
 def load(folder: Path, engine: str, threads: int | None = None, precision: str = "") -> Exported:
-    """Load the export in `folder` with an engine of `core.exports.ENGINES` other than torch.
+    """Load the export in `folder` with an engine of `core.runtime.exports.ENGINES` other than torch.
 
     `threads` None takes one a usable core. `precision` is "bf16" or "fp32", for OpenVINO; without it that of the
     engine's verdict, else "fp32". Raises ModelProblem for a folder that holds no export, and when the engine's package
@@ -24,7 +25,7 @@ def load(folder: Path, engine: str, threads: int | None = None, precision: str =
     verdict = exports.read_verdict(folder, engine)
     precision = precision or (verdict.precision if verdict is not None else "fp32")
     try:
-        network = _MADE[engine](folder, threads or cores.usable(), precision)
+        network = _MADE[engine](folder, threads or cpu_count.usable(), precision)
     except ImportError as error:
         raise errors.ModelProblem(
             f"The package {error.name or exports.PACKAGES[engine]} is not installed.",

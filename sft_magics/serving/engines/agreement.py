@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sft_magics.core import exports
-from sft_magics.core.exports import Verdict
+from sft_magics.core.runtime import exports
+from sft_magics.core.runtime.exports import Verdict
 from sft_magics.serving import engines
 
 # By what an engine computes in: the largest difference of two probabilities that is let pass, and the largest share of

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from sft_magics.core import errors, exports
-from sft_magics.core.exports import Card
+from sft_magics.core import errors
+from sft_magics.core.runtime import exports
+from sft_magics.core.runtime.exports import Card
 from sft_magics.core.tasks import IMAGE_CLASSIFICATION, SEMANTIC_SEGMENTATION, TEXT_CLASSIFICATION
 from sft_magics.serving.engines import texts
 from sft_magics.serving.engines.networks import Arrays, Logits, Network

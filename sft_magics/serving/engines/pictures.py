@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from sft_magics.core import batches, errors
-from sft_magics.core.exports import Card
-from sft_magics.engine import pixels
-from sft_magics.engine.pixels import Source
+from sft_magics.core import errors
+from sft_magics.core.runtime import batches
+from sft_magics.core.runtime.exports import Card
+from sft_magics.engine.inputs import pixels
+from sft_magics.engine.inputs.pixels import Source
 from sft_magics.serving.engines.networks import Arrays, Logits
 from sft_magics.serving.engines.texts import Texts, filled, softmax
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sft_magics.core import batches, errors, exports
-from sft_magics.core.exports import Card
+from sft_magics.core import errors
+from sft_magics.core.runtime import batches, exports
+from sft_magics.core.runtime.exports import Card
 from sft_magics.serving.engines.networks import Arrays, Logits
 
 _SHORT = 64  # tokens of a row
@@ -77,7 +78,7 @@ class Texts:
 
 
 class UnpaddedTexts(Texts):
-    """Token ids of texts for a network that reads them one behind the other (see `core.exports`)."""
+    """Token ids of texts for a network that reads them one behind the other (see `core.runtime.exports`)."""
 
     def __init__(self, folder: Path, card: Card) -> None:
         super().__init__(folder, card)

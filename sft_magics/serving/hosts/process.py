@@ -21,7 +21,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sft_magics.core import errors, heap
+from sft_magics.core import errors
+from sft_magics.core.runtime import malloc_trim
 from sft_magics.core.sampling import Piece, Sampling
 from sft_magics.serving import predictor as predictors
 from sft_magics.serving.hosts.lines import Line
@@ -87,7 +88,7 @@ def serve(line: Line) -> None:
     given = math.inf  # when memory is to be given back
     while True:
         if time.monotonic() > given or (given < math.inf and not line.waits(_QUIET_SECONDS)):
-            heap.give_back()
+            malloc_trim.give_back()
             given = math.inf
         message = line.receive()
         given = min(given, time.monotonic() + _BUSY_SECONDS)

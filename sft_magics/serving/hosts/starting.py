@@ -1,7 +1,7 @@
 """How a host begins: forked from a zygote that has torch imported, or as a program of its own where it needs no torch.
 
-The zygote is a fork server (`engine.forkserver`) that belongs to the endpoint and ends with it. Importing torch takes
-several seconds, a fork none: a host that is gone is there again in a moment.
+The zygote is a fork server (`engine.runtime.fork_server`) that belongs to the endpoint and ends with it. Importing
+torch takes several seconds, a fork none: a host that is gone is there again in a moment.
 """
 
 import os
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sft_magics.serving.hosts.lines import Line
 
 if TYPE_CHECKING:
-    from sft_magics.engine.warm import Server
+    from sft_magics.engine.runtime.fork_server_client import Server
 
 _MODULE = "sft_magics.serving.hosts.process"
 _IMPORT_SECONDS = 120.0
@@ -29,7 +29,7 @@ class Starter:
     """Starts the hosts of one endpoint; `zygote` has imported what they need, if there is one already."""
 
     def __init__(self, task: str, zygote: "Server | None" = None) -> None:
-        self._modules = ("sft_magics.engine.predictor", f"sft_magics.engine.tasks.{task.replace('-', '_')}")
+        self._modules = ("sft_magics.engine.inference.predictor", f"sft_magics.engine.tasks.{task.replace('-', '_')}")
         self._zygote = zygote
         self._starting = threading.Lock()
 
@@ -47,23 +47,23 @@ class Starter:
             self._zygote.end()
 
     def _forked(self, theirs: socket.socket) -> bool:
-        from sft_magics.engine import forkserver
+        from sft_magics.engine.runtime import fork_server
 
         zygote = self._ready_zygote()
         if zygote is None:
             return False
-        order = forkserver.order(_MODULE, "-", dict(os.environ))
+        order = fork_server.order(_MODULE, "-", dict(os.environ))
         return zygote.fork(order, (theirs.fileno(), _OUTPUT)) is not None
 
     def _ready_zygote(self) -> "Server | None":
         """Return the zygote when it has imported everything; None where there cannot be one."""
         if sys.platform != "linux":
             return None
-        from sft_magics.engine import warm
+        from sft_magics.engine.runtime import fork_server_client
 
         with self._starting:  # loaders are threads beside each other
             if self._zygote is None or not self._zygote.alive:
-                self._zygote = warm.launch(dict(os.environ), self._modules)
+                self._zygote = fork_server_client.launch(dict(os.environ), self._modules)
             end = time.monotonic() + _IMPORT_SECONDS
             while not self._zygote.ready():
                 if not self._zygote.alive or time.monotonic() > end:

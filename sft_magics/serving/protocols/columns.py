@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft_magics.core.tasks import CAUSAL_LM, CLASSIFIERS, IMAGE_TASKS, OBJECT_DETECTION
-from sft_magics.serving.loading import Live
-from sft_magics.serving.requests import Answer
+from sft_magics.serving.scheduling.loading import Live
+from sft_magics.serving.scheduling.requests import Answer
 
 
 @dataclass(frozen=True)

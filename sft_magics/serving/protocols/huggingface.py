@@ -9,21 +9,21 @@ import io
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sft_magics.core.answering import CORNERS
+from sft_magics.core.postprocessing import CORNERS
 from sft_magics.core.records import Prediction
 from sft_magics.core.sampling import Sampling
 from sft_magics.core.tasks import CAUSAL_LM, CLASSIFIERS, IMAGE_TASKS, SEMANTIC_SEGMENTATION, TEXT_CLASSIFICATION
-from sft_magics.serving import asking, bodies, inputs
+from sft_magics.serving.http import bodies, dispatch, parsing
+from sft_magics.serving.http.replies import json_reply, told
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols import naming
 from sft_magics.serving.protocols.listening import EventStream, Listener, Sending
 from sft_magics.serving.protocols.openai_requests import flag, number, sampling
-from sft_magics.serving.replies import json_reply, told
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.routes import Desk
+    from sft_magics.serving.app import Desk
 
 _EXAMPLE = 'send for example {"inputs": "a text"}.'
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -31,7 +31,7 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 async def answer(desk: "Desk", request: "Request") -> Any:
     """Answer POST / and POST /models/NAME."""
-    async with asking.inside(desk):
+    async with dispatch.inside(desk):
         name = request.path_params.get("name")
         task = (naming.called(desk, name) if name else desk.ready()).task
         data = await bodies.read(request)
@@ -43,10 +43,10 @@ async def answer(desk: "Desk", request: "Request") -> Any:
         if task == CAUSAL_LM:
             return await _written(desk, request, body, given, options)
         several = isinstance(given, list)
-        items = inputs.items(given if several else [given], task)
+        items = parsing.items(given if several else [given], task)
         most = number(options, "top_k", 1, 100_000, 100_000, whole=True)
         least = number(options, "threshold", 0, 1, 0.0)
-        reply = await asking.ask(desk, request, inputs.asked(items))
+        reply = await dispatch.ask(desk, request, parsing.asked(items))
         if task == SEMANTIC_SEGMENTATION:
             forms = [await asyncio.to_thread(_masks, row, reply.labels) for row in reply.rows]
         else:
@@ -58,7 +58,7 @@ async def answer(desk: "Desk", request: "Request") -> Any:
 def _is_json(request: "Request", data: bytes) -> bool:
     """Say whether a body is JSON; a client that sends a file's bytes may not say what they are."""
     if "content-type" in request.headers:
-        return asking.is_json(request)
+        return dispatch.is_json(request)
     return data[:1] == b"{"
 
 
@@ -74,7 +74,7 @@ def _inputs(body: dict[str, Any]) -> Any:
 def _parameters(body: dict[str, Any]) -> dict[str, Any]:
     given = body.get("parameters") or {}
     if not isinstance(given, dict):
-        raise HttpProblem(400, f'"parameters" is {inputs.kind(given)}; it shall be an object.')
+        raise HttpProblem(400, f'"parameters" is {parsing.kind(given)}; it shall be an object.')
     return given
 
 
@@ -111,7 +111,7 @@ def _white(mask: Any, place: int) -> str:
 
 async def _written(desk: "Desk", request: "Request", body: dict[str, Any], given: Any, options: dict[str, Any]) -> Any:
     """Answer a language model's prompt, whole or in parts as TGI sends them."""
-    question = inputs.asked([inputs.item(given, CAUSAL_LM, "inputs")])
+    question = parsing.asked([parsing.item(given, CAUSAL_LM, "inputs")])
     how, whole, details = _how(options), flag(options, "return_full_text"), flag(options, "details")
     stream = flag(body, "stream")
     writing = _Text(Listener(desk, request, question, how), str(given) if whole else "", how.seed)

@@ -10,15 +10,15 @@ from starlette.responses import Response
 
 from sft_magics.core.sampling import Piece
 from sft_magics.core.tasks import CAUSAL_LM
-from sft_magics.serving import asking
-from sft_magics.serving.inputs import Question
+from sft_magics.serving.http import dispatch
+from sft_magics.serving.http.parsing import Question
 from sft_magics.serving.problems import HttpProblem
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from sft_magics.serving.routes import Desk
+    from sft_magics.serving.app import Desk
 
 _READING_SECONDS = 30.0  # that a client may take to read what is written
 LONGEST_TEXT = 4096  # tokens; who asks for more gets these, and "length" as the reason of the end
@@ -39,7 +39,7 @@ class Listener:
         self._desk = desk
         self._loop = asyncio.get_running_loop()
         self._heard: asyncio.Queue[Piece | HttpProblem] = asyncio.Queue()
-        seconds = asking.seconds(request, asking.LONGEST_SECONDS)
+        seconds = dispatch.seconds(request, dispatch.LONGEST_SECONDS)
         self._writing = desk.compute.write(question, how, self._hear, seconds)
         self._watch = asyncio.ensure_future(self._wait_for_leaving(request))
         desk.inside += 1
@@ -49,7 +49,7 @@ class Listener:
             self._loop.call_soon_threadsafe(self._heard.put_nowait, said)
 
     async def _wait_for_leaving(self, request: "Request") -> None:
-        await asking.gone(request)
+        await dispatch.gone(request)
         self._writing.cancelled = True
         self._heard.put_nowait(HttpProblem(499, "The client left before its text was complete."))
 
@@ -101,7 +101,7 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
         try:
-            async with asyncio.timeout(asking.LONGEST_SECONDS + _READING_SECONDS):
+            async with asyncio.timeout(dispatch.LONGEST_SECONDS + _READING_SECONDS):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await self._tell(say)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -13,7 +13,7 @@ from starlette.responses import Response
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.routes import Desk
+    from sft_magics.serving.app import Desk
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"

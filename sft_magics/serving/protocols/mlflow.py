@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
-from sft_magics.serving import asking, bodies, inputs
+from sft_magics.serving.http import bodies, dispatch, parsing
+from sft_magics.serving.http.replies import json_reply, told
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols import tensors
 from sft_magics.serving.protocols.columns import input_name
-from sft_magics.serving.replies import json_reply, told
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.routes import Desk
+    from sft_magics.serving.app import Desk
 
 _FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _EXAMPLE = 'send for example {"inputs": ["a text"]}.'
@@ -46,7 +46,7 @@ async def version(_: "Desk", __: "Request") -> Any:
 
 async def invocations(desk: "Desk", request: "Request") -> Any:
     """Answer POST /invocations: of a language model with texts, else with one object a row."""
-    async with asking.inside(desk):
+    async with dispatch.inside(desk):
         task = desk.ready().task
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in ("application/json", "text/csv"):
@@ -55,8 +55,8 @@ async def invocations(desk: "Desk", request: "Request") -> Any:
         rows = _csv(data, task) if kind == "text/csv" else _json(bodies.parse_object(data, _EXAMPLE), task)
         if not rows:
             raise HttpProblem(400, "The body holds no row; it shall hold at least one.")
-        answer = await asking.ask(desk, request, inputs.asked(inputs.items(rows, task, "rows")))
-        shown = [row.label if task == CAUSAL_LM else asking.shown(row) for row in answer.rows]
+        answer = await dispatch.ask(desk, request, parsing.asked(parsing.items(rows, task, "rows")))
+        shown = [row.label if task == CAUSAL_LM else dispatch.shown(row) for row in answer.rows]
         return json_reply({"predictions": shown}, 200, told(answer))
 
 
@@ -124,7 +124,7 @@ def _csv(data: bytes, task: str) -> list[Any]:
     text = tensors.as_text(data, "The CSV").removeprefix("\ufeff")
     try:
         lines = (row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row)
-        rows = list(itertools.islice(lines, inputs.MAX_INPUTS + 2))  # a head, and one too many
+        rows = list(itertools.islice(lines, parsing.MAX_INPUTS + 2))  # a head, and one too many
     except csv.Error as error:
         raise HttpProblem(400, f"The body is not CSV: {error}.") from None
     return _split({"columns": rows[0], "data": rows[1:]}, task) if rows else []

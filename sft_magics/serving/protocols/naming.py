@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from sft_magics.serving.loading import Live
 from sft_magics.serving.problems import HttpProblem
+from sft_magics.serving.scheduling.loading import Live
 
 if TYPE_CHECKING:
-    from sft_magics.serving.routes import Desk
+    from sft_magics.serving.app import Desk
 
 
 def names(desk: "Desk", live: Live) -> list[str]:

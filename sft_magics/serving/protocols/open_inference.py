@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from sft_magics.serving import asking, bodies, inputs
+from sft_magics.serving.http import bodies, dispatch, parsing
+from sft_magics.serving.http.replies import json_reply, told
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols import columns, naming, tensors
 from sft_magics.serving.protocols.columns import Column
-from sft_magics.serving.replies import json_reply, told
-from sft_magics.serving.requests import Answer
+from sft_magics.serving.scheduling.requests import Answer
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.routes import Desk
+    from sft_magics.serving.app import Desk
 
 _HEADER = "inference-header-content-length"
 _EXAMPLE = 'send for example {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a text"]}]}.'
@@ -68,21 +68,21 @@ async def model_ready(desk: "Desk", request: "Request") -> Any:
 
 async def infer(desk: "Desk", request: "Request") -> Any:
     """Answer POST /v2/models/NAME/infer."""
-    async with asking.inside(desk):
+    async with dispatch.inside(desk):
         found = _model(desk, request)
         data = await bodies.read(request)
         size = _json_size(request, len(data))
         if size == 0:  # the whole body is the one element
             body: dict[str, Any] = {}
-            items = [inputs.item(tensors.decoded(data, found.task, "the body"), found.task)]
+            items = [parsing.item(tensors.decoded(data, found.task, "the body"), found.task)]
         else:
             body = bodies.parse_object(data[:size], _EXAMPLE)
             items = tensors.read(body.get("inputs"), data[size:], found.task)
         chosen = _chosen(body, columns.described(found))
         request_id = body.get("id")
         if request_id is not None:
-            inputs.text(request_id, "id", inputs.MAX_ID)
-        answer = await asking.ask(desk, request, inputs.asked(items))
+            parsing.text(request_id, "id", parsing.MAX_ID)
+        answer = await dispatch.ask(desk, request, parsing.asked(items))
         return _reply(request, answer, columns.outputs(found.task, answer), chosen, request_id)
 
 
@@ -124,7 +124,7 @@ def _flag(parameters: Any, name: str, where: str, usual: bool = False) -> bool:
             raise HttpProblem(400, f'The parameter "{unknown}" is not known here; the output "scores" has every class.')
     value = parameters.get(name, usual)
     if not isinstance(value, bool):
-        raise HttpProblem(400, f'"{name}" is {inputs.kind(value)}; it shall be true or false.')
+        raise HttpProblem(400, f'"{name}" is {parsing.kind(value)}; it shall be true or false.')
     return value
 
 

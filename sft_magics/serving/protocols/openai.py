@@ -10,18 +10,18 @@ from starlette.responses import Response
 
 from sft_magics.core.sampling import Piece
 from sft_magics.core.tasks import CAUSAL_LM
-from sft_magics.serving import asking, bodies, inputs
+from sft_magics.serving.http import bodies, dispatch, parsing
+from sft_magics.serving.http.replies import json_reply
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols import naming
 from sft_magics.serving.protocols.listening import EventStream, Listener, Sending, writes
 from sft_magics.serving.protocols.openai_requests import Order, chat_order, prompt_order
-from sft_magics.serving.replies import json_reply
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.loading import Live
-    from sft_magics.serving.routes import Desk
+    from sft_magics.serving.app import Desk
+    from sft_magics.serving.scheduling.loading import Live
 
 _KINDS = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
@@ -95,7 +95,7 @@ _Form = type[_Chat] | type[_Completion]
 
 
 async def _answer(desk: "Desk", request: "Request", form: _Form) -> Response:
-    async with asking.inside(desk):
+    async with dispatch.inside(desk):
         writes(desk)
         body = bodies.parse_object(await bodies.read(request), 'send for example {"model": "...", "messages": [...]}.')
         order = form.order(body)
@@ -123,7 +123,7 @@ class _Writing:
     """One answer of this protocol, whole or in parts."""
 
     def __init__(self, desk: "Desk", request: "Request", order: Order, form: _Form) -> None:
-        question = inputs.asked([inputs.item(order.asked, CAUSAL_LM, order.where)])
+        question = parsing.asked([parsing.item(order.asked, CAUSAL_LM, order.where)])
         self._listener = Listener(desk, request, question, order.sampling)
         self.close = self._listener.close
         self._pieces = self._listener.pieces()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft_magics.core.sampling import Sampling
-from sft_magics.serving import inputs
+from sft_magics.serving.http import parsing
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols.listening import LONGEST_TEXT
 
@@ -40,7 +40,7 @@ def chat_order(body: dict[str, Any]) -> Order:
     if not isinstance(given, list) or not given:
         raise HttpProblem(400, '"messages" shall be a list such as [{"role": "user", "content": "..."}].')
     limit = body.get("max_completion_tokens")
-    messages = [_message(m, i) for i, m in enumerate(given[: inputs.MAX_MESSAGES + 1])]
+    messages = [_message(m, i) for i, m in enumerate(given[: parsing.MAX_MESSAGES + 1])]
     return _order(body, messages, "messages", body.get("max_tokens") if limit is None else limit)
 
 
@@ -50,7 +50,7 @@ def prompt_order(body: dict[str, Any]) -> Order:
     if isinstance(given, list) and len(given) == 1:
         given = given[0]
     if not isinstance(given, str):
-        raise HttpProblem(400, f'"prompt" is {inputs.kind(given)}; it shall be one text.')
+        raise HttpProblem(400, f'"prompt" is {parsing.kind(given)}; it shall be one text.')
     return _order(body, given, "prompt", body.get("max_tokens"))
 
 
@@ -65,8 +65,8 @@ def _order(body: dict[str, Any], asked: Any, where: str, limit: Any) -> Order:
         raise HttpProblem(400, '"n" shall be 1: one request gets one answer.')
     options = body.get("stream_options")
     if options is not None and not isinstance(options, dict):
-        raise HttpProblem(400, f'"stream_options" is {inputs.kind(options)}; it shall be an object.')
-    model = inputs.text(body.get("model"), "model", inputs.MAX_ID)
+        raise HttpProblem(400, f'"stream_options" is {parsing.kind(options)}; it shall be an object.')
+    model = parsing.text(body.get("model"), "model", parsing.MAX_ID)
     usage = flag(options or {}, "include_usage")
     return Order(model, asked, where, sampling({**body, "max_tokens": limit}), flag(body, "stream"), usage)
 
@@ -102,7 +102,7 @@ def flag(given: dict[str, Any], name: str) -> bool:
     """Return a value that is true, false or missing; raises HttpProblem 400."""
     value = given.get(name)
     if value is not None and not isinstance(value, bool):
-        raise HttpProblem(400, f'"{name}" is {inputs.kind(value)}; it shall be true or false.')
+        raise HttpProblem(400, f'"{name}" is {parsing.kind(value)}; it shall be true or false.')
     return bool(value)
 
 
@@ -112,7 +112,7 @@ def _stops(given: Any) -> tuple[str, ...]:
     found = [given] if isinstance(given, str) else given
     if not isinstance(found, list) or len(found) > _MOST_STOPS:
         raise HttpProblem(400, f'"stop" shall be a text, or a list of {_MOST_STOPS} texts at most.')
-    texts = [inputs.text(value, f"stop[{i}]", _LONGEST_STOP) for i, value in enumerate(found)]
+    texts = [parsing.text(value, f"stop[{i}]", _LONGEST_STOP) for i, value in enumerate(found)]
     return tuple(text for text in texts if text)
 
 
@@ -134,4 +134,4 @@ def _part(given: Any, where: str) -> str:
         raise HttpProblem(
             400, f'{where} shall be a part such as {{"type": "text", "text": "..."}}: texts are read here.'
         )
-    return inputs.text(given.get("text"), where, inputs.MAX_TEXT)
+    return parsing.text(given.get("text"), where, parsing.MAX_TEXT)

@@ -16,7 +16,7 @@ from sft_magics.serving.protocols.schemas import SCHEMAS, STRING, Schema, record
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.routes import Desk
+    from sft_magics.serving.app import Desk
 
 _JSON = "application/json"
 _FILE: Schema = {"type": "string", "contentMediaType": "application/octet-stream"}

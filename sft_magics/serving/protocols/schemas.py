@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sft_magics.serving import inputs
+from sft_magics.serving.http import parsing
 from sft_magics.serving.protocols.openai_requests import USUAL_LENGTH
 
 Schema = dict[str, Any]
@@ -12,8 +12,8 @@ NUMBER: Schema = {"type": "number"}
 WHOLE: Schema = {"type": "integer"}
 TRUTH: Schema = {"type": "boolean"}
 ANYTHING: Schema = {}
-TEXT: Schema = {"type": "string", "maxLength": inputs.MAX_TEXT}
-NAME: Schema = {"type": "string", "minLength": 1, "maxLength": inputs.MAX_ID}
+TEXT: Schema = {"type": "string", "maxLength": parsing.MAX_TEXT}
+NAME: Schema = {"type": "string", "minLength": 1, "maxLength": parsing.MAX_ID}
 
 
 def ref(name: str) -> Schema:
@@ -76,8 +76,8 @@ SCHEMAS: dict[str, Schema] = {
     "MLflowProblem": record({"error_code": STRING, "message": STRING}),
     "Message": _MESSAGE,
     "Question": record(
-        {"inputs": either(_ONE_INPUT, some(_ONE_INPUT, 1, inputs.MAX_INPUTS))},
-        {"ids": either(NAME, some(NAME, 1, inputs.MAX_INPUTS))},
+        {"inputs": either(_ONE_INPUT, some(_ONE_INPUT, 1, parsing.MAX_INPUTS))},
+        {"ids": either(NAME, some(NAME, 1, parsing.MAX_INPUTS))},
     ),
     "Prediction": record(
         {"id": STRING, "label": STRING, "confidence": NUMBER, "scores": mapping(NUMBER)},
@@ -134,7 +134,7 @@ SCHEMAS: dict[str, Schema] = {
                     {
                         "name": {"enum": ["text", "image", "prompt"]},
                         "datatype": {"const": "BYTES"},
-                        "shape": some({"type": "integer", "minimum": 1, "maximum": inputs.MAX_INPUTS}, 1, 2),
+                        "shape": some({"type": "integer", "minimum": 1, "maximum": parsing.MAX_INPUTS}, 1, 2),
                     },
                     {"data": some(TEXT), "parameters": record({}, {"binary_data_size": WHOLE})},
                 ),
@@ -152,7 +152,7 @@ SCHEMAS: dict[str, Schema] = {
         {"model_name": STRING, "model_version": STRING, "outputs": some(_TENSOR_OUT)}, {"id": STRING}
     ),
     "Chat": record(
-        {"model": NAME, "messages": some(ref("Message"), 1, inputs.MAX_MESSAGES)},
+        {"model": NAME, "messages": some(ref("Message"), 1, parsing.MAX_MESSAGES)},
         {**_SAMPLING, "max_completion_tokens": {"type": "integer", "minimum": 1}},
     ),
     "ChatAnswer": record(

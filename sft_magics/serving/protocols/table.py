@@ -17,7 +17,7 @@ from sft_magics.serving.protocols import (
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.routes import Desk
+    from sft_magics.serving.app import Desk
 
 Handler = Callable[["Desk", "Request"], Awaitable[Any]]
 

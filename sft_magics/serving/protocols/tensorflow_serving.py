@@ -6,17 +6,17 @@ https://www.tensorflow.org/tfx/serving/api_rest
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
-from sft_magics.serving import asking, bodies, inputs, unpacking
-from sft_magics.serving.loading import Live
+from sft_magics.serving.http import bodies, decompression, dispatch, parsing
+from sft_magics.serving.http.replies import json_reply, told
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols import columns, naming, openai, tensors
 from sft_magics.serving.protocols.columns import Column, input_name
-from sft_magics.serving.replies import json_reply, told
+from sft_magics.serving.scheduling.loading import Live
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.routes import Desk
+    from sft_magics.serving.app import Desk
 
 _EXAMPLE = 'send for example {"instances": ["a text"]}.'
 _SIGNATURE = "serving_default"
@@ -47,7 +47,7 @@ async def metadata(desk: "Desk", request: "Request") -> Any:
 
 async def predict(desk: "Desk", request: "Request") -> Any:
     """Answer POST /v1/models/NAME:predict."""
-    async with asking.inside(desk):
+    async with dispatch.inside(desk):
         task = _live(desk, request).task
         body = bodies.parse_object(await bodies.read(request), _EXAMPLE)
         by_rows = "instances" in body
@@ -60,7 +60,7 @@ async def predict(desk: "Desk", request: "Request") -> Any:
             raise HttpProblem(400, f"There is nothing to predict; {_EXAMPLE}")
         where = "instances" if by_rows else "inputs"
         decoded = [_plain(value, task, f"{where}[{i}]") for i, value in enumerate(values)]
-        answer = await asking.ask(desk, request, inputs.asked(inputs.items(decoded, task, where)))
+        answer = await dispatch.ask(desk, request, parsing.asked(parsing.items(decoded, task, where)))
         found = columns.outputs(task, answer)
         if by_rows:
             rows = zip(*(column.values for column in found), strict=True)
@@ -82,7 +82,7 @@ def _tensor(column: Column) -> dict[str, Any]:
 
 def _rows(given: Any, task: str) -> list[Any]:
     if not isinstance(given, list):
-        raise HttpProblem(400, f'"instances" is {inputs.kind(given)}; it shall be a list.')
+        raise HttpProblem(400, f'"instances" is {parsing.kind(given)}; it shall be a list.')
     return [_named(row, task) if isinstance(row, dict) and "b64" not in row else row for row in given]
 
 
@@ -108,7 +108,7 @@ def _plain(value: Any, task: str, where: str) -> Any:
     if list(value) != ["b64"] or not isinstance(value["b64"], str):
         raise HttpProblem(400, f'{where} is an object; it shall be {{"b64": "..."}}, or a text.')
     try:
-        data = unpacking.from_base64(value["b64"])
+        data = decompression.from_base64(value["b64"])
     except ValueError:
         raise HttpProblem(400, f"{where} is not base 64.") from None
     return data if task in IMAGE_TASKS else tensors.as_text(data, where)

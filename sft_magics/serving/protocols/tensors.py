@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sft_magics.core.tasks import IMAGE_TASKS
-from sft_magics.serving import inputs
-from sft_magics.serving.inputs import Item
+from sft_magics.serving.http import parsing
+from sft_magics.serving.http.parsing import Item
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols.columns import Column, input_name
 
@@ -33,23 +33,23 @@ def read(given: Any, tail: bytes, task: str) -> list[Item]:
     if size is None:
         if tail:
             raise HttpProblem(400, f"{len(tail):,} bytes follow the JSON that belong to no input.")
-        return inputs.items(_listed(tensor.get("data"), count, name), task, name)
+        return parsing.items(_listed(tensor.get("data"), count, name), task, name)
     if size != len(tail):
         raise HttpProblem(400, f'"{name}" shall have {size:,} bytes after the JSON, but {len(tail):,} came.')
     elements = list(itertools.islice(_elements(tail, name), count + 1))
     if len(elements) != count:
         found = "more" if len(elements) > count else f"{len(elements):,}"
         raise HttpProblem(400, f'"{name}" holds {found} elements, but its shape says {count:,}.')
-    return inputs.items([decoded(e, task, f"{name}[{i}]") for i, e in enumerate(elements)], task, name)
+    return parsing.items([decoded(e, task, f"{name}[{i}]") for i, e in enumerate(elements)], task, name)
 
 
 def _count(shape: Any, name: str) -> int:
     fits = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) for n in shape)
     if not fits or len(shape) not in (1, 2) or shape[1:] not in ([], [1]) or shape[0] < 1:
         raise HttpProblem(400, f'"{name}" shall be of shape [n] or [n, 1] with n from 1, not {_brief(shape)}.')
-    if shape[0] > inputs.MAX_INPUTS:
+    if shape[0] > parsing.MAX_INPUTS:
         raise HttpProblem(
-            413, f'"{name}" holds more than the {inputs.MAX_INPUTS:,} inputs that may come in one request.'
+            413, f'"{name}" holds more than the {parsing.MAX_INPUTS:,} inputs that may come in one request.'
         )
     return int(shape[0])
 
@@ -68,7 +68,7 @@ def _binary_size(parameters: Any, name: str) -> int | None:
 
 def _listed(data: Any, count: int, name: str) -> list[Any]:
     if not isinstance(data, list):
-        raise HttpProblem(400, f'"{name}".data is {inputs.kind(data)}; it shall be a list.')
+        raise HttpProblem(400, f'"{name}".data is {parsing.kind(data)}; it shall be a list.')
     flat = [inner for one in data for inner in (one if isinstance(one, list) else [one])]
     if len(flat) != count:
         raise HttpProblem(400, f'"{name}" holds {len(flat):,} elements, but its shape says {count:,}.')

@@ -1,0 +1,1 @@
+"""Mechanism below all rooms: downloads, batches, workers, memory, disk use, interrupts."""

@@ -1,0 +1,1 @@
+"""Pictures: found, decoded, turned upright, hashed, kept."""

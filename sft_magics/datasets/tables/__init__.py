@@ -1,0 +1,1 @@
+"""Tables: files, frames and cells, the Parquet file of a dataset, tables of answers."""

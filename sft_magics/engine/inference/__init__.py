@@ -1,0 +1,1 @@
+"""Answers of trained weights, and their export."""

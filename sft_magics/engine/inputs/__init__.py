@@ -1,0 +1,1 @@
+"""Rows as tensors: tokens, chats, pixels, augmentation, batches, packs."""

@@ -1,0 +1,1 @@
+"""What a process of the engine does: train, predict, measure, dry runs, probes."""

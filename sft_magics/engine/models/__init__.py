@@ -1,0 +1,1 @@
+"""Architectures and weights: loaded, adapted, quantized, compared."""

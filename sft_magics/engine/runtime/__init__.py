@@ -1,0 +1,1 @@
+"""The machine: devices, memory, processes that are ready to fork."""

@@ -1,0 +1,1 @@
+"""Versions that answer: rollout, the engine that computes, trials, benchmarks."""

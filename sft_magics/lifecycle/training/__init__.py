@@ -1,0 +1,1 @@
+"""Runs: their recipe and length, what they would take, how they are watched and steered."""

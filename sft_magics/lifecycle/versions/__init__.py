@@ -1,0 +1,1 @@
+"""Version control: listing, comparing, promoting, describing, reproducing, exchanging."""

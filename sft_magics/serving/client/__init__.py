@@ -1,0 +1,1 @@
+"""Endpoints from outside: started, asked, driven, stopped."""

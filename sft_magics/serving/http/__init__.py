@@ -1,0 +1,1 @@
+"""HTTP around the model: bodies read and written, who may ask, limits."""
