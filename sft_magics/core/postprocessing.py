@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sft_magics.core.records import Prediction
@@ -33,19 +33,6 @@ def answer(task: str, labels: Sequence[str], text: str, said: Any) -> Prediction
     if not math.isfinite(found.confidence + sum(found.scores.values())):
         raise ValueError("an answer that is not a number")
     return found
-
-
-def truncated(unread: Mapping[int, int]) -> str:
-    """Return a sentence on texts longer than a version reads, "" where there is none.
-
-    `unread` has, by the place of each such text (0 is the first), how many of its tokens were not read.
-    """
-    if not unread:
-        return ""
-    first, beyond = next(iter(unread.items()))
-    what = "1 text is" if len(unread) == 1 else f"{len(unread):,} texts are"
-    last = "its last token was" if beyond == 1 else f"its last {beyond:,} tokens were"
-    return f"{what} longer than the version reads. Of text {first + 1:,} {last} not read."
 
 
 def counted(labels: Iterable[str]) -> str:

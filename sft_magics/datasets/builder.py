@@ -14,8 +14,9 @@ from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import checks, splits
 from sft_magics.datasets.checks import Checked
 from sft_magics.datasets.fingerprints import fingerprint, ids
+from sft_magics.datasets.loaded import Loaded, Progress
 from sft_magics.datasets.pictures.image_files import shorter_side
-from sft_magics.datasets.sources import Loaded, Progress, load
+from sft_magics.datasets.sources import load
 from sft_magics.datasets.tables import parquet
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft_magics.core import errors
-from sft_magics.datasets.tables.files import Columns
+from sft_magics.datasets.tables.table import Columns
 
 TEXT_NAMES = (
     "text", "sentence", "review", "content", "body", "comment", "message", "document", "tweet", "snippet", "utterance",

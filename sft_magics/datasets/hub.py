@@ -12,7 +12,7 @@ from sft_magics.core import errors
 from sft_magics.core.records import Finding
 from sft_magics.datasets import columns
 from sft_magics.datasets.tables import arrow
-from sft_magics.datasets.tables.files import Columns
+from sft_magics.datasets.tables.table import Columns
 
 if TYPE_CHECKING:
     import pyarrow as pa

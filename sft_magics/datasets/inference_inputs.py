@@ -5,11 +5,12 @@ from typing import Any
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS, TEXT_CLASSIFICATION
 from sft_magics.datasets import columns
 from sft_magics.datasets.chats import chat_tables
+from sft_magics.datasets.loaded import silent
 from sft_magics.datasets.pictures import image_sources
 from sft_magics.datasets.samples import sample_catalog, text_samples
-from sft_magics.datasets.sources import image_column, read_columns, silent
+from sft_magics.datasets.sources import image_column, read_columns
 from sft_magics.datasets.tables import cells
-from sft_magics.datasets.tables.files import Columns
+from sft_magics.datasets.tables.table import Columns
 
 
 def texts_of(

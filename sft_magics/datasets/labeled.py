@@ -9,11 +9,11 @@ from typing import Any
 from sft_magics.core import errors
 from sft_magics.core.tasks import IMAGE_TASKS, OBJECT_DETECTION
 from sft_magics.datasets import hub, sources
-from sft_magics.datasets.annotations import boxes, scene_sources
+from sft_magics.datasets.annotations import boxes, readers
 from sft_magics.datasets.columns import NO_SPLIT
+from sft_magics.datasets.loaded import Loaded, silent
 from sft_magics.datasets.pictures import image_files, image_sources
-from sft_magics.datasets.sources import Loaded
-from sft_magics.datasets.tables.files import Columns
+from sft_magics.datasets.tables.table import Columns
 
 _ANSWERS = ("prediction", "confidence", "version")  # columns that every file of answers has
 _MORE = ("request_id", "boxes", "mask")
@@ -39,7 +39,7 @@ def labeled_rows(
 def _is_table(source: Any, task: str) -> bool:
     if isinstance(source, str) and source.startswith("sample:"):
         return False
-    if scene_sources.reader(source, task) is not None:
+    if readers.reader(source, task) is not None:
         return False
     return not image_sources.is_folder(source) and not hub.reads(source)
 
@@ -68,7 +68,7 @@ def _last(values: Mapping[str, Any], answer: str) -> str:
 def _of_ours(table: Columns, task: str, source: Any) -> Loaded:
     """Return rows of images as a dataset of this workspace has them: paths, and truths as its file keeps them."""
     paths = [str(cell) for cell in table.values["text"]]
-    found = image_files.look_at(paths, sources.silent, table.kept)
+    found = image_files.look_at(paths, silent, table.kept)
     wrong = [look for look in found if look.wrong]
     if wrong:
         raise image_sources.broken_images(str(source), wrong, table.kept)

@@ -1,7 +1,7 @@
 """From a source to clean rows: a sample, a file or a DataFrame becomes texts and labels, and says what it left out."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,55 +9,17 @@ from sft_magics.core import errors
 from sft_magics.core.records import Finding
 from sft_magics.core.tasks import CAUSAL_LM
 from sft_magics.datasets import columns, hub
-from sft_magics.datasets.annotations import annotated_tables, scene_sources
+from sft_magics.datasets.annotations import annotated_tables, readers
 from sft_magics.datasets.chats import chat_tables
+from sft_magics.datasets.loaded import Loaded, Progress, silent
 from sft_magics.datasets.pictures import image_sources, inline_images
 from sft_magics.datasets.samples import sample_catalog, text_samples
 from sft_magics.datasets.tables import answered, cells, files
-from sft_magics.datasets.tables.files import Columns, read_file
+from sft_magics.datasets.tables.files import read_file
+from sft_magics.datasets.tables.table import Columns
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """Labeled texts, one entry a row, in the order of the source.
-
-    `splits` holds train, validation, test or None (not said) a row. `columns` maps text, label and split to the names
-    of the source's columns. `empty_classes` are declared by a categorical column and met in no row. For images `texts`
-    holds the path of each file, `hashes` its SHA-256, `sides` its shorter side in pixels and `pixels` a hash of what it
-    shows, whatever its format. `masks` holds the path of each mask, `classes` what is met in each row (of boxes once
-    for each), and `names` all classes in their order.
-    """
-
-    source: str
-    texts: list[str]
-    labels: list[str]
-    splits: list[str | None]
-    columns: dict[str, str]
-    license: str = ""
-    findings: tuple[Finding, ...] = ()
-    empty_classes: tuple[str, ...] = ()
-    hashes: list[str] = field(default_factory=list)
-    sides: list[int] = field(default_factory=list)
-    pixels: list[str] = field(default_factory=list)
-    task: str = "text-classification"
-    masks: list[str] = field(default_factory=list)
-    classes: list[list[str]] = field(default_factory=list)
-    names: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    @property
-    def frame(self) -> "DataFrame":
-        """The rows as a DataFrame with the columns text, label and split."""
-        frame = frame_of(self.texts, self.labels)
-        frame["split"] = self.splits
-        return frame
 
 
 def load(
@@ -87,7 +49,7 @@ def load(
     if isinstance(source, str) and source.startswith(text_samples.PREFIX):
         _no_columns("A sample", source, text, label, split)
         return sample_catalog.load(source, say)
-    marked = None if files.is_table(source) else scene_sources.reader(source, task, keep)
+    marked = None if files.is_table(source) else readers.reader(source, task, keep)
     if marked is not None:
         _no_columns("A source of marked images", source, text, label, split)
         return marked(str(source), broken, say)
@@ -150,10 +112,6 @@ def image_column(table: Columns, label: str | None) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def silent(what: str, done: int, total: int) -> None:
-    """Hear nothing."""
-
-
 def read_columns(source: Any) -> Columns:
     """Read a file, a frame or a data set of the hub's as columns, all of them; raises DataProblem and NotFound."""
     if hub.reads(source):
@@ -169,20 +127,6 @@ def read_table(source: Any) -> "DataFrame":
     import pandas as pd
 
     return pd.DataFrame({name: pd.Series(c, dtype=object) for name, c in read_columns(source).values.items()})
-
-
-def frame_of(
-    texts: Sequence[str], labels: Sequence[str], hashes: Sequence[str] = (), pixels: Sequence[str] = ()
-) -> "DataFrame":
-    """Return texts with their labels as `combine` takes them; of images paths, `hashes` of the files, and of `pixels`.
-
-    `pixels` are those of `image_files.look`.
-    """
-    import pandas as pd
-
-    more = {"sha256": list(hashes)} if hashes else {}
-    more |= {"pixels": list(pixels)} if pixels else {}
-    return pd.DataFrame({"text": list(texts), "label": list(labels), **more}, dtype="str")
 
 
 def id_label_pairs(source: Any, label: str | None = None) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from sft_magics.core.signatures import Names
 from sft_magics.core.views import JobView
 from sft_magics.core.workspace import Workspace, new_id
 from sft_magics.lifecycle.inputs import data_versions
-from sft_magics.lifecycle.jobs import client
+from sft_magics.lifecycle.jobs import client, inline
 from sft_magics.lifecycle.options import WorkspaceOption
 from sft_magics.lifecycle.training import length, warm_start
 from sft_magics.lifecycle.training import runs as run_folders
@@ -360,7 +360,7 @@ def outcome(ws: Workspace, job: JobFolder, view: JobView) -> Version:
 def _in_process(ws: Workspace, job: JobFolder) -> Version:
     view = run_folders.view_of(job)
     with contextlib.suppress(KeyboardInterrupt):
-        client.launch_inline(job, view)
+        inline.launch(job, view)
     if view.state == "interrupted":
         raise _stopped(job, view)
     return outcome(ws, job, view)

@@ -1,11 +1,13 @@
 """Who may know what: the linter's contracts, and what the linter cannot see, looked at while the program runs."""
 
 import ast
+import graphlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +88,21 @@ def test_the_import_contracts_hold() -> None:
         check=False,
     )
     assert child.returncode == 0, child.stdout + child.stderr
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = grimp.build_graph("sft_magics", exclude_type_checking_imports=True, cache_dir=None)
+    ours = {
+        name: {found for found in graph.find_modules_directly_imported_by(name) if found.startswith("sft_magics")}
+        for name in graph.modules
+    }
+    ours["sft_magics"] = set()  # the door: what it imports, it imports when it is asked
+    graphlib.TopologicalSorter(ours).prepare()
+
+
+def test_a_circle_is_found() -> None:
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter({"a": {"b"}, "b": {"c"}, "c": {"a"}}).prepare()
 
 
 def test_the_package_and_its_verbs_import_without_jupyter_torch_and_pandas() -> None:

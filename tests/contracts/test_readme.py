@@ -102,6 +102,8 @@ def differences(root: Path, listed: dict[str, set[str]]) -> list[str]:
             continue
         disk = on_disk(root, folder)
         found += [f"{folder}{name} is not on disk" for name in sorted(names) if not exists(root / folder, name)]
+        if not any(name.endswith(".py") for name in names):  # it shows its folders alone
+            disk = {name for name in disk if name.endswith("/")}
         found += [f"{folder}{name} is not in the tree" for name in sorted(disk - names - {"__init__.py"})]
     return found
 

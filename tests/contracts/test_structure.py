@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sft_magics"
 LONGEST = 400
+MOST_MODULES = 16  # in one folder
 TOP_LEVEL = {
     "pyproject.toml",
     "sft_magics",
@@ -84,6 +85,14 @@ def tracked() -> list[str]:
 def test_no_file_is_long(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= LONGEST, f"{lines} lines: make it a package of the same import path"
+
+
+@pytest.mark.parametrize("room", ["lifecycle", "engine", "serving", "datasets"])
+def test_no_folder_holds_more_modules_than_one_looks_through(room: str) -> None:
+    folders = {path.parent for path in (PACKAGE / room).rglob("*.py")}
+    counts = {folder: sum(path.name != "__init__.py" for path in folder.glob("*.py")) for folder in folders}
+    crowded = {folder.relative_to(PACKAGE).as_posix(): n for folder, n in counts.items() if n > MOST_MODULES}
+    assert crowded == {}
 
 
 def test_no_module_has_a_vague_name() -> None:

@@ -260,7 +260,7 @@ def child_code(wheel: Path) -> str:
     """Python that knows the tiny package, fetches it, and prints how often it was told of a download."""
     package = package_of(wheel)
     return (
-        "from sft_magics.core import fetching\n"
+        "from sft_magics.core.runtime import fetching\n"
         "from sft_magics.core.runtime.catalog import Member, Package\n"
         f"fetching.CATALOG['tiny'] = {package!r}\n"
         "heard = []\n"

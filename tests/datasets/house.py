@@ -6,8 +6,8 @@ from PIL import Image
 
 from sft_magics.core.records import Finding
 from sft_magics.datasets.annotations.boxes import Box
+from sft_magics.datasets.loaded import Loaded
 from sft_magics.datasets.pictures import decoding
-from sft_magics.datasets.sources import Loaded
 
 SIDES = (60, 40)
 BACK = {5: 5, 6: 8, 7: 7, 8: 6}  # what undoes an orientation; the others undo themselves

@@ -239,18 +239,20 @@ import json, os, signal, sys, time
 from pathlib import Path
 from sft_magics.core.events import EventReader, EventWriter, StepDone
 from sft_magics.core.commands import Orders
-from sft_magics.engine import loop, tasks, worker
+from sft_magics.engine import tasks
+from sft_magics.engine.jobs import worker
+from sft_magics.engine.training import loop
 loop._TELL_SECONDS = 0.0
 spec, folder, phases = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), json.loads(sys.argv[3])
 tasks.find(spec["task"])
-orders = Orders(folder / "commands.jsonl")
+orders = Orders(folder / "orders.jsonl")
 for changes, step in phases:
     if changes:
-        commands.tell({"do": "edit", "changes": changes, "who": "ann"})
+        orders.tell({"do": "edit", "changes": changes, "who": "ann"})
     pid = os.fork()
     if pid == 0:
         writer = EventWriter(folder / "events.jsonl")
-        worker.train(spec, lambda e: writer.write(e) or "", folder, commands.told)
+        worker.train(spec, lambda e: writer.write(e) or "", folder, orders.told)
         os._exit(0)
     reader = EventReader(folder / "events.jsonl")
     while step and not any(isinstance(e, StepDone) and e.step >= step for e in reader.read()):

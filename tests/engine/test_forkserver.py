@@ -150,7 +150,7 @@ def test_the_server_starts_no_thread_and_touches_no_device() -> None:
     """Else its forks could hang, or find the device taken."""
     code = (
         "import importlib, os\n"
-        "from sft_magics.engine import warm\n"
+        "from sft_magics.engine.runtime import fork_server_client\n"
         "os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1'\n"
         "[importlib.import_module(m) for m in fork_server_client.PRELOADED]\n"
         "import torch\n"

@@ -17,12 +17,12 @@ from pathlib import Path
 import psutil
 import sft_magics as sft
 from sft_magics.core.jobs import JobFolder
-from sft_magics.engine import warm
+from sft_magics.engine.runtime import fork_server_client
 root = sys.argv[1]
 sft.predict("films:1", "a film", workspace=root)  # the first job of a process lets the fork server begin
 end = time.monotonic() + 120
-assert warm._server, "this process was told to start no fork server, or the machine is short of memory"
-while not warm._server.ready():
+assert fork_server_client._server, "this process was told to start no fork server, or the machine is short of memory"
+while not fork_server_client._server.ready():
     assert time.monotonic() < end, "it does not get ready"
     time.sleep(0.2)
 endpoint = sft.deploy("films:1", name="bound", workspace=root)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SETUP = """
 import time
-from sft_magics.core import audience, records
+from sft_magics.core import observer, records
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.views import JobView, LossView
 from sft_magics.notebook import display, jobs, panels, trying

@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sft_magics.core import codec
-from sft_magics.core.records.results import Table
 from sft_magics.core.records.stored import Run, Version
 from sft_magics.core.tasks import headlines
+
+if TYPE_CHECKING:
+    from sft_magics.core.records.results import Table
 
 Row = Run | Version
 _FIRST = ("start", "method", "epochs", "lr", "batch", "optimizer", "schedule", "seed")
@@ -15,10 +17,10 @@ _MARKS = ("*", "†", "‡", "§", "¶")
 _UNCOMPARED = frozenset({"threads", "workers", "checkpoint_seconds"})  # they do not change what is trained
 
 
-def table(kind: str, rows: Sequence[Row], next_step: str) -> Table:
-    """Return runs or versions as a table that says what tells them apart, and which metrics do not compare."""
+def compared(rows: Sequence[Row]) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Return what a table of rows needs: a footnote, the settings that differ, and a mark for each row, if any."""
     marks = _marks(rows)
-    return Table(kind, tuple(rows), next_step, _footnote(rows, marks), _differing(rows), marks if any(marks) else ())
+    return _footnote(rows, marks), _differing(rows), marks if any(marks) else ()
 
 
 def settings(row: Row) -> dict[str, Any]:
@@ -27,7 +29,7 @@ def settings(row: Row) -> dict[str, Any]:
     return {"start": start, **{k: v for k, v in row.options.items() if k not in _UNCOMPARED}}
 
 
-def text(row: Row, found: Table, number: int) -> str:
+def text(row: Row, found: "Table", number: int) -> str:
     """Return a row as text: itself, the settings in which the rows differ, and what it was measured on."""
     own = settings(row)
     told = ", ".join(f"{name} {shown(own.get(name))}" for name in found.differing)

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sft_magics.core.records import listings
 from sft_magics.core.records.finding import Finding
 from sft_magics.core.records.overlap import NOTHING_SEEN, Overlap
 from sft_magics.core.records.stored import Alert, Dataset, Endpoint, Metric, Model, Run, Version
 from sft_magics.core.records.tabular import Tabular, by_class
 from sft_magics.core.tasks import headlines, per_class
+from sft_magics.core.unread import truncated
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,6 @@ class Predictions(Tabular):
         return "\n".join([f"{len(self.rows):,} predictions by {self.version}", *lines, *more, *self._cut(), *written])
 
     def _cut(self) -> list[str]:
-        from sft_magics.core.postprocessing import truncated
-
         return [f"warning: {truncated(self.unread)}"] if self.unread else []
 
     @property
@@ -265,6 +265,11 @@ class Table(Tabular):
     differing: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
 
+    @classmethod
+    def compared(cls, kind: str, rows: Sequence[Run | Version], next_step: str) -> "Table":
+        """Return runs or versions as a table that says what tells them apart, and which metrics do not compare."""
+        return cls(kind, tuple(rows), next_step, *listings.compared(rows))
+
     def _rows(self) -> Sequence[Any]:
         return self.rows
 
@@ -281,8 +286,6 @@ class Table(Tabular):
         return self.rows[index]
 
     def __str__(self) -> str:
-        from sft_magics.core.records import listings
-
         told = self.kind in ("runs", "versions") and len(self.rows) > 1
         rows = [listings.text(r, self, i) if told else str(r) for i, r in enumerate(self.rows)]
         body = [*rows, *[self.note] * bool(self.note)] or [f"no {self.kind} yet"]

@@ -20,10 +20,10 @@ from sft_magics.datasets.annotations.boxes import Box
 from sft_magics.datasets.pictures import image_files, image_sources
 from sft_magics.datasets.pictures.image_files import Looked
 from sft_magics.datasets.pictures.orientation import Scene
-from sft_magics.datasets.tables.files import Columns
+from sft_magics.datasets.tables.table import Columns
 
 if TYPE_CHECKING:
-    from sft_magics.datasets.sources import Loaded, Progress
+    from sft_magics.datasets.loaded import Loaded, Progress
 
 MASKS = ("mask", "masks", "annotation", "segmentation", "segmentation_mask")
 OBJECTS = ("objects", "annotations", "boxes", "bboxes")

@@ -22,7 +22,7 @@ from sft_magics.datasets.pictures.image_files import is_hidden
 from sft_magics.datasets.pictures.orientation import Scene
 
 if TYPE_CHECKING:
-    from sft_magics.datasets.sources import Loaded, Progress
+    from sft_magics.datasets.loaded import Loaded, Progress
 
 _LISTS = ("images", "annotations", "categories")
 _ALONE = ("_annotations.coco.json", "annotations.json", "labels.json", "result.json")

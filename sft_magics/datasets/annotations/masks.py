@@ -26,7 +26,7 @@ from sft_magics.datasets.pictures.image_files import NONE_KEPT, Kept, Looked
 from sft_magics.datasets.pictures.orientation import Frame
 
 if TYPE_CHECKING:
-    from sft_magics.datasets.sources import Loaded, Progress
+    from sft_magics.datasets.loaded import Loaded, Progress
 
 __all__ = ["NOTHING", "Mask", "Row", "fits", "load", "loaded", "read"]
 
@@ -132,7 +132,7 @@ def loaded(
 
     Masks that have to be written once more go below `keep`, by default below the cache.
     """
-    from sft_magics.datasets.sources import Loaded
+    from sft_magics.datasets.loaded import Loaded
 
     looks = image_files.look_at([str(path) for path, _, _ in rows], progress, kept)
     meaning = mask_names.read(root)

@@ -1,15 +1,13 @@
 """Sources of pictures in which something is marked: which reader a file or folder needs, and what all readers share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sft_magics.core import errors
 from sft_magics.core.records import Finding
 from sft_magics.core.tasks import OBJECT_DETECTION
-from sft_magics.datasets.annotations import boxes, coco, masks, voc, yolo
+from sft_magics.datasets.annotations import boxes
 from sft_magics.datasets.annotations.boxes import Box
 from sft_magics.datasets.naming import counted
 from sft_magics.datasets.pictures import image_files, image_sources, orientation
@@ -17,30 +15,9 @@ from sft_magics.datasets.pictures.image_files import NONE_KEPT, Kept, Looked
 from sft_magics.datasets.pictures.orientation import Scene
 
 if TYPE_CHECKING:
-    from sft_magics.datasets.sources import Loaded, Progress
+    from sft_magics.datasets.loaded import Loaded, Progress
 
 _NAMED = 5
-
-
-def reader(
-    source: Any, task: str | None = None, keep: Path | None = None
-) -> "Callable[[str, str, Progress], Loaded] | None":
-    """Return what loads a folder or file of marked pictures, or None for a source of another kind.
-
-    A folder in the VOC layout may have both masks and boxes: `task` says which are meant, masks without it. Masks that
-    have to be written once more go below `keep`.
-    """
-    if not isinstance(source, str | Path):
-        return None
-    root = Path(source).expanduser()
-    if root.suffix.lower() == ".json" and root.is_file():
-        return coco.load
-    if not root.is_dir():
-        return None
-    if masks.fits(root) and not (task == OBJECT_DETECTION and voc.fits(root)):
-        return partial(masks.load, keep=keep)
-    kinds = ((voc.fits, voc.load), (yolo.fits, yolo.load), (coco.files_of, coco.load))
-    return next((load for fits, load in kinds if fits(root)), None)
 
 
 @dataclass(frozen=True)
@@ -74,7 +51,7 @@ def loaded(
     others of its picture are good, else the picture with it. `taken` is the format that the source was taken for, which
     errors name. Raises DataProblem.
     """
-    from sft_magics.datasets.sources import Loaded
+    from sft_magics.datasets.loaded import Loaded
 
     looks = looks or image_files.look_at([str(scene.path) for scene in scenes], progress, kept)
     upright, decided = orientation.settled(scenes, looks)

@@ -20,7 +20,7 @@ from sft_magics.datasets.pictures import image_files
 from sft_magics.datasets.pictures.orientation import Scene
 
 if TYPE_CHECKING:
-    from sft_magics.datasets.sources import Loaded, Progress
+    from sft_magics.datasets.loaded import Loaded, Progress
 
 _LISTS = ("train", "val", "test")
 _PAIRS = (

@@ -22,7 +22,7 @@ from sft_magics.datasets.pictures.image_files import Looked
 from sft_magics.datasets.pictures.orientation import Scene
 
 if TYPE_CHECKING:
-    from sft_magics.datasets.sources import Loaded, Progress
+    from sft_magics.datasets.loaded import Loaded, Progress
 
 _NUMBERS = 5  # of a box: the class and four shares
 _OUTLINE = 7  # of the shortest outline: the class and three points

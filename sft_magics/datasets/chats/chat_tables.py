@@ -17,10 +17,10 @@ from sft_magics.datasets import columns
 from sft_magics.datasets.chats import messages as chats
 from sft_magics.datasets.chats.messages import Message, Unreadable
 from sft_magics.datasets.tables import cells
-from sft_magics.datasets.tables.files import Columns
+from sft_magics.datasets.tables.table import Columns
 
 if TYPE_CHECKING:
-    from sft_magics.datasets.sources import Loaded
+    from sft_magics.datasets.loaded import Loaded
 
 PROMPTS = ("prompt", "instruction", "question")
 RESPONSES = ("response", "completion", "output", "answer")
@@ -74,7 +74,7 @@ def load(table: Columns, text: str | None, label: str | None, split: str | None)
 
     Chats that call tools or hold pictures, and rows without a prompt or an answer, are left out and counted.
     """
-    from sft_magics.datasets.sources import Loaded
+    from sft_magics.datasets.loaded import Loaded
 
     for flag, given in (("text", text), ("label", label)):
         columns.check_exists(table, flag, given)

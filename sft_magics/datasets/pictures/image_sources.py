@@ -11,10 +11,10 @@ from sft_magics.core.records import Finding
 from sft_magics.datasets.naming import counted
 from sft_magics.datasets.pictures import class_folders, decoding, image_files
 from sft_magics.datasets.pictures.image_files import NONE_KEPT, Kept, Looked
-from sft_magics.datasets.tables.files import Columns
+from sft_magics.datasets.tables.table import Columns
 
 if TYPE_CHECKING:
-    from sft_magics.datasets.sources import Loaded, Progress
+    from sft_magics.datasets.loaded import Loaded, Progress
 
 BROKEN = ("refuse", "skip")
 _NAMED = 5
@@ -73,7 +73,7 @@ def _looked_at(
     progress: "Progress",
     kept: Kept = NONE_KEPT,
 ) -> "Loaded":
-    from sft_magics.datasets.sources import Loaded
+    from sft_magics.datasets.loaded import Loaded
 
     looks = image_files.look_at([path for path, _, _ in rows], progress, kept)
     wrong = [look for look in looks if look.wrong]

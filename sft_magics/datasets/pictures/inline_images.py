@@ -17,7 +17,7 @@ from sft_magics.core.picture_formats import FORMATS, SUFFIXES
 from sft_magics.datasets.pictures import decoding
 from sft_magics.datasets.pictures.image_files import Kept, reason
 from sft_magics.datasets.tables.arrow import Cell
-from sft_magics.datasets.tables.files import Columns
+from sft_magics.datasets.tables.table import Columns
 
 Progress = Callable[[str, int, int], None]
 _THREADS = 8

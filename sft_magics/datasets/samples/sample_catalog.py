@@ -14,7 +14,7 @@ from sft_magics.datasets.pictures.orientation import Scene
 from sft_magics.datasets.samples import docstrings, image_samples, text_samples
 
 if TYPE_CHECKING:
-    from sft_magics.datasets.sources import Loaded, Progress
+    from sft_magics.datasets.loaded import Loaded, Progress
 
 
 def every() -> tuple[str, ...]:
@@ -46,14 +46,14 @@ def _kind_of(name: str) -> "Callable[[Path, Progress], Loaded]":
 
 
 def _texts(source: str, name: str, progress: "Progress") -> "Loaded":
-    from sft_magics.datasets.sources import Loaded
+    from sft_magics.datasets.loaded import Loaded
 
     texts, labels, license_ = text_samples.read_sample(name, progress)
     return Loaded(source, texts, labels, [None] * len(texts), {}, license_)
 
 
 def _docstrings(source: str) -> "Loaded":
-    from sft_magics.datasets.sources import Loaded
+    from sft_magics.datasets.loaded import Loaded
 
     prompts, answers = docstrings.read()
     empty: list[list[str]] = [[] for _ in prompts]

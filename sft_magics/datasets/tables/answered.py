@@ -3,7 +3,7 @@
 A name that the rows had already got a stroke below behind it, so of several the longest is the newest.
 """
 
-from sft_magics.datasets.tables.files import Columns
+from sft_magics.datasets.tables.table import Columns
 
 _ID = "request_id"
 _WRITTEN = ("prediction", "confidence", "version", "boxes", "mask", _ID)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.core import errors
-from sft_magics.datasets.tables.files import Columns
+from sft_magics.datasets.tables.table import Columns
 
 if TYPE_CHECKING:
     import pyarrow as pa

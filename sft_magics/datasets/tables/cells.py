@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sft_magics.core import errors
-from sft_magics.datasets.tables.files import Columns
+from sft_magics.datasets.tables.table import Columns
 
 _WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
 _LISTED = re.compile(r"\s*\[.*\]\s*", re.DOTALL)

@@ -7,35 +7,16 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from sft_magics.core import errors
-from sft_magics.datasets.pictures.image_files import NONE_KEPT, Kept
+from sft_magics.datasets.tables.table import Columns
 
 DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 _SNIFF_CHARACTERS = 1 << 17
 _SNIFF_ROWS = 200
 _LONGEST_CELL = 1 << 24
-
-
-@dataclass(frozen=True)
-class Columns:
-    """A table as plain lists: `values` maps each column's name to its cells, None where a cell is missing.
-
-    `declared` holds, for a categorical column, every class its type declares, met or not. `headed` says that the names
-    are the first line of a text file, `kept` what is known of pictures that came without files.
-    """
-
-    where: str
-    values: dict[str, list[Any]]
-    declared: dict[str, list[Any]] = field(default_factory=dict)
-    headed: bool = False
-    kept: Kept = NONE_KEPT
-
-    def __len__(self) -> int:
-        return len(next(iter(self.values.values()), ()))
 
 
 def read_file(path: Path, shown: str) -> Columns:

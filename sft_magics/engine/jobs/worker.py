@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 
-from sft_magics.core import errors, postprocessing
+from sft_magics.core import errors, unread
 from sft_magics.core.codec import plain
 from sft_magics.core.commands import Listen, nothing
 from sft_magics.core.events import Progress, Remark, Sink
@@ -112,7 +112,7 @@ def predict(spec: dict[str, Any], sink: Sink) -> tuple[list[Any], dict[int, int]
         predictor = Predictor(Path(spec["folder"]))
         scores = predictor.scores(spec["texts"], _telling(sink))
         if predictor.unread and spec.get("remarks", True):
-            sink(Remark("warning", postprocessing.truncated(predictor.unread)))
+            sink(Remark("warning", unread.truncated(predictor.unread)))
         return scores, predictor.unread
 
 

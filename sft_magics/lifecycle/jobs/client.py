@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_magics.core import errors, observer
-from sft_magics.core.events import Ended, Event, EventReader, EventWriter, Started, TakenUp
+from sft_magics.core.events import Ended, Event, EventWriter, Started, TakenUp
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.views import JobView
 from sft_magics.core.workspace import Workspace, new_id
@@ -30,30 +30,6 @@ def launch(job: JobFolder, *, die_with_kernel: bool = False) -> None:
         await_death(job)
         write_down(job, TakenUp())
     launchers.start(job, PROCESS, keep=not die_with_kernel, forked=True)
-
-
-def launch_inline(job: JobFolder, view: JobView) -> None:
-    """Do the job in this process (small machines), showing `view` as it goes."""
-    from sft_magics.engine.runtime import launchers
-    from sft_magics.lifecycle.jobs import worker
-
-    reader = EventReader(job.events)
-    watcher = observer.current()
-    shown = 0.0
-
-    def hear(name: str, event: Event) -> None:
-        observer.quietly(watcher.hear, name, event)
-
-    def listen() -> None:
-        nonlocal shown
-        observer.catch_up(view, reader, hear)
-        if time.monotonic() - shown >= observer.REDRAW_SECONDS:
-            shown = time.monotonic()
-            observer.quietly(watcher.show, view)
-
-    launchers.inline(job, lambda path: worker.carry_out(JobFolder(path), listen))
-    observer.catch_up(view, reader, hear)
-    observer.quietly(watcher.show, view)
 
 
 def ask(ws: Workspace, title: str, spec: dict[str, Any]) -> dict[str, Any]:

@@ -4,32 +4,25 @@ It calls the engine, writes down what the engine says, commits the version, and 
 notebook and no terminal, and it never prints: its stdout is a log file.
 """
 
-import _thread
 import contextlib
-import errno
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from sft_magics.core import errors
 from sft_magics.core.codec import plain
-from sft_magics.core.commands import Told
 from sft_magics.core.events import (
     Edited,
     Ended,
     Event,
     EventReader,
-    EventWriter,
-    Heartbeat,
     Progress,
     Queued,
     Remark,
@@ -42,114 +35,31 @@ from sft_magics.core.runtime import usage
 from sft_magics.core.workspace import Workspace, try_lock, write_durably
 from sft_magics.lifecycle.endpoints import engine_choice
 from sft_magics.lifecycle.jobs import client, commit
+from sft_magics.lifecycle.jobs.event_sink import JobEventSink
 from sft_magics.lifecycle.training import runs, warm_start
 
-_HEARTBEAT_SECONDS = 5.0
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_MOST_WAITING = 20_000  # events; a day of a full disk would not fit into the memory
-_TRIES = 3
 _NICE = 5  # a kernel on the same two cores still answers at once
-
-
-class Mouth:
-    """The sink that the engine talks into: appends the event, and answers "stop" when that was asked for.
-
-    What a full disk does not take waits in memory and is written, in its order, as soon as there is room.
-    """
-
-    def __init__(self, job: JobFolder, listen: Callable[[], None] | None = None) -> None:
-        self._orders = job.orders
-        self._writer = EventWriter(job.events)
-        self._waiting: deque[Event] = deque(maxlen=_MOST_WAITING)
-        self._full_since: float | None = None
-        self._lock = threading.Lock()
-        self._listen = listen
-        self._silent = threading.Event()
-        self._last = time.monotonic()
-        self.stopping = False
-        # Not a threading.Thread: that waits for its beginning, for ever where there is no memory for it (CPython 3.11).
-        _thread.start_new_thread(self._beat, ())
-
-    def __call__(self, event: Event) -> str:
-        """Write the event down; the answer is "stop" or an empty string."""
-        self._write(event)
-        if self._listen is not None:
-            self._listen()
-        return "stop" if self.told().ending else ""
-
-    def told(self) -> Told:
-        """Return what was told so far, by orders and by signals, which mean a stop."""
-        found = self._orders.told()
-        return replace(found, do="stop") if self.stopping else found
-
-    def _write(self, event: Event) -> None:
-        with self._lock:
-            self._waiting.append(event)
-            self._last = time.monotonic()
-            self._flush()
-
-    def _flush(self) -> None:
-        """Write what waits; what does not fit stays."""
-        try:
-            if self._full_since is not None and self._waiting:
-                self._writer.write(self._waiting[0])
-                seconds = time.monotonic() - self._full_since
-                self._full_since = None
-                self._waiting.popleft()
-                what = f"For {seconds:.0f} s the disk was full and this file could not be written; it can now."
-                self._waiting.appendleft(Remark("warning", what))
-            while self._waiting:
-                self._writer.write(self._waiting[0])
-                self._waiting.popleft()
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            if self._full_since is None:
-                self._full_since = time.monotonic()
-
-    def finish(self, event: Event) -> None:
-        """Write the last event, with all that waits; gives up, without a word, after a second."""
-        with contextlib.suppress(OSError):
-            self(event)
-        for _ in range(_TRIES):
-            if not self._waiting:
-                return
-            time.sleep(0.5)
-            with contextlib.suppress(OSError), self._lock:
-                self._flush()
-
-    def _beat(self) -> None:
-        while not self._silent.wait(1.0):
-            if time.monotonic() - self._last >= _HEARTBEAT_SECONDS:
-                with contextlib.suppress(OSError):
-                    self._write(Heartbeat())
-
-    def close(self) -> None:
-        """Stop the heartbeat and close the file."""
-        self._silent.set()
-        with self._lock:
-            self._writer.close()
 
 
 def carry_out(job: JobFolder, listen: Callable[[], None] | None = None) -> None:
     """Do the job of this folder and write how it ended; raises nothing."""
-    mouth = Mouth(job, listen)
-    with _interrupts_stop(mouth):
+    sink = JobEventSink(job, listen)
+    with _interrupts_stop(sink):
         try:
-            ended = _WORK[job.spec()["kind"]](job, mouth)
+            ended = _WORK[job.spec()["kind"]](job, sink)
         except BaseException as error:  # noqa: BLE001 - whatever ends the job, its last line says so
             traceback.print_exc(file=sys.stderr)
             ended = _sentence(job, error)
             # The traceback holds the model; in a kernel it must not outlive the job.
             error.__traceback__ = None
         if ended.state == "done":
-            _say_what_came_too_late(job, mouth)
-        _settle(job, mouth, ended)
-    mouth.close()
+            _say_what_came_too_late(job, sink)
+        _settle(job, sink, ended)
+    sink.close()
 
 
-def _settle(job: JobFolder, mouth: Mouth, ended: Ended) -> None:
-    mouth.finish(ended)
+def _settle(job: JobFolder, sink: JobEventSink, ended: Ended) -> None:
+    sink.finish(ended)
     if job.id.startswith("run-"):
         with contextlib.suppress(OSError):
             view = runs.view_of(job)
@@ -178,16 +88,16 @@ def _sentence(job: JobFolder, error: BaseException) -> Ended:
 
 
 @contextlib.contextmanager
-def _interrupts_stop(mouth: Mouth) -> Any:
+def _interrupts_stop(sink: JobEventSink) -> Any:
     """Let SIGINT and SIGTERM ask for a stop; a second one ends the work at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def ask(_number: int, _frame: FrameType | None) -> None:
-        if mouth.stopping:
+        if sink.stopping:
             raise KeyboardInterrupt
-        mouth.stopping = True
+        sink.stopping = True
 
     kept = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -197,48 +107,48 @@ def _interrupts_stop(mouth: Mouth) -> Any:
             signal.signal(number, handler)
 
 
-def _finetune(job: JobFolder, mouth: Mouth) -> Ended:
+def _finetune(job: JobFolder, sink: JobEventSink) -> Ended:
     spec = job.spec()
     if job.told() == "keep":
         job.forget_orders()
-        return commit.keep(job, mouth)
-    with _the_device(job, mouth) as granted:
+        return commit.keep(job, sink)
+    with _the_device(job, sink) as granted:
         if not granted:
-            return _ended_early(job, mouth, "while it waited")
-        mouth(client.started("loading the model"))
+            return _ended_early(job, sink, "while it waited")
+        sink(client.started("loading the model"))
         for level, texts in (("info", spec.get("remarks", ())), ("warning", spec.get("warnings", ()))):
             for text in texts:
-                mouth(Remark(level, text))
+                sink(Remark(level, text))
         from sft_magics.engine.jobs import worker
 
         if spec.get("clone") and not (job.path / warm_start.START).exists():
-            worker.assemble(spec["clone"], mouth, job.path, warm_start.WEIGHTS, warm_start.START)
-        trained = worker.train({**spec, "data": spec["data_file"], "resume": True}, mouth, job.path, mouth.told)
+            worker.assemble(spec["clone"], sink, job.path, warm_start.WEIGHTS, warm_start.START)
+        trained = worker.train({**spec, "data": spec["data_file"], "resume": True}, sink, job.path, sink.told)
         if trained.stopped:
-            return _ended_early(job, mouth, f"after step {trained.step} of {trained.steps}, with a checkpoint")
-        return commit.commit(job, mouth, trained)
+            return _ended_early(job, sink, f"after step {trained.step} of {trained.steps}, with a checkpoint")
+        return commit.commit(job, sink, trained)
 
 
-def _ended_early(job: JobFolder, mouth: Mouth, when: str) -> Ended:
+def _ended_early(job: JobFolder, sink: JobEventSink, when: str) -> Ended:
     """Return the end of a run that was told to pause or to stop."""
     keep = f"%sft_keep {job.id} commits its best."
-    if mouth.told().do == "pause":
+    if sink.told().do == "pause":
         step = f"%sft_resume {job.id} goes on from there, %sft_edit {job.id} changes its options; {keep}"
         return Ended("paused", f"{job.id} was paused {when}; it holds no memory and no device.", step, "RunProblem")
     step = f"%sft_finetune --resume {job.id} goes on from there; {keep}"
     return Ended("interrupted", f"{job.id} stopped {when}.", step, "RunProblem")
 
 
-def _say_what_came_too_late(job: JobFolder, mouth: Mouth) -> None:
+def _say_what_came_too_late(job: JobFolder, sink: JobEventSink) -> None:
     newest = max((edit.number for edit in job.taken()), default=-1)
-    for edit in (e for e in mouth.told().edits if e.number > newest and e.changes):
+    for edit in (e for e in sink.told().edits if e.number > newest and e.changes):
         what = ", ".join(f"{name} {value:g}" for name, value in edit.changes.items())
         with contextlib.suppress(OSError):
-            mouth(Remark("warning", f"The edit of {what} came when training had ended: it changed nothing."))
+            sink(Remark("warning", f"The edit of {what} came when training had ended: it changed nothing."))
 
 
 @contextlib.contextmanager
-def _the_device(job: JobFolder, mouth: Mouth) -> Any:
+def _the_device(job: JobFolder, sink: JobEventSink) -> Any:
     """Wait until no other run works on this workspace's device, oldest first; False if told to stop meanwhile."""
     ws = Workspace(Path(job.spec()["workspace"]))
     lock, said = None, ""
@@ -248,9 +158,9 @@ def _the_device(job: JobFolder, mouth: Mouth) -> Any:
         behind = ahead or "another run"
         if lock is None and behind != said:
             said = behind
-            mouth(Queued(behind))
+            sink(Queued(behind))
         if lock is None:
-            if mouth.told().ending:
+            if sink.told().ending:
                 yield False
                 return
             time.sleep(0.1)
@@ -268,78 +178,78 @@ def _ahead(ws: Workspace, job: JobFolder) -> str:
     return older[0].id if older else ""
 
 
-def _predict(job: JobFolder, mouth: Mouth) -> Ended:
+def _predict(job: JobFolder, sink: JobEventSink) -> Ended:
     from sft_magics.engine.jobs import worker
 
     spec = job.spec()
-    mouth(client.started("loading the model"))
-    said = [worker.predict({**spec, "folder": f}, mouth) for f in spec["folders"]]
+    sink(client.started("loading the model"))
+    said = [worker.predict({**spec, "folder": f}, sink) for f in spec["folders"]]
     job.finish({"scores": [scores for scores, _ in said], "unread": [list(unread.items()) for _, unread in said]})
     return Ended("done")
 
 
-def _evaluate(job: JobFolder, mouth: Mouth) -> Ended:
+def _evaluate(job: JobFolder, sink: JobEventSink) -> Ended:
     from sft_magics.engine.jobs import worker
 
-    mouth(client.started("loading the model"))
-    job.finish(worker.evaluate(job.spec(), mouth))
+    sink(client.started("loading the model"))
+    job.finish(worker.evaluate(job.spec(), sink))
     return Ended("done")
 
 
-def _rehearse(job: JobFolder, mouth: Mouth) -> Ended:
+def _rehearse(job: JobFolder, sink: JobEventSink) -> Ended:
     from sft_magics.engine.jobs import dry_run
 
     spec = job.spec()
-    with _the_device(job, mouth) as granted:
+    with _the_device(job, sink) as granted:
         if not granted:
             return Ended("interrupted", "It was stopped while it waited.", "type the same line again.", "RunProblem")
-        mouth(client.started("loading the model"))
+        sink(client.started("loading the model"))
         order = {**spec, "data": spec["data_file"]}
         if spec["what"] == "plan":
-            job.finish(dry_run.plan(order, mouth, job.path))
+            job.finish(dry_run.plan(order, sink, job.path))
         else:
-            job.finish(dry_run.find_rate(order, mouth, job.path, int(spec["steps"])))
+            job.finish(dry_run.find_rate(order, sink, job.path, int(spec["steps"])))
     return Ended("done")
 
 
-def _preview(job: JobFolder, mouth: Mouth) -> Ended:
+def _preview(job: JobFolder, sink: JobEventSink) -> Ended:
     from sft_magics.engine.jobs import dry_run
 
     spec = job.spec()
-    mouth(client.started("loading the model"))  # it computes nothing, so it waits for no run
-    job.finish(dry_run.look({**spec, "data": spec["data_file"]}, mouth, job.path))
+    sink(client.started("loading the model"))  # it computes nothing, so it waits for no run
+    job.finish(dry_run.look({**spec, "data": spec["data_file"]}, sink, job.path))
     return Ended("done")
 
 
-def _candidates(job: JobFolder, mouth: Mouth) -> Ended:
+def _candidates(job: JobFolder, sink: JobEventSink) -> Ended:
     from sft_magics.engine.jobs import linear_probe
 
-    mouth(client.started("looking at bases"))
+    sink(client.started("looking at bases"))
     spec = job.spec()
     # Beside a run a step would take longer than it does, and to wait for the run's end would be worse.
     lock = try_lock(Workspace(Path(spec["workspace"])).prepare().runs / "device.lock") if spec["timed"] else None
     try:
-        job.finish(linear_probe.compare({**spec, "timed": spec["timed"] if lock is not None else {}}, mouth))
+        job.finish(linear_probe.compare({**spec, "timed": spec["timed"] if lock is not None else {}}, sink))
     finally:
         if lock is not None:
             os.close(lock)
     return Ended("done")
 
 
-def _compare(job: JobFolder, mouth: Mouth) -> Ended:
+def _compare(job: JobFolder, sink: JobEventSink) -> Ended:
     from sft_magics.engine.jobs import worker
     from sft_magics.engine.models import layer_diff
 
     spec = job.spec()
-    mouth(client.started("loading the models"))
+    sink(client.started("loading the models"))
     before, after = spec["folders"]
-    scores = [worker.predict({**spec, "folder": f}, mouth)[0] for f in spec["folders"]] if spec["texts"] else []
-    mouth(Progress("comparing the weights", 0))
+    scores = [worker.predict({**spec, "folder": f}, sink)[0] for f in spec["folders"]] if spec["texts"] else []
+    sink(Progress("comparing the weights", 0))
     job.finish({"scores": scores, "layers": layer_diff.changes(Path(before), Path(after))})
     return Ended("done")
 
 
-def _reproduce(job: JobFolder, mouth: Mouth) -> Ended:
+def _reproduce(job: JobFolder, sink: JobEventSink) -> Ended:
     from sft_magics.engine.jobs import worker
     from sft_magics.engine.models import layer_diff
 
@@ -351,12 +261,12 @@ def _reproduce(job: JobFolder, mouth: Mouth) -> Ended:
         nonlocal steps
         if isinstance(event, RunPlanned | Edited):
             steps = event.steps
-        return mouth(Progress("training again, steps", event.step, steps) if isinstance(event, StepDone) else event)
+        return sink(Progress("training again, steps", event.step, steps) if isinstance(event, StepDone) else event)
 
-    with _the_device(job, mouth) as granted:
+    with _the_device(job, sink) as granted:
         if not granted:
             return Ended("interrupted", "It was stopped while it waited.", "type the same line again.", "RunProblem")
-        mouth(client.started("loading the model"))
+        sink(client.started("loading the model"))
         trained = worker.train({**spec, "data": spec["data_file"], "resume": False}, hear, job.path)
     if trained.stopped:
         return Ended("interrupted", "It was stopped; nothing was changed.", "type the same line again.", "RunProblem")
@@ -366,15 +276,15 @@ def _reproduce(job: JobFolder, mouth: Mouth) -> Ended:
     return Ended("done")
 
 
-def _inspect(job: JobFolder, mouth: Mouth) -> Ended:
+def _inspect(job: JobFolder, sink: JobEventSink) -> Ended:
     from sft_magics.engine.jobs import worker
 
-    mouth(client.started("loading the weights"))
-    job.finish(worker.inspect(job.spec(), mouth))
+    sink(client.started("loading the weights"))
+    job.finish(worker.inspect(job.spec(), sink))
     return Ended("done")
 
 
-_WORK: dict[str, Callable[[JobFolder, Mouth], Ended]] = {
+_WORK: dict[str, Callable[[JobFolder, JobEventSink], Ended]] = {
     "finetune": _finetune,
     "predict": _predict,
     "evaluate": _evaluate,

@@ -11,7 +11,7 @@ from sft_magics.core.commands import written
 from sft_magics.core.events import EventReader
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.observer import Companion
-from sft_magics.core.records import Endpoint, Run, Table, Version, listings
+from sft_magics.core.records import Endpoint, Run, Table, Version
 from sft_magics.core.records.stored import EpochRow
 from sft_magics.core.signatures import Names
 from sft_magics.core.views import LossView
@@ -41,7 +41,7 @@ def runs(
     """List the runs, newest first: state, the settings in which they differ, the metric and what it was measured on."""
     found = [describe(job) for job in all_jobs(places.find(workspace))]
     rows = tuple(r for r in found if model is None or r.model == model)
-    return listings.table("runs", rows, "" if rows else "%sft_finetune MODEL")
+    return Table.compared("runs", rows, "" if rows else "%sft_finetune MODEL")
 
 
 def stop(

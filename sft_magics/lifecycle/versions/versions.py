@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from sft_magics.core import errors, references
 from sft_magics.core import workspace as places
-from sft_magics.core.records import AliasThen, Table, Version, listings
+from sft_magics.core.records import AliasThen, Table, Version
 from sft_magics.core.signatures import Names
 from sft_magics.lifecycle.endpoints import rollout
 from sft_magics.lifecycle.inputs import bases, data_versions
@@ -53,7 +53,7 @@ def versions(
     if model is not None:
         registry.model(model)
     rows = _sorted(registry.versions(model), sort)
-    return listings.table("versions", rows, "" if rows else f"%sft_finetune {model or 'MODEL'}")
+    return Table.compared("versions", rows, "" if rows else f"%sft_finetune {model or 'MODEL'}")
 
 
 _ORDERS: dict[str, Callable[[Version], float]] = {

@@ -1,7 +1,7 @@
 """Answers: label, confidence and text; all scores where one text was asked."""
 
-from sft_magics.core.postprocessing import truncated
 from sft_magics.core.records import Prediction, Predictions
+from sft_magics.core.unread import truncated
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import count, duration, number
 from sft_magics.notebook.panels.marks import bar

@@ -8,7 +8,7 @@ import pytest
 
 from sft_magics.core import events as ev
 from sft_magics.core.jobs import JobFolder
-from sft_magics.lifecycle.jobs.worker import Mouth
+from sft_magics.lifecycle.jobs.event_sink import JobEventSink
 
 
 class Disk:
@@ -45,16 +45,16 @@ def step(n: int) -> ev.StepDone:
 
 
 def test_what_a_full_disk_does_not_take_is_written_in_its_order_when_there_is_room(job: JobFolder, disk: Disk) -> None:
-    mouth = Mouth(job)
-    mouth(step(1))
+    sink = JobEventSink(job)
+    sink(step(1))
     disk.full = True
     for n in (2, 3):
-        assert mouth(step(n)) == ""
-    mouth(ev.Edited(3, {"lr": [1.0, 0.5]}, 10, 1.0))
+        assert sink(step(n)) == ""
+    sink(ev.Edited(3, {"lr": [1.0, 0.5]}, 10, 1.0))
     assert [e.step for e in job.history() if isinstance(e, ev.StepDone)] == [1]
     disk.full = False
-    mouth(step(4))
-    mouth.close()
+    sink(step(4))
+    sink.close()
     found = job.history()
     assert [e.step for e in found if isinstance(e, ev.StepDone)] == [1, 2, 3, 4]
     assert [type(e) for e in found if not isinstance(e, ev.StepDone)] == [ev.Remark, ev.Edited]
@@ -62,32 +62,32 @@ def test_what_a_full_disk_does_not_take_is_written_in_its_order_when_there_is_ro
 
 
 def test_the_end_is_written_when_there_is_room_soon_and_given_up_when_not(job: JobFolder, disk: Disk) -> None:
-    mouth = Mouth(job)
+    sink = JobEventSink(job)
     disk.full = True
-    mouth.finish(ev.Ended("failed", "The disk is full."))
+    sink.finish(ev.Ended("failed", "The disk is full."))
     assert job.history() == []
     disk.full = False
-    mouth.finish(ev.Ended("done"))
-    mouth.close()
+    sink.finish(ev.Ended("done"))
+    sink.close()
     assert [e.state for e in job.history() if isinstance(e, ev.Ended)] == ["failed", "done"]
 
 
 def test_another_trouble_is_raised(job: JobFolder, disk: Disk) -> None:
-    mouth = Mouth(job)
+    sink = JobEventSink(job)
     disk.full, disk.error = True, 5
     with pytest.raises(OSError, match="Input/output"):
-        mouth(step(1))
+        sink(step(1))
     disk.full = False
-    mouth.close()
+    sink.close()
 
 
 def test_orders_and_signals_are_heard(job: JobFolder) -> None:
-    mouth = Mouth(job)
-    assert mouth(step(1)) == ""
+    sink = JobEventSink(job)
+    assert sink(step(1)) == ""
     job.tell({"do": "edit", "changes": {"lr": 1e-5}})
-    assert (mouth(step(2)), len(mouth.told().edits)) == ("", 1)
+    assert (sink(step(2)), len(sink.told().edits)) == ("", 1)
     job.tell({"do": "pause"})
-    assert (mouth(step(3)), mouth.told().do) == ("stop", "pause")
-    mouth.stopping = True  # as SIGTERM sets it
-    assert mouth.told().do == "stop"
-    mouth.close()
+    assert (sink(step(3)), sink.told().do) == ("stop", "pause")
+    sink.stopping = True  # as SIGTERM sets it
+    assert sink.told().do == "stop"
+    sink.close()
