@@ -35,7 +35,7 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Taken:
+class AppliedEdit:
     """An edit that is in force from `step` on: what it made of the options, its order, and who gave that."""
 
     step: int
@@ -45,7 +45,7 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Told:
+class PendingCommands:
     """All that a job was told so far: what it shall do ("" for nothing but its work), and every edit."""
 
     do: str = ""
@@ -57,21 +57,21 @@ class Told:
         return self.do in _ENDING
 
 
-Listen = Callable[[], Told]
+Listen = Callable[[], PendingCommands]
 
 
-def nothing() -> Told:
+def nothing() -> PendingCommands:
     """Answer for a job that nobody can tell anything."""
-    return Told()
+    return PendingCommands()
 
 
 @dataclass
-class Orders:
+class CommandQueue:
     """A file of orders; looking costs one system call while nothing is added."""
 
     path: Path
     _size: int = field(default=-1, init=False)
-    _told: Told = field(default_factory=Told, init=False)
+    _told: PendingCommands = field(default_factory=PendingCommands, init=False)
 
     def tell(self, order: dict[str, Any]) -> None:
         """Append an order, durably; raises OSError."""
@@ -89,7 +89,7 @@ class Orders:
         if new:
             sync_folder(self.path.parent)
 
-    def told(self) -> Told:
+    def told(self) -> PendingCommands:
         """Return what was told so far; a missing file is nothing."""
         try:
             size = self.path.stat().st_size
@@ -97,11 +97,11 @@ class Orders:
                 block = self.path.read_bytes()
                 self._told, self._size = fold(block[: block.rfind(b"\n") + 1].splitlines()), size
         except FileNotFoundError:
-            self._told, self._size = Told(), -1
+            self._told, self._size = PendingCommands(), -1
         return self._told
 
 
-def fold(lines: Sequence[bytes]) -> Told:
+def fold(lines: Sequence[bytes]) -> PendingCommands:
     """Return what these lines tell together. A stop outweighs a pause; else the newer order counts."""
     do, edits = "", []
     for number, line in enumerate(lines):
@@ -113,18 +113,18 @@ def fold(lines: Sequence[bytes]) -> Told:
             do = ""
         elif isinstance(kind, str) and not (kind == "pause" and do == "stop"):
             do = kind
-    return Told(do, tuple(edits))
+    return PendingCommands(do, tuple(edits))
 
 
-def taken(path: Path) -> list[Taken]:
+def taken(path: Path) -> list[AppliedEdit]:
     """Return the edits that the run of this file has taken up, in their order; none where there is no file."""
     try:
-        return [codec.build(Taken, one) for one in json.loads(path.read_text(encoding="utf-8"))]
+        return [codec.build(AppliedEdit, one) for one in json.loads(path.read_text(encoding="utf-8"))]
     except FileNotFoundError:
         return []
 
 
-def written(edits: Sequence[Taken]) -> list[dict[str, Any]]:
+def written(edits: Sequence[AppliedEdit]) -> list[dict[str, Any]]:
     """Return edits as the options of a version record them: the step, and the new values."""
     return [{"step": edit.step, **edit.changes} for edit in edits]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_magics.core import codec, commands, errors, portable
-from sft_magics.core.commands import Orders, Taken
+from sft_magics.core.commands import AppliedEdit, CommandQueue
 from sft_magics.core.events import Event, EventReader
 from sft_magics.core.workspace import is_locked, try_lock, write_durably
 
@@ -96,9 +96,9 @@ class JobFolder:
         return is_locked(self.path / "alive.lock")
 
     @property
-    def orders(self) -> Orders:
+    def orders(self) -> CommandQueue:
         """What it was told."""
-        return Orders(self.path / "orders.jsonl")
+        return CommandQueue(self.path / "orders.jsonl")
 
     def tell(self, order: dict[str, Any]) -> None:
         """Leave an order for the process, such as {"do": "stop"}; raises WorkspaceProblem where it cannot be kept."""
@@ -116,7 +116,7 @@ class JobFolder:
         if self.told():
             self.tell({"do": "forget"})
 
-    def taken(self) -> list[Taken]:
+    def taken(self) -> list[AppliedEdit]:
         """Return the edits that it has taken up; none where the file cannot be read, which its process then says."""
         try:
             return commands.taken(self.path / "edits.json")

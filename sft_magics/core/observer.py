@@ -21,7 +21,7 @@ _LOOK_SECONDS = 0.05
 _log = logging.getLogger(__name__)
 
 
-class Audience(Protocol):
+class JobObserver(Protocol):
     """What a face offers to whoever works for it; `face` names it for the doctor."""
 
     face: str
@@ -49,7 +49,7 @@ class Companion:
     resume: Callable[[], None] | None = None
 
 
-class Nobody:
+class NullObserver:
     """The audience of plain Python: silent."""
 
     face = "plain Python"
@@ -64,23 +64,23 @@ class Nobody:
         """Do nothing."""
 
 
-_current: contextvars.ContextVar[Audience | None] = contextvars.ContextVar("audience", default=None)
-_session: list[Audience] = [Nobody()]
+_current: contextvars.ContextVar[JobObserver | None] = contextvars.ContextVar("audience", default=None)
+_session: list[JobObserver] = [NullObserver()]
 
 
-def current() -> Audience:
+def current() -> JobObserver:
     """Return the audience of this call, else the session's."""
     found = _current.get()
     return _session[-1] if found is None else found
 
 
-def set_session(audience: Audience) -> None:
+def set_session(audience: JobObserver) -> None:
     """Make `audience` the one of every call in this process that sets no other; the notebook does this once."""
     _session[:] = [audience]
 
 
 @contextlib.contextmanager
-def watched_by(audience: Audience) -> Iterator[None]:
+def watched_by(audience: JobObserver) -> Iterator[None]:
     """Let `audience` watch what is called inside."""
     token = _current.set(audience)
     try:

@@ -45,8 +45,8 @@ def _none() -> "Hashes":
 class TrainedOn:
     """The rows that weights were trained on, with those of all their ancestors: sorted 8-byte hashes without repeats.
 
-    `rows` identify content exactly, `near` by the words alone. Not `complete` where the rows of an ancestor are not
-    known.
+    `rows` identify content exactly, `near` by the words alone, or by the pixels that a picture's file shows. Not
+    `complete` where the rows of an ancestor are not known.
     """
 
     rows: "Hashes" = field(default_factory=_none)

@@ -81,10 +81,10 @@ def load_table(
     """Return the rows of the columns of `source`, as `load` does."""
     say = progress or silent
     unpacked = inline_images.unpacked(table, keep, say)
-    return _of_table(unpacked, annotated_tables.Chosen(source, text, label, split, broken, say, boxes, keep), task)
+    return _of_table(unpacked, annotated_tables.LoadRequest(source, text, label, split, broken, say, boxes, keep), task)
 
 
-def _of_table(table: Columns, chosen: annotated_tables.Chosen, task: str | None) -> Loaded:
+def _of_table(table: Columns, chosen: annotated_tables.LoadRequest, task: str | None) -> Loaded:
     text, label, split = chosen.text, chosen.label, chosen.split
     if task == CAUSAL_LM or (task is None and not text and not label and chat_tables.found_in(table)):
         return chat_tables.load(table, text, label, split)

@@ -36,6 +36,6 @@ def unload(shell: "InteractiveShell") -> None:
         name = magic_name(verb.name)[1:]
         for kind in ("line", "cell"):
             shell.magics_manager.magics[kind].pop(name, None)
-    observer.set_session(observer.Nobody())
+    observer.set_session(observer.NullObserver())
     if complete in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.remove(complete)

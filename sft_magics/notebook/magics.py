@@ -10,7 +10,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.core import arguments, errors, lines, observer, provenance, signatures, values
-from sft_magics.core.observer import Audience
+from sft_magics.core.observer import JobObserver
 from sft_magics.core.records import Run
 from sft_magics.notebook import display
 from sft_magics.verbs import VERBS, Verb
@@ -25,7 +25,7 @@ _WORDS = frozenset(verb.word for verb in VERBS.values())
 class VerbMagic:
     """One verb as a magic function; its help is the verb's help, read when it is asked for."""
 
-    def __init__(self, shell: "InteractiveShell", verb: Verb, watcher: Audience) -> None:
+    def __init__(self, shell: "InteractiveShell", verb: Verb, watcher: JobObserver) -> None:
         self.shell = shell
         self.verb = verb
         self.watcher = watcher

@@ -25,14 +25,14 @@ _WAITING = 2048
 
 
 @dataclass(frozen=True)
-class Door:
+class Address:
     """How clients on this machine reach an endpoint: a port, or the path of a socket."""
 
     port: int = 0
     socket: str = ""
 
     @classmethod
-    def of(cls, endpoint: Endpoint) -> "Door":
+    def of(cls, endpoint: Endpoint) -> "Address":
         """Return the door of an endpoint."""
         return cls(endpoint.port, endpoint.socket)
 

@@ -33,15 +33,15 @@ from sft_magics.core import codec
 from sft_magics.core.errors import SftError
 from sft_magics.serving.addresses import Names
 from sft_magics.serving.http import bodies, decompression, dispatch, parsing
-from sft_magics.serving.http.auth import Guard
+from sft_magics.serving.http.auth import AuthMiddleware
 from sft_magics.serving.http.replies import json_reply, timing
-from sft_magics.serving.log.log_writer import Scribe
+from sft_magics.serving.log.log_writer import LogWriter
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols import table
 from sft_magics.serving.protocols.metrics import Meter
 from sft_magics.serving.readiness import Readiness
 from sft_magics.serving.scheduling import engine_fallback
-from sft_magics.serving.scheduling.loading import Live
+from sft_magics.serving.scheduling.loading import LoadedVersion
 from sft_magics.serving.scheduling.model_thread import Compute
 from sft_magics.serving.scheduling.requests import Answer
 
@@ -54,12 +54,12 @@ _SENTENCES = {
 
 
 @dataclass
-class Desk:
+class EndpointContext:
     """What the routes share: the model's thread, the log, and what the process wants to know of them."""
 
     name: str
     compute: Compute
-    scribe: Scribe
+    scribe: LogWriter
     swapped: Callable[[], None]
     stop: Callable[[str], None]
     state: str = "starting"
@@ -72,7 +72,7 @@ class Desk:
     readiness: Readiness = field(default_factory=Readiness)
     _unlogged: Counter[int] = field(default_factory=Counter)
 
-    def ready(self) -> Live:
+    def ready(self) -> LoadedVersion:
         """Return the version that answers; raises HttpProblem 503 where none does, or not any more."""
         if self.state != "ready" or self.compute.live is None:
             raise HttpProblem(503, f"The endpoint {self.name} is {self.state}; it does not answer now.", 1)
@@ -106,7 +106,7 @@ class Desk:
         return taken
 
 
-def app(desk: Desk, *, token: str, names: Names) -> ASGIApp:
+def app(desk: EndpointContext, *, token: str, names: Names) -> ASGIApp:
     """Return the ASGI application that serves `desk` behind its guard."""
 
     async def refuse(request: Request, error: Exception) -> Response:
@@ -116,10 +116,10 @@ def app(desk: Desk, *, token: str, names: Names) -> ASGIApp:
     table = routes(desk)
     inner = Starlette(routes=table, exception_handlers=dict.fromkeys(kinds, refuse))
     inner.router.redirect_slashes = False  # a path is what it is
-    return Guard(Direct(table, inner, refuse), token=token, names=names, refuse=desk.refuse)
+    return AuthMiddleware(ExactRouter(table, inner, refuse), token=token, names=names, refuse=desk.refuse)
 
 
-class Direct:
+class ExactRouter:
     """Leads a request whose path is a route's, word for word, to it at once; any other the way through `app`.
 
     Starlette's way leads through middleware that has nothing to do here.
@@ -149,10 +149,10 @@ class Direct:
         await response(scope, receive, send)
 
 
-def routes(desk: Desk) -> list[Route]:
+def routes(desk: EndpointContext) -> list[Route]:
     """Return the route table."""
 
-    def route(path: str, handler: Callable[[Desk, Request], Awaitable[Any]], method: str) -> Route:
+    def route(path: str, handler: Callable[[EndpointContext, Request], Awaitable[Any]], method: str) -> Route:
         async def answer(request: Request) -> Response:
             began = time.perf_counter()
             found = await handler(desk, request)
@@ -184,7 +184,7 @@ def _problem(error: Exception) -> HttpProblem:
     return HttpProblem(500, "The endpoint failed; its output.log has more.")
 
 
-async def _predict(desk: Desk, request: Request) -> Any:
+async def _predict(desk: EndpointContext, request: Request) -> Any:
     async with dispatch.inside(desk, request):
         task = desk.task
         body = await bodies.read(request)
@@ -200,7 +200,7 @@ def _shown(answer: Answer) -> dict[str, Any]:
     return {"version": answer.version, "predictions": [dispatch.shown(row) for row in answer.rows]}
 
 
-async def _feedback(desk: Desk, request: Request) -> Any:
+async def _feedback(desk: EndpointContext, request: Request) -> Any:
     desk.inside += 1
     try:
         pairs = parsing.labels(await bodies.read_object(request))
@@ -216,17 +216,17 @@ async def _feedback(desk: Desk, request: Request) -> Any:
     return codec.plain(result)
 
 
-async def _health(desk: Desk, _: Request) -> Any:
+async def _health(desk: EndpointContext, _: Request) -> Any:
     return {"name": desk.name, "state": desk.state}
 
 
-async def _ready(desk: Desk, _: Request) -> Any:
+async def _ready(desk: EndpointContext, _: Request) -> Any:
     live = await desk.readiness.check(desk)
     known = {"version": live.version, "ref": live.ref, "task": live.task, "labels": live.labels}
     return {"name": desk.name, "state": "ready", **known}
 
 
-async def _stats(desk: Desk, _: Request) -> Any:
+async def _stats(desk: EndpointContext, _: Request) -> Any:
     compute = desk.compute
     return {
         "name": desk.name,
@@ -252,14 +252,14 @@ async def _stats(desk: Desk, _: Request) -> Any:
     }
 
 
-async def _swap(desk: Desk, request: Request) -> Any:
+async def _swap(desk: EndpointContext, request: Request) -> Any:
     desk.ready()
     order = parsing.swap_order(await bodies.read_object(request))
     live = await _loaded(desk, order, desk.compute.load)
     return {"version": live.version, "ref": live.ref, "labels": live.labels}
 
 
-async def _traffic(desk: Desk, request: Request) -> Any:
+async def _traffic(desk: EndpointContext, request: Request) -> Any:
     desk.ready()
     body = await bodies.read_object(request)
     if "abort" in body:
@@ -270,7 +270,9 @@ async def _traffic(desk: Desk, request: Request) -> Any:
     return {"version": live.version, "ref": live.ref, "share": share}
 
 
-async def _loaded(desk: Desk, order: parsing.SwapOrder, load: Callable[[parsing.SwapOrder], "Future[Live]"]) -> Live:
+async def _loaded(
+    desk: EndpointContext, order: parsing.SwapOrder, load: Callable[[parsing.SwapOrder], "Future[LoadedVersion]"]
+) -> LoadedVersion:
     """Wait until a version is loaded, however long that takes."""
     desk.inside += 1
     try:
@@ -287,6 +289,6 @@ async def _loaded(desk: Desk, order: parsing.SwapOrder, load: Callable[[parsing.
     return live
 
 
-async def _stop(desk: Desk, _: Request) -> Any:
+async def _stop(desk: EndpointContext, _: Request) -> Any:
     desk.stop("stopped when asked")
     return {"name": desk.name, "state": desk.state}

@@ -14,8 +14,8 @@ from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.scheduling import loading
 
 if TYPE_CHECKING:
-    from sft_magics.serving.app import Desk
-    from sft_magics.serving.scheduling.loading import Live
+    from sft_magics.serving.app import EndpointContext
+    from sft_magics.serving.scheduling.loading import LoadedVersion
 
 _LOG_SECONDS = 1.0  # that a look at the log holds
 _MODEL_SECONDS = 20.0  # that an answer shows that the model answers
@@ -32,7 +32,7 @@ class Readiness:
         self._answered = 0
         self._looking = asyncio.Lock()
 
-    async def check(self, desk: "Desk") -> "Live":
+    async def check(self, desk: "EndpointContext") -> "LoadedVersion":
         """Return the version that answers; raises HttpProblem 503 that says why none would."""
         live = desk.ready()
         async with self._looking:
@@ -40,7 +40,7 @@ class Readiness:
             await self._look_at_model(desk, live)
         return desk.ready()
 
-    async def _look_at_log(self, desk: "Desk") -> None:
+    async def _look_at_log(self, desk: "EndpointContext") -> None:
         if desk.scribe.trouble is None and time.monotonic() - self._written_at < _LOG_SECONDS:
             return
         if desk.scribe.full:
@@ -54,7 +54,7 @@ class Readiness:
             raise HttpProblem(503, "The prediction log does not answer.", _COME_AGAIN) from None
         self._written_at = time.monotonic()
 
-    async def _look_at_model(self, desk: "Desk", live: "Live") -> None:
+    async def _look_at_model(self, desk: "EndpointContext", live: "LoadedVersion") -> None:
         now, answered = time.monotonic(), desk.compute.answered
         if answered != self._answered:  # others were answered since the last look
             self._answered, self._answered_at = answered, now

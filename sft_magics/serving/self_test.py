@@ -7,15 +7,15 @@ from typing import Any
 from sft_magics.core import errors
 from sft_magics.core.records import Prediction
 from sft_magics.core.tasks import CAUSAL_LM
-from sft_magics.serving.addresses import Door
+from sft_magics.serving.addresses import Address
 from sft_magics.serving.http.dispatch import PROOF
 from sft_magics.serving.scheduling import golden_examples
-from sft_magics.serving.scheduling.loading import Live
+from sft_magics.serving.scheduling.loading import LoadedVersion
 
 _SECONDS = 120.0
 
 
-def prove(live: Live, file: str, where: tuple[Door, str], proof: str) -> int:
+def prove(live: LoadedVersion, file: str, where: tuple[Address, str], proof: str) -> int:
     """Ask for the stored examples of a version, and return how many there are; raises ModelProblem, EndpointProblem.
 
     `where` is the endpoint's door and its token.

@@ -28,14 +28,14 @@ from sft_magics.core import errors, events
 from sft_magics.core.jobs import JobFolder
 from sft_magics.serving import addresses
 from sft_magics.serving import state as states
-from sft_magics.serving.app import Desk, app
+from sft_magics.serving.app import EndpointContext, app
 from sft_magics.serving.hosts.starting import Starter
 from sft_magics.serving.http.bounded_http import BoundedHttp
 from sft_magics.serving.http.parsing import SwapOrder
-from sft_magics.serving.log.log_writer import Scribe
+from sft_magics.serving.log.log_writer import LogWriter
 from sft_magics.serving.log.prediction_log import PredictionLog, log_path
 from sft_magics.serving.scheduling import engine_fallback
-from sft_magics.serving.scheduling.loading import Live
+from sft_magics.serving.scheduling.loading import LoadedVersion
 from sft_magics.serving.scheduling.model_thread import Compute
 from sft_magics.serving.self_test import prove
 
@@ -65,7 +65,7 @@ class EndpointProcess:
         self._state = "starting"
         self._why = ""
         self._next_step = ""
-        self._desk: Desk | None = None
+        self._desk: EndpointContext | None = None
 
     def run(self) -> int:
         """Serve until it is time to stop; return the exit code, 2 when it never got ready."""
@@ -104,12 +104,14 @@ class EndpointProcess:
         return 2
 
     def _serve(self, listener: socket.socket, log: PredictionLog) -> None:
-        scribe = Scribe(log)
+        scribe = LogWriter(log)
         starter = Starter(self._spec["task"], self._zygote)
         compute = Compute(
             scribe, starter.start, self._spec.get("threads"), self._trial_ended, log_inputs=self._spec["log_inputs"]
         )
-        desk = self._desk = Desk(self._spec["name"], compute, scribe, swapped=self._swapped, stop=self._drain)
+        desk = self._desk = EndpointContext(
+            self._spec["name"], compute, scribe, swapped=self._swapped, stop=self._drain
+        )
         token = self._token()
         config = uvicorn.Config(
             app(desk, token=token, names=self._names()),
@@ -147,7 +149,7 @@ class EndpointProcess:
             self._port, public=self._public, socket_path=self._socket, hosts=self._spec.get("hosts") or ""
         )
 
-    async def _live(self, server: uvicorn.Server, listener: socket.socket, desk: Desk) -> None:
+    async def _live(self, server: uvicorn.Server, listener: socket.socket, desk: EndpointContext) -> None:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             await self._load(desk)
@@ -156,7 +158,7 @@ class EndpointProcess:
             server.should_exit = True
             await serving
 
-    async def _load(self, desk: Desk) -> None:
+    async def _load(self, desk: EndpointContext) -> None:
         spec = self._spec
         self._say(events.Progress(f"loading {spec['version']}", 0))
         others = tuple((engine, folder) for engine, folder in spec["others"])
@@ -175,7 +177,7 @@ class EndpointProcess:
         self._say(events.Progress("ready", 1, 1))
         self._enter("ready")  # last: whoever waits for it has then heard everything
 
-    async def _attempt(self, desk: Desk, order: SwapOrder) -> Live:
+    async def _attempt(self, desk: EndpointContext, order: SwapOrder) -> LoadedVersion:
         """Load a version for an engine and let it keep its word; raises what is in the way, or _ToldToStop."""
         loading = asyncio.wrap_future(desk.compute.load(order))
         while not loading.done() and desk.state == "starting":
@@ -186,7 +188,7 @@ class EndpointProcess:
         await self._prove(desk, live := loading.result())
         return live
 
-    async def _prove(self, desk: Desk, live: Live) -> None:
+    async def _prove(self, desk: EndpointContext, live: LoadedVersion) -> None:
         """Ask for the stored examples over HTTP; raises SftError, and then nobody is ever answered."""
         if not self._spec["examples"]:
             return
@@ -194,13 +196,13 @@ class EndpointProcess:
         desk.proof = secrets.token_urlsafe(16)
         spec = self._spec
         try:
-            door = addresses.Door(self._port, self._socket)
+            door = addresses.Address(self._port, self._socket)
             count = await asyncio.to_thread(prove, live, spec["examples"], (door, self._token()), desk.proof)
         finally:
             desk.proof = ""
         self._say(events.Remark("info", f"{live.version} answers {count} stored examples as when it was trained."))
 
-    async def _watch(self, desk: Desk) -> None:
+    async def _watch(self, desk: EndpointContext) -> None:
         while desk.state == "ready":
             self._look(desk)
             if refusals := desk.take_refusals():
@@ -210,7 +212,7 @@ class EndpointProcess:
         while desk.inside and time.monotonic() < deadline:  # noqa: ASYNC110  a drain is short and happens once
             await asyncio.sleep(0.01)
 
-    def _look(self, desk: Desk) -> None:
+    def _look(self, desk: EndpointContext) -> None:
         """Begin to drain where nobody needs this endpoint any more."""
         idle_stop, now = self._spec.get("idle_stop") or 0, desk.compute.clock.now()
         if self._spec.get("parent") and not _runs(self._parent):

@@ -164,7 +164,7 @@ def test_an_audience_may_be_empty_and_is_still_the_audience() -> None:
 
 
 def test_nobody_is_silent(job: JobFolder, capfd: pytest.CaptureFixture[str]) -> None:
-    nobody = observer.Nobody()
+    nobody = observer.NullObserver()
     nobody.hear("job-1", ev.Heartbeat())
     nobody.show(JobView("job-1"))
     nobody.stay(job, JobView("job-1"), Companion(lambda: None, lambda view: None), wait=True)

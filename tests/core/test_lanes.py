@@ -8,7 +8,7 @@ import pytest
 
 from sft_magics.core.runtime import batch_workers as module
 from sft_magics.core.runtime import batches
-from sft_magics.core.runtime.batch_workers import MOST, Lanes
+from sft_magics.core.runtime.batch_workers import MOST, BatchWorkers
 
 
 def test_each_part_is_done_once_and_lanes_work_at_the_same_time() -> None:
@@ -21,7 +21,7 @@ def test_each_part_is_done_once_and_lanes_work_at_the_same_time() -> None:
             both.wait()  # one lane alone would wait for ever
         done.append((part[0], threading.current_thread().name))
 
-    lanes = Lanes(2, lambda used: prepared.append((used, threading.current_thread().name)))
+    lanes = BatchWorkers(2, lambda used: prepared.append((used, threading.current_thread().name)))
     lanes.run([[i] for i in range(9)], do)
     assert sorted(i for i, _ in done) == list(range(9))
     assert [used for used, _ in prepared] == [2, 2]
@@ -30,12 +30,12 @@ def test_each_part_is_done_once_and_lanes_work_at_the_same_time() -> None:
 
 def test_one_part_is_done_in_the_callers_thread() -> None:
     seen: list[str] = []
-    lanes = Lanes(4, lambda used: seen.append(f"{used} {threading.current_thread().name}"))
+    lanes = BatchWorkers(4, lambda used: seen.append(f"{used} {threading.current_thread().name}"))
     lanes.run([[1]], lambda _: None)
     lanes.run([], lambda _: None)
     assert seen == [f"1 {threading.current_thread().name}"] * 2
-    assert Lanes(1).count == Lanes(0).count == 1
-    assert Lanes(64).count == MOST
+    assert BatchWorkers(1).count == BatchWorkers(0).count == 1
+    assert BatchWorkers(64).count == MOST
 
 
 def test_what_fails_is_raised_once_all_have_ended_and_no_more_is_begun() -> None:
@@ -51,7 +51,7 @@ def test_what_fails_is_raised_once_all_have_ended_and_no_more_is_begun() -> None
         threading.Event().wait(1.0)
         late.set()
 
-    lanes = Lanes(2)
+    lanes = BatchWorkers(2)
     with pytest.raises(ValueError, match="no"):
         lanes.run([[i] for i in range(20)], do)
     assert late.is_set(), "the other lane has ended"
@@ -82,7 +82,7 @@ def test_an_interrupt_while_the_caller_waits_ends_the_other_lanes(monkeypatch: p
     parts: deque[list[int]] = deque([[0], [1], [2]])
     monkeypatch.setattr(module, "wait", wait)
     monkeypatch.setattr(module, "deque", lambda given: given)
-    lanes = Lanes(2)
+    lanes = BatchWorkers(2)
     with pytest.raises(KeyboardInterrupt):
         lanes.run(parts, do)
     interrupted.set()

@@ -111,11 +111,11 @@ def test_versions_have_their_reference_and_metrics() -> None:
 
 def test_flips_and_windows_and_rates_are_rows() -> None:
     good, bad = (records.Prediction("t", label, 0.5, {}) for label in ("good", "bad"))
-    flip = records.Flip("t", "good", good, bad)
+    flip = records.ChangedPrediction("t", "good", good, bad)
     diff = records.Diff("a:1", "a:2", (), (), (), (), broken=(flip,), mended=(flip,)).to_pandas()
     assert list(diff["change"]) == ["broke", "fixed"]
     assert list(diff["after.label"]) == ["bad", "bad"]
-    rates = records.RatesTried("m", "t", (0.1, 0.2), (3.0, 2.0), (3.0, 2.0), 0.1, 0.1, None, 0.1, 0.1).to_pandas()
+    rates = records.LrRangeTest("m", "t", (0.1, 0.2), (3.0, 2.0), (3.0, 2.0), 0.1, 0.1, None, 0.1, 0.1).to_pandas()
     assert list(rates["rate"]) == [0.1, 0.2]
 
 

@@ -15,7 +15,7 @@ from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import build
 from sft_magics.engine.inputs import augment
 from sft_magics.engine.inputs.annotated_images import Scenes
-from sft_magics.engine.inputs.images import Chance, Pictures
+from sft_magics.engine.inputs.images import AugmentRng, Pictures
 from sft_magics.engine.jobs import worker
 from tests import shapes
 from tests.engine.house import Ear
@@ -40,11 +40,11 @@ def test_the_engine_can_do_what_the_words_say() -> None:
 def test_a_change_follows_from_seed_epoch_and_index_in_any_thread(pictures: Pictures, name: str) -> None:
     before = torch.get_rng_state()
     rows = list(range(4))
-    whole = [pictures.batch(rows, Chance(name, 3, epoch)) for epoch in range(12)]
+    whole = [pictures.batch(rows, AugmentRng(name, 3, epoch)) for epoch in range(12)]
     assert torch.equal(torch.get_rng_state(), before), "the process's own generator is not touched"
     torch.rand(7)
     with ThreadPoolExecutor(4) as pool:
-        again = list(pool.map(lambda job: pictures.batch([job[1]], Chance(name, 3, job[0])),
+        again = list(pool.map(lambda job: pictures.batch([job[1]], AugmentRng(name, 3, job[0])),
                               [(epoch, row) for row in reversed(rows) for epoch in range(12)]))  # fmt: skip
     for number, one in enumerate(again):
         assert torch.equal(one[0], whole[number % 12][3 - number // 12])
@@ -52,13 +52,13 @@ def test_a_change_follows_from_seed_epoch_and_index_in_any_thread(pictures: Pict
     moved = sum(not torch.equal(a, b) for one in whole for a, b in zip(one, plain, strict=True))
     assert moved >= 4, "of 48 pictures some have changed"
     assert any(not torch.equal(whole[0], other) for other in whole[1:]), "epochs differ"
-    assert any(not torch.equal(one, pictures.batch(rows, Chance(name, 4, e))) for e, one in enumerate(whole))
+    assert any(not torch.equal(one, pictures.batch(rows, AugmentRng(name, 4, e))) for e, one in enumerate(whole))
 
 
 def test_a_crop_is_the_same_with_changes_behind_it(pictures: Pictures) -> None:
-    assert Chance("flip,color", 1, 2).of(3) == Chance("flip", 1, 2).of(3)
-    assert Chance("color", 1, 2).of(3) is None
-    assert Chance("auto", 1, 2).of(3) == Chance("flip", 1, 2).of(3)
+    assert AugmentRng("flip,color", 1, 2).of(3) == AugmentRng("flip", 1, 2).of(3)
+    assert AugmentRng("color", 1, 2).of(3) is None
+    assert AugmentRng("auto", 1, 2).of(3) == AugmentRng("flip", 1, 2).of(3)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def colored(picture: torch.Tensor) -> torch.Tensor:
 def test_masks_move_with_their_pictures(files: list[Any], name: str) -> None:
     scenes = Scenes([f[0] for f in files], 96, masks=[f[1] for f in files])
     for epoch in range(4):
-        pictures, marks = scenes.learned(range(6), Chance(name, 0, epoch))
+        pictures, marks = scenes.learned(range(6), AugmentRng(name, 0, epoch))
         assert marks is not None
         known = marks != 255
         agree = (torch.stack([colored(p) for p in pictures])[known] == marks[known]).float().mean()
@@ -99,7 +99,7 @@ def test_boxes_move_with_their_pictures(files: list[Any], name: str) -> None:
     scenes = Scenes([f[0] for f in files], 96, boxes=[f[2] for f in files])
     seen = 0
     for epoch in range(4):
-        pictures, found = scenes.boxed(range(6), Chance(name, 0, epoch))
+        pictures, found = scenes.boxed(range(6), AugmentRng(name, 0, epoch))
         for picture, boxes in zip(pictures, found, strict=True):
             where = colored(picture)
             for box in boxes:
@@ -113,7 +113,7 @@ def test_boxes_move_with_their_pictures(files: list[Any], name: str) -> None:
 
 def test_pixels_that_a_turn_leaves_empty_are_of_no_class(files: list[Any]) -> None:
     scenes = Scenes([files[0][0]], 96, masks=[files[0][1]])
-    marks = [scenes.learned([0], Chance("rotate", 0, epoch))[1] for epoch in range(5)]
+    marks = [scenes.learned([0], AugmentRng("rotate", 0, epoch))[1] for epoch in range(5)]
     assert any((m == 255).any() for m in marks if m is not None)
 
 
@@ -131,8 +131,8 @@ def test_a_box_that_is_turned_out_of_its_picture_is_left_out() -> None:
 def test_no_transform_sees_marks_it_would_pass_by(files: list[Any], recwarn: pytest.WarningsRecorder) -> None:
     every = ",".join(name for name in augments.CHANGES if name not in augments.WHOLE_PICTURES)
     scenes = Scenes([f[0] for f in files], 96, masks=[f[1] for f in files])
-    scenes.learned(range(6), Chance(every, 0, 0))
-    scenes.learned(range(6), Chance("auto", 0, 0))
+    scenes.learned(range(6), AugmentRng(every, 0, 0))
+    scenes.learned(range(6), AugmentRng("auto", 0, 0))
     assert [w for w in recwarn if "passing through" in str(w.message)] == []
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sft_magics.engine.training import checkpoints, optimizers
-from sft_magics.engine.training.checkpoints import Progressed
+from sft_magics.engine.training.checkpoints import TrainState
 
 
 def small() -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -36,7 +36,7 @@ def file_limit(size: int) -> Iterator[None]:
 
 def test_all_comes_back(tmp_path: Path) -> None:
     model, optimizer = small()
-    state = Progressed(step=7, rate_scale=0.5, summed_loss=0.1 + 0.2, best_step=3, best_quality=0.75, best_loss=0.5)
+    state = TrainState(step=7, rate_scale=0.5, summed_loss=0.1 + 0.2, best_step=3, best_quality=0.75, best_loss=0.5)
     path = checkpoints.save(tmp_path, model, optimizer, state)
     drawn = torch.rand(3)
     other, its = small()
@@ -53,7 +53,7 @@ def test_all_comes_back(tmp_path: Path) -> None:
 def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     model, optimizer = small()
     for step in (1, 2, 10):
-        checkpoints.save(tmp_path, model, optimizer, Progressed(step=step))
+        checkpoints.save(tmp_path, model, optimizer, TrainState(step=step))
     assert [(p.name, good) for p, good in checkpoints.newest(tmp_path)] == [
         ("step-00000010", True), ("step-00000002", True),
     ]  # fmt: skip
@@ -61,9 +61,9 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_an_os_error_and_the_older_checkpoint_stays(tmp_path: Path) -> None:
     model, optimizer = small()
-    checkpoints.save(tmp_path, model, optimizer, Progressed(step=1))
+    checkpoints.save(tmp_path, model, optimizer, TrainState(step=1))
     with file_limit(10_000), pytest.raises(OSError, match="large"):
-        checkpoints.save(tmp_path, model, optimizer, Progressed(step=2))
+        checkpoints.save(tmp_path, model, optimizer, TrainState(step=2))
     assert [(p.name, good) for p, good in checkpoints.newest(tmp_path)] == [("step-00000001", True)]
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
 
@@ -102,7 +102,7 @@ def test_a_checkpoint_that_rests_is_the_only_one_and_comes_back_to_the_bit(tmp_p
     best = tmp_path / "best"
     checkpoints.save_part(checkpoints.weights_of(model), best)
     for step in (1, 2):
-        path = checkpoints.save(tmp_path / "all", model, optimizer, Progressed(step=step))
+        path = checkpoints.save(tmp_path / "all", model, optimizer, TrainState(step=step))
     before = {name: checkpoints.part(path, name) for name in ("model", "optimizer", "random")}
     checkpoints.rest(path, best)
     assert [(p.name, good) for p, good in checkpoints.newest(tmp_path / "all")] == [("step-00000002", True)]
@@ -119,7 +119,7 @@ def test_a_checkpoint_that_rests_is_the_only_one_and_comes_back_to_the_bit(tmp_p
 
 def test_a_disk_that_refuses_leaves_the_checkpoint_as_it_is(tmp_path: Path) -> None:
     model, optimizer = small()
-    path = checkpoints.save(tmp_path, model, optimizer, Progressed(step=1))
+    path = checkpoints.save(tmp_path, model, optimizer, TrainState(step=1))
     with file_limit(1_000):
         checkpoints.rest(path, tmp_path / "best")
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
@@ -128,6 +128,6 @@ def test_a_disk_that_refuses_leaves_the_checkpoint_as_it_is(tmp_path: Path) -> N
 
 def test_a_kill_while_it_is_compressed_loses_nothing(tmp_path: Path) -> None:
     model, optimizer = small()
-    path = checkpoints.save(tmp_path, model, optimizer, Progressed(step=1))
+    path = checkpoints.save(tmp_path, model, optimizer, TrainState(step=1))
     path.rename(tmp_path / ".step-00000001-old")
     assert [(p.name, good) for p, good in checkpoints.newest(tmp_path)] == [("step-00000001", True)]

@@ -14,7 +14,7 @@ from sft_magics.datasets.annotations import boxes
 from sft_magics.datasets.annotations.boxes import Box
 from sft_magics.engine.inference.predictor import Predictor
 from sft_magics.engine.inputs.annotated_images import Scenes
-from sft_magics.engine.inputs.images import Chance
+from sft_magics.engine.inputs.images import AugmentRng
 from sft_magics.engine.jobs import worker
 from sft_magics.engine.models import detectors
 from sft_magics.engine.runtime import memory
@@ -169,7 +169,7 @@ def test_boxes_move_as_their_pictures_do(tmp_path: Path) -> None:
     picture.save(tmp_path / "p.png")
     scenes = Scenes([str(tmp_path / "p.png")], 96, boxes=[found])
     for epoch in range(10):
-        chance = Chance("flip", 0, epoch)
+        chance = AugmentRng("flip", 0, epoch)
         seen = scenes.learned([0], chance)[0][0].float()
         for box in scenes.placed(0, chance):
             x, y = int((box.left + box.right) / 2), int((box.top + box.bottom) / 2)

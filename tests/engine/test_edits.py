@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 
 from sft_magics.core import commands, errors
-from sft_magics.core.commands import Edit, Told
+from sft_magics.core.commands import Edit, PendingCommands
 from sft_magics.core.events import Edited, EpochDone, EventReader, RunPlanned, StepDone
 from sft_magics.engine.jobs import worker
 from sft_magics.engine.runtime import launchers
 from sft_magics.engine.training import optimizers
-from sft_magics.engine.training.live_edits import Course
+from sft_magics.engine.training.live_edits import ScheduleState
 from tests.engine.house import Ear, films, order, small_base
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = {"epochs": 4.0, "lr": 1.0, "warmup": 0.1}
 
 
-def course(schedule: str = "linear", steps: int = 40, **more: Any) -> Course:
-    return Course.planned({**OPTIONS, "schedule": schedule, **more}, 10, steps)
+def course(schedule: str = "linear", steps: int = 40, **more: Any) -> ScheduleState:
+    return ScheduleState.planned({**OPTIONS, "schedule": schedule, **more}, 10, steps)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant", "one-cycle"])
@@ -74,10 +74,10 @@ class Teller:
     def __init__(self, *edits: tuple[int, dict[str, float]], ear: Ear) -> None:
         self.edits, self.ear, self.asked = edits, ear, 0
 
-    def __call__(self) -> Told:
+    def __call__(self) -> PendingCommands:
         self.asked += 1
         done = max((e.step for e in self.ear.all(StepDone)), default=0)
-        return Told("", tuple(Edit(n, c, "ann") for n, (step, c) in enumerate(self.edits) if done >= step))
+        return PendingCommands("", tuple(Edit(n, c, "ann") for n, (step, c) in enumerate(self.edits) if done >= step))
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +140,10 @@ def test_what_was_told_is_asked_before_every_step_though_nothing_is_said(spec: d
         ear = Ear()
         asked = 0
 
-        def listen() -> Told:
+        def listen() -> PendingCommands:
             nonlocal asked
             asked += 1
-            return Told("", (Edit(0, {"lr": 5e-4}),) if asked > 3 else ())
+            return PendingCommands("", (Edit(0, {"lr": 5e-4}),) if asked > 3 else ())
 
         worker.train(spec, ear, tmp_path / "run", listen)
     assert [e.step for e in ear.all(Edited)] == [3]
@@ -153,10 +153,10 @@ def test_what_was_told_is_asked_before_every_step_though_nothing_is_said(spec: d
 def test_a_stop_is_obeyed_though_nothing_is_said(spec: dict[str, Any], tmp_path: Path) -> None:
     asked = 0
 
-    def listen() -> Told:
+    def listen() -> PendingCommands:
         nonlocal asked
         asked += 1
-        return Told("pause" if asked > 4 else "")
+        return PendingCommands("pause" if asked > 4 else "")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sft_magics.engine.training.loop._TELL_SECONDS", 3600.0)
@@ -201,7 +201,7 @@ def test_an_edit_given_while_steps_are_done_again_comes_after_those_that_are_to_
     shutil.rmtree(run / "checkpoints" / "step-00000009")
     later = Ear()
     told = (Edit(0, {"lr": 5e-4}), Edit(1, {"lr": 1e-4}))
-    worker.train(spec, later, run, lambda: Told("", told))
+    worker.train(spec, later, run, lambda: PendingCommands("", told))
     assert [(e.step, e.changes["lr"]) for e in later.all(Edited)] == [(7, [1e-3, 5e-4]), (7, [5e-4, 1e-4])]
     assert {e.step: e.lr for e in later.all(StepDone)}[8] == 1e-4
 
@@ -238,14 +238,14 @@ KILLER = """
 import json, os, signal, sys, time
 from pathlib import Path
 from sft_magics.core.events import EventReader, EventWriter, StepDone
-from sft_magics.core.commands import Orders
+from sft_magics.core.commands import CommandQueue
 from sft_magics.engine import tasks
 from sft_magics.engine.jobs import worker
 from sft_magics.engine.training import loop
 loop._TELL_SECONDS = 0.0
 spec, folder, phases = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), json.loads(sys.argv[3])
 tasks.find(spec["task"])
-orders = Orders(folder / "orders.jsonl")
+orders = CommandQueue(folder / "orders.jsonl")
 for changes, step in phases:
     if changes:
         orders.tell({"do": "edit", "changes": changes, "who": "ann"})

@@ -23,7 +23,7 @@ from sft_magics.datasets.tables import parquet
 from sft_magics.engine.inference.predictor import Predictor
 from sft_magics.engine.inputs import images, pixels
 from sft_magics.engine.inputs.batching import epoch_batches
-from sft_magics.engine.inputs.images import Chance, Pictures
+from sft_magics.engine.inputs.images import AugmentRng, Pictures
 from sft_magics.engine.jobs import worker
 from sft_magics.engine.models import backbones
 from tests.engine.house import Ear
@@ -188,15 +188,15 @@ def test_chance_is_a_function_of_seed_epoch_and_index(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "noise.png")
     pictures = Pictures([str(tmp_path / "noise.png")] * 3, 32, 40)
     for augment in ("light", "flip", "strong"):
-        one, two = (pictures.batch([0, 1, 2], Chance(augment, 4, 1)) for _ in range(2))
+        one, two = (pictures.batch([0, 1, 2], AugmentRng(augment, 4, 1)) for _ in range(2))
         assert torch.equal(one, two)
-        assert torch.equal(one[1:2], pictures.batch([1], Chance(augment, 4, 1)))
+        assert torch.equal(one[1:2], pictures.batch([1], AugmentRng(augment, 4, 1)))
         assert not torch.equal(one[0], one[1])
-        assert not torch.equal(one, pictures.batch([0, 1, 2], Chance(augment, 4, 2)))
-    boxes = [Chance("strong", 0, 0).of(i).box((60, 80)) for i in range(500)]
+        assert not torch.equal(one, pictures.batch([0, 1, 2], AugmentRng(augment, 4, 2)))
+    boxes = [AugmentRng("strong", 0, 0).of(i).box((60, 80)) for i in range(500)]
     assert all(0 <= left < right <= 60.001 and 0 <= top < bottom <= 80.001 for left, top, right, bottom in boxes)
-    assert 0.3 < sum(Chance("flip", 0, 0).of(i).mirrored for i in range(500)) / 500 < 0.7
-    assert not any(Chance("light", 0, 0).of(i).mirrored for i in range(500))
+    assert 0.3 < sum(AugmentRng("flip", 0, 0).of(i).mirrored for i in range(500)) / 500 < 0.7
+    assert not any(AugmentRng("light", 0, 0).of(i).mirrored for i in range(500))
 
 
 def test_a_picture_is_upright_on_white_and_in_color(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sft_magics.core.commands import Edit, Told
+from sft_magics.core.commands import Edit, PendingCommands
 from sft_magics.engine.jobs import worker
 from sft_magics.engine.training import optimizers
 from tests.engine import house, tiny
@@ -41,8 +41,8 @@ def test_an_edit_to_no_clipping_is_one_to_clipping_that_never_happens(tmp_path: 
     file = house.table(tmp_path, ["the good film", "a bad river"] * 6, house.LABELS * 6, splits)
 
     def weights(clip: float) -> torch.Tensor:
-        told = iter([Told(), Told(edits=(Edit(0, {"clip": clip}),))])
-        last = Told(edits=(Edit(0, {"clip": clip}),))
+        told = iter([PendingCommands(), PendingCommands(edits=(Edit(0, {"clip": clip}),))])
+        last = PendingCommands(edits=(Edit(0, {"clip": clip}),))
         order = house.order(file, start=base, lr=0.01, batch=2, clip=1e-4)
         done = worker.train(order, house.Ear(), tmp_path / f"{clip:g}", lambda: next(told, last))
         assert [edit["step"] for edit in done.edits] == [1]

@@ -203,7 +203,7 @@ def test_queries_keys_and_values_together_are_what_they_are_alone() -> None:
 def test_layers_that_are_asked_in_another_order_or_for_something_else_answer_all_the_same() -> None:
     torch.manual_seed(0)
     layers = [nn.Linear(6, 4) for _ in range(3)]
-    joint = fused_qkv.Joint(tuple(layers))
+    joint = fused_qkv.FusedProjection(tuple(layers))
     one, other = torch.randn(2, 5, 6), torch.randn(3, 6)
     for which, rows in ((2, one), (0, one), (1, other), (1, one), (0, other), (1, other), (2, other)):
         torch.testing.assert_close(joint(which, rows, torch.float32), layers[which](rows))

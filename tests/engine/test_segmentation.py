@@ -15,7 +15,7 @@ from sft_magics.datasets import build, read_rows
 from sft_magics.datasets.annotations import masks
 from sft_magics.engine.inference.predictor import Predictor
 from sft_magics.engine.inputs.annotated_images import Scenes
-from sft_magics.engine.inputs.images import Chance
+from sft_magics.engine.inputs.images import AugmentRng
 from sft_magics.engine.jobs import worker
 from sft_magics.engine.models import fpn
 from sft_magics.engine.tasks import find
@@ -105,7 +105,7 @@ def test_masks_move_as_their_pictures_do(tmp_path: Path) -> None:
     scenes = Scenes([str(tmp_path / "p.png")], 64, [str(tmp_path / "m.png")])
     agree = []
     for epoch in range(12):
-        pictures, found = scenes.learned([0], Chance("flip", 0, epoch))
+        pictures, found = scenes.learned([0], AugmentRng("flip", 0, epoch))
         assert found is not None
         agree.append(float(((pictures[0, 0] > 127) == found[0].bool()).float().mean()))
     assert min(agree) > 0.93

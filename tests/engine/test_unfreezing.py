@@ -17,7 +17,7 @@ from sft_magics.engine import tasks
 from sft_magics.engine.jobs import worker
 from sft_magics.engine.models import layer_groups
 from sft_magics.engine.training import gradual_unfreezing, optimizers
-from sft_magics.engine.training.checkpoints import Progressed, restore, save
+from sft_magics.engine.training.checkpoints import TrainState, restore, save
 from tests.engine.house import Ear, films, order, small_base
 
 
@@ -78,7 +78,7 @@ def test_rates_fall_from_the_head_to_the_embeddings() -> None:
 
 def test_one_level_more_every_so_many_steps() -> None:
     model = of_task("text-classification", "minilm")
-    thaw = gradual_unfreezing.Thaw(model, 3)
+    thaw = gradual_unfreezing.GradualUnfreezing(model, 3)
     assert [thaw.count(step) for step in range(8)] == [1, 1, 1, 2, 2, 2, 3, 3]
     assert "head learns first" in thaw.at(0)
     learning = {name for name, p in model.named_parameters() if p.requires_grad}
@@ -91,7 +91,7 @@ def test_one_level_more_every_so_many_steps() -> None:
 
 def test_normalization_that_is_frozen_keeps_its_counts() -> None:
     model = of_task("image-classification", "lite0")
-    thaw = gradual_unfreezing.Thaw(model, 10)
+    thaw = gradual_unfreezing.GradualUnfreezing(model, 10)
     thaw.at(0)
     before = {n: b.clone() for n, b in model.named_buffers()}
     model(torch.rand(2, 3, 64, 64))
@@ -134,9 +134,9 @@ def test_going_back_to_before_a_level_learned_puts_it_back_too(tmp_path: Path) -
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2))
     optimizer = optimizers.build(model, {"lr": 0.1, "weight_decay": 0.0})
-    thaw = gradual_unfreezing.Thaw(model, 1)
+    thaw = gradual_unfreezing.GradualUnfreezing(model, 1)
     thaw.at(0)
-    path = save(tmp_path, model, optimizer, Progressed())
+    path = save(tmp_path, model, optimizer, TrainState())
     first = {n: t.clone() for n, t in model.state_dict().items()}
     thaw.at(1)
     model(torch.rand(4, 3)).sum().backward()
@@ -153,7 +153,7 @@ def test_frozen_levels_take_no_part_in_the_backward_pass(tmp_path: Path) -> None
         {"kind": "folder", "path": str(fetch("minilm"))}, ["negative", "positive"], {}
     )
     rows = task.encode(["a fine film"] * 8, ["positive"] * 8)
-    thaw = gradual_unfreezing.Thaw(task.model, 1)
+    thaw = gradual_unfreezing.GradualUnfreezing(task.model, 1)
     sizes = []
     for step in (0, 3, 7):
         thaw.at(step)

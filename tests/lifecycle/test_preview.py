@@ -18,7 +18,7 @@ from sft_magics.core.runtime.fetching import fetch
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import build, read_rows
 from sft_magics.engine.inputs.batching import epoch_batches
-from sft_magics.engine.inputs.images import Chance, Pictures
+from sft_magics.engine.inputs.images import AugmentRng, Pictures
 from sft_magics.engine.jobs import dry_run
 from sft_magics.engine.tasks import find
 from sft_magics.notebook import panels
@@ -47,7 +47,7 @@ def test_pictures_are_those_of_the_step(tmp_path: Path) -> None:
     assert [row["label"] for row in found["rows"]] == [frame["label"][i] for i in indices]
     pictures = Pictures(list(frame["text"]), 64, images.backbones.load({"kind": "folder", "path": str(fetch("lite0"))},
                         [str(n) for n in range(10)], 3).sized(64).resize)  # fmt: skip
-    seen, other = (pictures.batch(indices, Chance("strong", 3, epoch)) for epoch in (2, 1))
+    seen, other = (pictures.batch(indices, AugmentRng("strong", 3, epoch)) for epoch in (2, 1))
     drawn = np.stack([opened(row) for row in found["rows"]]).transpose(0, 3, 1, 2)
     assert np.abs(drawn - seen.numpy()).mean() < 6 < np.abs(drawn - other.numpy()).mean()
     assert found["tensors"] == ["pictures 8 x 3 x 64 x 64 uint8", "labels 8 int64"]

@@ -11,7 +11,7 @@ import sft_magics as sft
 from sft_magics.core import errors
 from sft_magics.core.events import Remark
 from sft_magics.core.jobs import JobFolder
-from sft_magics.core.records import RatesTried, RunPlan, Version
+from sft_magics.core.records import LrRangeTest, RunPlan, Version
 from sft_magics.core.runtime.fetching import fetch
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets.tables import parquet
@@ -105,6 +105,7 @@ def test_what_the_checks_of_the_data_found_is_said_again_by_the_run(tmp_path: Pa
 
 
 def test_a_loss_that_ended_as_no_number_is_drawn_without_it() -> None:
-    found = RatesTried("m", "t", (1e-5, 1e-3, 1e-1), (0.7, 0.6, math.nan), (0.7, 0.65, math.inf), 1e-3, 1e-4, 0.1, 1e-4,
-                       1e-4)  # fmt: skip
+    found = LrRangeTest(
+        "m", "t", (1e-5, 1e-3, 1e-1), (0.7, 0.6, math.nan), (0.7, 0.65, math.inf), 1e-3, 1e-4, 0.1, 1e-4, 1e-4
+    )  # fmt: skip
     assert "<svg" in str(panels.html(found))

@@ -45,7 +45,7 @@ def test_a_job_is_taken_up_again_although_its_process_is_still_on_its_way_out(tm
 
 
 def test_progress_here_is_shown_seldom_and_a_bad_audience_does_not_hurt() -> None:
-    class Bad(observer.Nobody):
+    class Bad(observer.NullObserver):
         shown = 0
 
         def show(self, view: JobView) -> None:

@@ -200,7 +200,7 @@ def everything() -> list[Any]:
         ("pictures 32 x 3 x 64 x 64 uint8",), ("disc", "square"), ("a note",), "%sft_finetune shapes",
     )  # fmt: skip
     told = records.BatchPreview("says", "causal-lm", "says", 1, "", 8, (said,), ("input_ids 2 x 512 int64",))
-    tried = records.RatesTried(
+    tried = records.LrRangeTest(
         "reviews", "text-classification", (1e-7, 1e-5, 1e-3, 1e-1), (0.7, 0.6, 0.5, 3.0), (0.7, 0.65, 0.6, 1.1), 1e-5,
         1e-4, 0.1, 5e-5, 5e-5, "a note", "%sft_finetune reviews --lr 5e-5",
     )  # fmt: skip
@@ -209,18 +209,18 @@ def everything() -> list[Any]:
         "accuracy", metrics["accuracy"], metrics["accuracy"], -0.01, 0.03, 0.04, "McNemar, exact"
     )
     layer = records.LayerChange("bert.encoder.layer.3", 1_774_464, 0.31, 0.0042)
-    flip = records.Flip("a moving, funny film", "positive", answers[0], answers[1])
+    flip = records.ChangedPrediction("a moving, funny film", "positive", answers[0], answers[1])
     difference = records.Diff(
         "reviews:1", "reviews:2", (change,), (change,), (change,), (layer, layer), "reviews (validation)", 1500,
         (metric_change,), 31, 9, 0.0007, (flip,), (flip,), "reviews:2 fixed 31 and broke 9", "%sft_promote reviews:2",
         overlap,
     )  # fmt: skip
     gate = records.GateResult("f1 >= 0.9", False, "f1 is 0.871, 0.029 off")
-    then = records.AliasThen("reviews", "live", "reviews:1", AT, "ann", "better")
+    then = records.AliasAt("reviews", "live", "reviews:1", AT, "ann", "better")
     promotion = records.Promotion(
         "promote", "reviews", "live", "reviews:1", "reviews:2", "better", (gate,), ("reviews",), difference, "%sft"
     )
-    moment = records.Moment(AT, "ann", "alias", "nothing -> reviews:2", "better")
+    moment = records.HistoryEntry(AT, "ann", "alias", "nothing -> reviews:2", "better")
     card = records.ModelCard(
         version, model, dataset, ("dataset reviews", "run-7f3a", "reviews:2"), ("reviews:3",), (endpoint,),
         "film reviews", (moment,), "card.md",
@@ -231,7 +231,7 @@ def everything() -> list[Any]:
         (rows_differ,),
     )  # fmt: skip
     became = records.DatasetEvent(AT, "reviews:1", "made", "from sample:reviews", "9f3a" * 8, "ann@host")
-    garbage = records.Garbage("artifact ab12", 91_000_000, "no version has it")
+    garbage = records.CollectableItem("artifact ab12", 91_000_000, "no version has it")
     stored: dict[str, Any] = {
         "aliases": then,
         "versions": version, "runs": run, "endpoints": endpoint, "alerts": alert, "datasets": dataset,
@@ -240,32 +240,81 @@ def everything() -> list[Any]:
         "fetched": check, "things": {"name": "a", "size": 3},
     }  # fmt: skip
     return [
-        version, public, quiet,
-        run, endpoint, alert, dataset, model, report, pair, check, mistake, gallery, choice, candidate,
-        planned, tried, previewed, told, seen, *pieces,
-        evaluation, overlap, records.Overlap(20, 8, {"a:1": 8}, included=True),
-        finding, example, answers[0],
-        metrics["accuracy"], change, metric_change, layer, flip, difference, gate, then, promotion, moment,
-        card, garbage, rows_differ, data_differs, became,
+        version,
+        public,
+        quiet,
+        run,
+        endpoint,
+        alert,
+        dataset,
+        model,
+        report,
+        pair,
+        check,
+        mistake,
+        gallery,
+        choice,
+        candidate,
+        planned,
+        tried,
+        previewed,
+        told,
+        seen,
+        *pieces,
+        evaluation,
+        overlap,
+        records.Overlap(20, 8, {"a:1": 8}, included=True),
+        finding,
+        example,
+        answers[0],
+        metrics["accuracy"],
+        change,
+        metric_change,
+        layer,
+        flip,
+        difference,
+        gate,
+        then,
+        promotion,
+        moment,
+        card,
+        garbage,
+        rows_differ,
+        data_differs,
+        became,
         records.Collection((garbage,), (garbage,), 91_000_000, False, "%sft_gc --yes"),
         records.Collection((), (), 0, True),
         records.Exported("reviews:2", "out", "a folder", 91_000_000, "%sft_import out"),
-        records.ServedSide("reviews:1", 0.9, 900, 0, 4.2),
-        records.Answered("positive", "negative", 20),
+        records.ServedVersion("reviews:1", 0.9, 900, 0, 4.2),
+        records.AgreementCell("positive", "negative", 20),
         *bench(),
         records.Traffic("reviews", "reviews:1", ended="The trial of reviews:2 ended: it was slow.", next_step="%sft"),
         records.Traffic(
-            "reviews", "reviews:1",
-            (records.ServedSide("reviews:1", 0.9, 900, 0, 4.2), records.ServedSide("reviews:2", 0.1, 100, 3, 9.9)),
-            agreement=(records.Answered("positive", "positive", 80), records.Answered("positive", "negative", 20)),
-            agreed=0.8, skipped=3, next_step="%sft_promote reviews:2",
+            "reviews",
+            "reviews:1",
+            (
+                records.ServedVersion("reviews:1", 0.9, 900, 0, 4.2),
+                records.ServedVersion("reviews:2", 0.1, 100, 3, 9.9),
+            ),
+            agreement=(
+                records.AgreementCell("positive", "positive", 80),
+                records.AgreementCell("positive", "negative", 20),
+            ),
+            agreed=0.8,
+            skipped=3,
+            next_step="%sft_promote reviews:2",
         ),
         records.Reproduction("reviews:2", False, 1e-6, (change,), True, (change,), 41.0, "the metrics agree"),
         records.Promotion("rollback", "reviews", "live", None, "reviews:1", ""),
         records.Predictions("reviews:2", answers, "reviews", 0.4),
         records.Predictions("reviews:2", answers[:1]),
         records.Comparison(
-            "reviews:3", "reviews:2", "the plan", (pair,), "the verdict", "%sft_alias reviews:3 live",
+            "reviews:3",
+            "reviews:2",
+            "the plan",
+            (pair,),
+            "the verdict",
+            "%sft_alias reviews:3 live",
             {"reviews": overlap},
         ),
         records.Retirement("reviews:1", "reviews:3", "drift", ("live",), ("reviews",), 91_200_000),
@@ -275,7 +324,7 @@ def everything() -> list[Any]:
         ),
         *(records.Table(kind, (row,), "%sft") for kind, row in stored.items()),
         records.Table("runs", (), "%sft_finetune MODEL"),
-    ]  # fmt: skip
+    ]
 
 
 def crowded() -> list[Any]:

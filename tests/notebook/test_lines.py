@@ -70,7 +70,7 @@ def shell(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> InteractiveShell:
     for name, function in (("ask", ask), ("make", make), ("fail", fail), ("gate", gate)):
         verb = Verb(name, "none", "Test", "test")
         verb.__dict__["function"] = function
-        made.register_magic_function(VerbMagic(made, verb, observer.Nobody()), "line_cell", f"sft_{name}")
+        made.register_magic_function(VerbMagic(made, verb, observer.NullObserver()), "line_cell", f"sft_{name}")
     return made
 
 

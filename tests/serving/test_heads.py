@@ -9,7 +9,7 @@ import pytest
 
 from sft_magics.core.records import Endpoint
 from sft_magics.serving.client import lifecycle
-from sft_magics.serving.http.bounded_http import Gathered
+from sft_magics.serving.http.bounded_http import CoalescingTransport
 from tests.serving.house import House, token
 
 
@@ -34,7 +34,7 @@ class Pipe:
 def test_what_is_written_in_one_turn_is_sent_at_once() -> None:
     async def answer() -> list[bytes]:
         pipe = Pipe()
-        gathered = Gathered(pipe, asyncio.get_running_loop())  # type: ignore[arg-type]
+        gathered = CoalescingTransport(pipe, asyncio.get_running_loop())  # type: ignore[arg-type]
         gathered.write(b"head ")
         gathered.write(b"body")
         assert pipe.written == []
@@ -52,7 +52,7 @@ def test_what_is_written_in_one_turn_is_sent_at_once() -> None:
 def test_a_client_that_has_gone_is_sent_nothing() -> None:
     async def leave() -> list[bytes]:
         pipe = Pipe()
-        gathered = Gathered(pipe, asyncio.get_running_loop())  # type: ignore[arg-type]
+        gathered = CoalescingTransport(pipe, asyncio.get_running_loop())  # type: ignore[arg-type]
         gathered.write(b"answer")
         pipe.close()  # by the other end
         await asyncio.sleep(0)

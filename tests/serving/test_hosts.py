@@ -20,8 +20,8 @@ from sft_magics.core.sampling import Sampling
 from sft_magics.notebook import panels
 from sft_magics.serving.client import lifecycle
 from sft_magics.serving.hosts import process
-from sft_magics.serving.hosts.hosted import HostDied, HostDown, Hosted
-from sft_magics.serving.hosts.lines import Line
+from sft_magics.serving.hosts.hosted import HostDied, HostDown, RemotePredictor
+from sft_magics.serving.hosts.lines import MessageChannel
 from sft_magics.serving.hosts.starting import Starter
 from sft_magics.serving.testing import DIES_ON, FAILS_ON, EchoPredictor
 from tests.serving.house import LABELS, House, ask, hosts, parent, until
@@ -132,7 +132,9 @@ def test_torch_is_there_again_without_being_imported(
 
 
 def test_errors_come_back_as_what_they_were(tmp_path: Path) -> None:
-    version = Hosted(Starter("text-classification").start, EchoPredictor.save(tmp_path / "v", LABELS), 1, "torch")
+    version = RemotePredictor(
+        Starter("text-classification").start, EchoPredictor.save(tmp_path / "v", LABELS), 1, "torch"
+    )
     with pytest.raises(Exception, match="asked to fail") as caught:
         version.scores([FAILS_ON])
     assert type(caught.value).__name__ == "RuntimeError"
@@ -154,7 +156,7 @@ def test_a_version_that_can_have_no_process_says_so_and_comes_back(tmp_path: Pat
             raise BlockingIOError("no processes left")
         return starter.start(torch)
 
-    version = Hosted(start, EchoPredictor.save(tmp_path / "v", LABELS), 1, "torch")  # type: ignore[arg-type]
+    version = RemotePredictor(start, EchoPredictor.save(tmp_path / "v", LABELS), 1, "torch")  # type: ignore[arg-type]
     down.set()
     with pytest.raises(HostDown):
         version.scores([DIES_ON])
@@ -168,7 +170,7 @@ def test_a_version_that_can_have_no_process_says_so_and_comes_back(tmp_path: Pat
 
 def test_a_version_that_does_not_load_any_more_has_no_empty_process(tmp_path: Path) -> None:
     folder = EchoPredictor.save(tmp_path / "v", LABELS)
-    version = Hosted(Starter("text-classification").start, folder, 1, "torch")
+    version = RemotePredictor(Starter("text-classification").start, folder, 1, "torch")
     settings = (folder / "echo.json").read_text()
     (folder / "echo.json").write_text("{}")
     with pytest.raises(HostDown, match="KeyError"):
@@ -179,11 +181,11 @@ def test_a_version_that_does_not_load_any_more_has_no_empty_process(tmp_path: Pa
 
 
 def test_an_answer_that_cannot_be_sent_is_the_models_failure() -> None:
-    from sft_magics.serving.hosts.lines import Line
+    from sft_magics.serving.hosts.lines import MessageChannel
     from sft_magics.serving.hosts.process import _send
 
     ours, theirs = socket.socketpair()
-    near, far = Line(ours.detach()), Line(theirs.detach())
+    near, far = MessageChannel(ours.detach()), MessageChannel(theirs.detach())
     _send(far, ("said", [1.0, {2.0}]))
     kind, told = near.receive()
     assert (kind, told["kind"]) == ("raised", "TypeError")
@@ -193,8 +195,9 @@ def test_a_host_ends_with_whoever_started_it(tmp_path: Path) -> None:
     folder = EchoPredictor.save(tmp_path / "v", LABELS)
     script = (
         "import sys, time, psutil\nfrom pathlib import Path\n"
-        "from sft_magics.serving.hosts.hosted import Hosted\nfrom sft_magics.serving.hosts.starting import Starter\n"
-        "made = Hosted(Starter('text-classification').start, Path(sys.argv[1]), 1, 'torch')\n"
+        "from sft_magics.serving.hosts.hosted import RemotePredictor\n"
+        "from sft_magics.serving.hosts.starting import Starter\n"
+        "made = RemotePredictor(Starter('text-classification').start, Path(sys.argv[1]), 1, 'torch')\n"
         "print(*[c.pid for c in psutil.Process().children()], flush=True)\ntime.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True) as owner:
@@ -227,7 +230,7 @@ def test_a_process_gives_memory_back_when_it_is_quiet_and_now_and_then_under_loa
     monkeypatch.setattr(process, "_QUIET_SECONDS", 0.3)
     monkeypatch.setattr(process, "_BUSY_SECONDS", 0.2)
     ours, theirs = socket.socketpair()
-    line, other = Line(ours.detach()), Line(theirs.detach())
+    line, other = MessageChannel(ours.detach()), MessageChannel(theirs.detach())
 
     def serve() -> None:
         with contextlib.suppress(EOFError):

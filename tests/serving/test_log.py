@@ -97,7 +97,7 @@ def test_pictures_that_wait_to_be_written_are_bounded_and_rows_are_not_lost(
     log: PredictionLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_writer, "_MOST_BYTES", 100)
-    writer = log_writer.Scribe(log)
+    writer = log_writer.LogWriter(log)
     rows = [shown("a", b"1" * 60), shown("b", b"2" * 60), row("c"), shown("d", b"4" * 40)]
     for one in rows:
         writer.add([one])
@@ -182,7 +182,7 @@ def test_an_id_means_one_text_and_version(log: PredictionLog) -> None:
 
 def test_of_two_that_want_one_id_at_once_the_first_has_it(log: PredictionLog) -> None:
     heard: dict[str, object] = {}
-    writer = log_writer.Scribe(log)
+    writer = log_writer.LogWriter(log)
     for name, rows in {"first": [row("a"), row("b")], "late": [row("c"), row("a", text="another film")]}.items():
         writer.add(rows, lambda found, name=name: heard.update({name: found}))
     writer.start()

@@ -25,7 +25,7 @@ from sft_magics.serving import addresses
 from sft_magics.serving.app import routes
 from sft_magics.serving.client import lifecycle
 from sft_magics.serving.client.client import EndpointClient
-from sft_magics.serving.http.auth import Guard
+from sft_magics.serving.http.auth import AuthMiddleware
 from sft_magics.serving.problems import HttpProblem
 from tests.serving.house import LABELS, House, ask, server, token, until
 
@@ -147,7 +147,7 @@ def test_who_may_change_it_is_judged_by_address_and_name(peer: str | None, host:
     async def send(message: Any) -> None:
         """Drop it."""
 
-    guard = Guard(
+    guard = AuthMiddleware(
         inner, token="t" * 20, names=addresses.names(80, public=True, hosts="models.example.org"), refuse=refuse
     )
     headers = [(b"host", host), (b"authorization", b"Bearer " + b"t" * 20)]

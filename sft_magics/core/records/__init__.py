@@ -6,17 +6,17 @@ Times are seconds since the epoch (UTC). Fractions are between 0 and 1. `SCHEMA`
 from sft_magics.core.records.benched import Bench, BenchRatio, BenchRow, BenchSubject
 from sft_magics.core.records.board import Board
 from sft_magics.core.records.control import (
-    AliasThen,
+    AliasAt,
     Change,
+    ChangedPrediction,
+    CollectableItem,
     Collection,
     Diff,
     Exported,
-    Flip,
-    Garbage,
+    HistoryEntry,
     LayerChange,
     MetricChange,
     ModelCard,
-    Moment,
     Promotion,
     Reproduction,
 )
@@ -25,7 +25,7 @@ from sft_magics.core.records.finding import Finding
 from sft_magics.core.records.monitored import Feedback, Report
 from sft_magics.core.records.overlap import Overlap
 from sft_magics.core.records.previewed import BatchPreview, Piece, Seen
-from sft_magics.core.records.rehearsed import Candidate, Choice, RatesTried, RunPlan
+from sft_magics.core.records.rehearsed import Candidate, Choice, LrRangeTest, RunPlan
 from sft_magics.core.records.results import (
     Check,
     Comparison,
@@ -39,7 +39,7 @@ from sft_magics.core.records.results import (
     Retirement,
     Table,
 )
-from sft_magics.core.records.served import Answered, ServedSide, Traffic
+from sft_magics.core.records.served import AgreementCell, ServedVersion, Traffic
 from sft_magics.core.records.stored import (
     Alert,
     Dataset,
@@ -51,13 +51,13 @@ from sft_magics.core.records.stored import (
     Version,
 )
 
-SCHEMA = 2
+SCHEMA = 3
 
 __all__ = [
     "SCHEMA",
+    "AgreementCell",
     "Alert",
-    "AliasThen",
-    "Answered",
+    "AliasAt",
     "BatchPreview",
     "Bench",
     "BenchRatio",
@@ -66,8 +66,10 @@ __all__ = [
     "Board",
     "Candidate",
     "Change",
+    "ChangedPrediction",
     "Check",
     "Choice",
+    "CollectableItem",
     "Collection",
     "Comparison",
     "Dataset",
@@ -82,22 +84,20 @@ __all__ = [
     "Exported",
     "Feedback",
     "Finding",
-    "Flip",
-    "Garbage",
     "GateResult",
+    "HistoryEntry",
     "LayerChange",
+    "LrRangeTest",
     "Metric",
     "MetricChange",
     "Mistake",
     "Model",
     "ModelCard",
-    "Moment",
     "Overlap",
     "Piece",
     "Prediction",
     "Predictions",
     "Promotion",
-    "RatesTried",
     "Report",
     "Reproduction",
     "Retirement",
@@ -105,7 +105,7 @@ __all__ = [
     "Run",
     "RunPlan",
     "Seen",
-    "ServedSide",
+    "ServedVersion",
     "Table",
     "Traffic",
     "Version",

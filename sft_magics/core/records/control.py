@@ -62,7 +62,7 @@ class LayerChange(Tabular):
 
 
 @dataclass(frozen=True)
-class Flip(Tabular):
+class ChangedPrediction(Tabular):
     """A row that one of two versions gets right and the other wrong."""
 
     text: str
@@ -91,8 +91,8 @@ class Diff(Tabular):
     fixed: int = 0
     broke: int = 0
     p_value: float = 1.0
-    broken: tuple[Flip, ...] = ()
-    mended: tuple[Flip, ...] = ()
+    broken: tuple[ChangedPrediction, ...] = ()
+    mended: tuple[ChangedPrediction, ...] = ()
     verdict: str = ""
     next_step: str = ""
     overlap: Overlap = NOTHING_SEEN
@@ -140,7 +140,7 @@ class Promotion(Tabular):
 
 
 @dataclass(frozen=True)
-class AliasThen(Tabular):
+class AliasAt(Tabular):
     """What an alias pointed to at some moment, since when, and by whom."""
 
     model: str
@@ -156,7 +156,7 @@ class AliasThen(Tabular):
 
 
 @dataclass(frozen=True)
-class Moment(Tabular):
+class HistoryEntry(Tabular):
     """One line of a version's history: what was done to it, when, by whom, and why."""
 
     at: float
@@ -177,14 +177,14 @@ class ModelCard(Tabular):
     children: tuple[str, ...]
     endpoints: tuple[Endpoint, ...]
     intended_use: str
-    moments: tuple[Moment, ...]
+    moments: tuple[HistoryEntry, ...]
     written_to: str = ""
 
     def _rows(self) -> Sequence[Any]:
         return self.moments
 
     def _row_type(self) -> type | None:
-        return Moment
+        return HistoryEntry
 
     def __str__(self) -> str:
         lines = [str(self.version), f"  lineage: {' -> '.join(self.lineage)}"]
@@ -209,7 +209,7 @@ class Exported(Tabular):
 
 
 @dataclass(frozen=True)
-class Garbage(Tabular):
+class CollectableItem(Tabular):
     """One thing that nobody needs, or that is kept for a reason."""
 
     what: str
@@ -224,8 +224,8 @@ class Garbage(Tabular):
 class Collection(Tabular):
     """What a collection removed (`done`), or would remove, and what it kept although it is old."""
 
-    garbage: tuple[Garbage, ...]
-    kept: tuple[Garbage, ...]
+    garbage: tuple[CollectableItem, ...]
+    kept: tuple[CollectableItem, ...]
     bytes: int
     done: bool
     next_step: str = ""

@@ -33,7 +33,7 @@ _REFERENCES: dict[type, str] = {
     control.Reproduction: "version",
     benched.Bench: "model",
     rehearsed.RunPlan: "model",
-    rehearsed.RatesTried: "model",
+    rehearsed.LrRangeTest: "model",
 }
 
 

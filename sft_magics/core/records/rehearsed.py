@@ -112,7 +112,7 @@ def _spoken(seconds: float) -> str:
 
 
 @dataclass(frozen=True)
-class RatesTried(Tabular):
+class LrRangeTest(Tabular):
     """A range test: the loss at rates that rise step by step.
 
     `steepest` is where the smoothed loss fell fastest, `tenth` a tenth of the rate of its lowest value, `diverged`

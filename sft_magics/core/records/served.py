@@ -8,7 +8,7 @@ from sft_magics.core.records.tabular import Tabular
 
 
 @dataclass(frozen=True)
-class ServedSide(Tabular):
+class ServedVersion(Tabular):
     """One version behind an endpoint, since the trial began; `p95_ms` is of compute for one input."""
 
     version: str
@@ -19,7 +19,7 @@ class ServedSide(Tabular):
 
 
 @dataclass(frozen=True)
-class Answered(Tabular):
+class AgreementCell(Tabular):
     """How many inputs the live version and the candidate answered so."""
 
     live: str
@@ -37,10 +37,10 @@ class Traffic(Tabular):
 
     endpoint: str
     live: str
-    sides: tuple[ServedSide, ...] = ()
+    sides: tuple[ServedVersion, ...] = ()
     shadow: bool = False
     agreed: float = 1.0
-    agreement: tuple[Answered, ...] = ()
+    agreement: tuple[AgreementCell, ...] = ()
     skipped: int = 0
     ended: str = ""
     next_step: str = ""
@@ -49,7 +49,7 @@ class Traffic(Tabular):
         return self.sides
 
     def _row_type(self) -> type | None:
-        return ServedSide
+        return ServedVersion
 
     @property
     def compared(self) -> int:

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 MOST = 8  # threads that take turns with Python's lock
 
 
-class Lanes:
+class BatchWorkers:
     """So many threads, the caller's one of them, that share out what is to be done.
 
     `prepare` is called in each thread before it begins, with the number of those that work this time.

@@ -4,7 +4,7 @@ export.json      task, labels, preprocessing (see `Card`)
 model.onnx       the network, fp32: from prepared inputs to logits
 int8.onnx        the same with 8-bit weights, where someone asked for it
 tokenizer.json   of texts
-ENGINE.json      how far the answers of an engine were from torch's (see `Verdict`)
+ENGINE.json      how far the answers of an engine were from torch's (see `AgreementReport`)
 refused.json     in the place of all others: why the version could not be exported
 compiled/        by precision, what OpenVINO made of the network, so that a second start is quick
 
@@ -57,7 +57,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class AgreementReport:
     """How far an engine's answers to `rows` real rows were from torch's in fp32.
 
     `largest` is the largest absolute difference of two probabilities, `changed` the share of rows (of masks: the
@@ -110,15 +110,15 @@ def read_card(folder: Path) -> Card:
         ) from error
 
 
-def write_verdict(folder: Path, verdict: Verdict) -> None:
+def write_verdict(folder: Path, verdict: AgreementReport) -> None:
     """Write what was found of an engine, durably."""
     write_durably(folder / f"{verdict.engine}.json", json.dumps(asdict(verdict), indent=1).encode())
 
 
-def read_verdict(folder: Path, engine: str, library: str = "") -> Verdict | None:
+def read_verdict(folder: Path, engine: str, library: str = "") -> AgreementReport | None:
     """Return what was found of an engine, None where nothing was, or with another release of its library."""
     try:
-        found = Verdict(**json.loads((folder / f"{engine}.json").read_text(encoding="utf-8")))
+        found = AgreementReport(**json.loads((folder / f"{engine}.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     return found if library in ("", found.library) else None

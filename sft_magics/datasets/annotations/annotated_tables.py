@@ -18,7 +18,7 @@ from sft_magics.datasets.annotations import box_layout, masks, scene_sources
 from sft_magics.datasets.annotations.box_layout import Four
 from sft_magics.datasets.annotations.boxes import Box
 from sft_magics.datasets.pictures import image_files, image_sources
-from sft_magics.datasets.pictures.image_files import Looked
+from sft_magics.datasets.pictures.image_files import ImageProbe
 from sft_magics.datasets.pictures.orientation import Scene
 from sft_magics.datasets.tables.table import Columns
 
@@ -37,7 +37,7 @@ _CLASS = ("label", "class", "category", "name", "class_name")
 
 
 @dataclass(frozen=True)
-class Chosen:
+class LoadRequest:
     """What the user said of a table, and how it is to be read."""
 
     source: Any
@@ -61,7 +61,7 @@ class _Marked:
     size: tuple[int, int] | None = None
 
 
-def reader(table: Columns, task: str | None, label: str | None) -> "Callable[[Columns, Chosen], Loaded] | None":
+def reader(table: Columns, task: str | None, label: str | None) -> "Callable[[Columns, LoadRequest], Loaded] | None":
     """Return what reads a table as pictures with masks or boxes, or None for a table of another kind."""
     if not _picture_columns(table):
         return None
@@ -104,7 +104,7 @@ def _key(cell: Mapping[str, Any], names: Sequence[str]) -> str | None:
     return next((name for name in names if name in cell), None)
 
 
-def _picture_column(table: Columns, chosen: Chosen, besides: str | None) -> str:
+def _picture_column(table: Columns, chosen: LoadRequest, besides: str | None) -> str:
     """Return the column of pictures; raises DataProblem where it could be more than one."""
     columns.check_exists(table, "text", chosen.text)
     found = [chosen.text] if chosen.text else [name for name in _picture_columns(table) if name != besides]
@@ -121,7 +121,7 @@ def _splits(table: Columns, split: str | None) -> tuple[list[str | None], dict[s
     return [columns.SPLITS.get(str(v).strip().lower()) for v in table.values[name]], {"split": name}
 
 
-def _masks(table: Columns, chosen: Chosen) -> "Loaded":
+def _masks(table: Columns, chosen: LoadRequest) -> "Loaded":
     columns.check_exists(table, "label", chosen.label)
     mask = _mask_column(table, chosen.label)
     assert mask is not None
@@ -141,7 +141,7 @@ def _masks(table: Columns, chosen: Chosen) -> "Loaded":
     )
 
 
-def _objects(table: Columns, chosen: Chosen) -> "Loaded":
+def _objects(table: Columns, chosen: LoadRequest) -> "Loaded":
     objects, picture = _objects_column(table), _picture_column(table, chosen, _mask_column(table, None))
     assert objects is not None
     splits, named = _splits(table, chosen.split)
@@ -190,7 +190,7 @@ def _size(wide: Any, high: Any) -> tuple[int, int] | None:
     return found if min(found) > 0 else None
 
 
-def _corners(table: Columns, chosen: Chosen) -> "Loaded":
+def _corners(table: Columns, chosen: LoadRequest) -> "Loaded":
     sides, picture = _corner_columns(table), _picture_column(table, chosen, _mask_column(table, None))
     assert sides is not None
     columns.check_exists(table, "label", chosen.label)
@@ -221,7 +221,9 @@ def _add(marked: _Marked, kind: Any, corners: Sequence[Any], row: int) -> None:
         marked.faults.append(f"row {row + 1:,}: {error}")
 
 
-def _boxed(table: Columns, chosen: Chosen, rows: Sequence[_Marked], used: dict[str, str], *, corners: bool) -> "Loaded":
+def _boxed(
+    table: Columns, chosen: LoadRequest, rows: Sequence[_Marked], used: dict[str, str], *, corners: bool
+) -> "Loaded":
     """Look at the pictures, find out what the numbers mean, and hold the boxes against the pictures."""
     base = image_sources.base_of(chosen.source)
     paths = [image_sources.placed(row.cell, base, table.kept) for row in rows]
@@ -238,7 +240,7 @@ def _boxed(table: Columns, chosen: Chosen, rows: Sequence[_Marked], used: dict[s
     return replace(found, columns=used, findings=(*found.findings, said))
 
 
-def _picture_sizes(rows: Sequence[_Marked], looks: Sequence[Looked]) -> list[tuple[int, int] | None]:
+def _picture_sizes(rows: Sequence[_Marked], looks: Sequence[ImageProbe]) -> list[tuple[int, int] | None]:
     """Return the declared sizes where most of them are those of the pictures; columns of that name may mean others."""
     pairs = [(row.size, look) for row, look in zip(rows, looks, strict=True) if row.size and not look.wrong]
     right = sum(size in ((look.width, look.height), look.stored) for size, look in pairs)

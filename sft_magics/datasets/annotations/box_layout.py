@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sft_magics.core import errors
 from sft_magics.core.records import Finding
 from sft_magics.datasets.annotations.boxes import Box
-from sft_magics.datasets.pictures.image_files import Looked
+from sft_magics.datasets.pictures.image_files import ImageProbe
 
 LAYOUTS = ("auto", "xywh", "xyxy")
 _FEW = 0.1  # of the boxes may be wrong without being heard
@@ -26,7 +26,7 @@ class Layout:
     kind: str  # xywh or xyxy
     shares: bool
 
-    def corners(self, four: Four, look: Looked) -> Four:
+    def corners(self, four: Four, look: ImageProbe) -> Four:
         """Return left, top, right, bottom in pixels of an upright picture."""
         a, b, c, d = four
         if self.shares:
@@ -34,7 +34,7 @@ class Layout:
         return (a, b, c, d) if self.kind == "xyxy" else (a, b, a + c, b + d)
 
 
-def settled(where: str, marks: Sequence[tuple[Looked, Four]], wanted: str = "auto") -> tuple[Layout, Finding]:
+def settled(where: str, marks: Sequence[tuple[ImageProbe, Four]], wanted: str = "auto") -> tuple[Layout, Finding]:
     """Return how boxes are read, each given with its picture, and what speaks for it and against.
 
     `wanted` is what the user says: auto, xywh or xyxy. Raises DataProblem where the boxes do not show it.
@@ -45,12 +45,12 @@ def settled(where: str, marks: Sequence[tuple[Looked, Four]], wanted: str = "aut
     return Layout(kind, shares), _said(kind, wrong, len(marks), shares=shares, told=wanted != "auto")
 
 
-def _leaving(marks: Sequence[tuple[Looked, Four]], how: Layout) -> int:
+def _leaving(marks: Sequence[tuple[ImageProbe, Four]], how: Layout) -> int:
     """Return how many boxes have no area or leave their pictures when they are read so, in the stored one too."""
     return sum(not _fits(Box("", *how.corners(four, look)), look) for look, four in marks)
 
 
-def _fits(box: Box, look: Looked) -> bool:
+def _fits(box: Box, look: ImageProbe) -> bool:
     return any(not box.wrong(*size) for size in {(look.width, look.height), look.stored})
 
 

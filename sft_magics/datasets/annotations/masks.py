@@ -22,7 +22,7 @@ from sft_magics.datasets.annotations import mask_names, mask_pairs
 from sft_magics.datasets.annotations.mask_names import Color, Meaning
 from sft_magics.datasets.annotations.mask_pairs import Row, fits
 from sft_magics.datasets.pictures import decoding, image_files, image_sources, orientation
-from sft_magics.datasets.pictures.image_files import NONE_KEPT, Kept, Looked
+from sft_magics.datasets.pictures.image_files import NONE_KEPT, ImageProbe, Kept
 from sft_magics.datasets.pictures.orientation import Frame
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def loaded(
     names = meaning.names or _numbered(source, found)
     found = [_known(mask, names) for mask in found]
     wrong = [
-        Looked(str(row[1 if mask.wrong else 0]), wrong=mask.wrong or look.wrong)
+        ImageProbe(str(row[1 if mask.wrong else 0]), wrong=mask.wrong or look.wrong)
         for row, look, mask in zip(rows, looks, found, strict=True)
         if mask.wrong or look.wrong
     ]
@@ -179,7 +179,7 @@ def _check_several(source: str, met: set[str]) -> None:
 
 
 def _all(
-    rows: Sequence[Row], looks: Sequence[Looked], kept: Kept, meaning: Meaning, keep: Path
+    rows: Sequence[Row], looks: Sequence[ImageProbe], kept: Kept, meaning: Meaning, keep: Path
 ) -> tuple[list[Mask], tuple[Finding, ...]]:
     """Look at every mask, and write those once more that are in color or lie as their picture is stored."""
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -190,7 +190,7 @@ def _all(
     return found, orientation.told([mask.own for mask in seen], looks, frame, "masks")
 
 
-def _look(path: Path, look: Looked, kept: Kept, meaning: Meaning) -> Mask:
+def _look(path: Path, look: ImageProbe, kept: Kept, meaning: Meaning) -> Mask:
     import numpy as np
 
     if str(path) in kept.wrong:
@@ -216,7 +216,7 @@ def _same(path: Path, found: Any) -> bool:
         return False
 
 
-def _settled(mask: Mask, look: Looked, frame: Frame | None, meaning: Meaning, keep: Path) -> Mask:
+def _settled(mask: Mask, look: ImageProbe, frame: Frame | None, meaning: Meaning, keep: Path) -> Mask:
     """Return a mask whose file holds numbers, upright; one that could be meant either way up has a `wrong`."""
     if mask.wrong or look.wrong:
         return mask

@@ -11,7 +11,7 @@ from sft_magics.datasets.annotations import boxes
 from sft_magics.datasets.annotations.boxes import Box
 from sft_magics.datasets.naming import counted
 from sft_magics.datasets.pictures import image_files, image_sources, orientation
-from sft_magics.datasets.pictures.image_files import NONE_KEPT, Kept, Looked
+from sft_magics.datasets.pictures.image_files import NONE_KEPT, ImageProbe, Kept
 from sft_magics.datasets.pictures.orientation import Scene
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class _Judged:
     """A scene with the boxes that can be used, and what is wrong with the picture or with other boxes of it."""
 
     scene: Scene
-    look: Looked
+    look: ImageProbe
     faults: tuple[str, ...]
     clipped: int = 0  # boxes that reached at most one pixel beyond the picture
 
@@ -41,7 +41,7 @@ def loaded(
     names: tuple[str, ...],
     broken: str,
     progress: "Progress",
-    looks: Sequence[Looked] | None = None,
+    looks: Sequence[ImageProbe] | None = None,
     kept: Kept = NONE_KEPT,
     taken: str = "",
 ) -> "Loaded":
@@ -56,7 +56,7 @@ def loaded(
     looks = looks or image_files.look_at([str(scene.path) for scene in scenes], progress, kept)
     upright, decided = orientation.settled(scenes, looks)
     judged = [_judged(scene, look) for scene, look in zip(upright, looks, strict=True)]
-    wrong = [Looked(j.look.path, wrong=j.look.wrong or _all(j.faults)) for j in judged if j.look.wrong or j.faults]
+    wrong = [ImageProbe(j.look.path, wrong=j.look.wrong or _all(j.faults)) for j in judged if j.look.wrong or j.faults]
     where = f"{source}, taken for {taken}," if taken else source
     if wrong and broken != "skip":
         raise image_sources.broken_images(where, wrong, kept)
@@ -83,7 +83,7 @@ def loaded(
     )  # fmt: skip
 
 
-def _judged(scene: Scene, look: Looked) -> _Judged:
+def _judged(scene: Scene, look: ImageProbe) -> _Judged:
     if look.wrong or scene.wrong:
         return _Judged(scene, look if look.wrong else replace(look, wrong=scene.wrong), ())
     faults = [b.wrong(look.width, look.height) for b in scene.boxes]
@@ -99,7 +99,7 @@ def _all(faults: Sequence[str]) -> str:
 
 def _left_out(judged: Sequence[_Judged], kept: Kept) -> tuple[Finding, ...]:
     """Return findings on pictures and on single boxes that were left out."""
-    lost = [Looked(j.look.path, wrong=j.look.wrong or _all(j.faults)) for j in judged if not j.is_kept]
+    lost = [ImageProbe(j.look.path, wrong=j.look.wrong or _all(j.faults)) for j in judged if not j.is_kept]
     dropped = [j for j in judged if j.is_kept and j.faults]
     found = image_sources.left_out([look for look in lost if look.wrong], kept)
     if dropped:

@@ -18,7 +18,7 @@ from sft_magics.datasets.annotations import yolo_files
 from sft_magics.datasets.annotations.boxes import Box
 from sft_magics.datasets.naming import counted
 from sft_magics.datasets.pictures import image_files
-from sft_magics.datasets.pictures.image_files import Looked
+from sft_magics.datasets.pictures.image_files import ImageProbe
 from sft_magics.datasets.pictures.orientation import Scene
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _rows(parts: Sequence[yolo_files.Part], told: _Told) -> Iterator[yolo_files.
         told.strays += sum(file.stem not in stems for file in notes)
 
 
-def _scene(path: Path, notes: Path, look: Looked, layout: yolo_files.Layout, told: _Told) -> Scene:
+def _scene(path: Path, notes: Path, look: ImageProbe, layout: yolo_files.Layout, told: _Told) -> Scene:
     """Return a picture with its boxes; one whose text file cannot be read has a `wrong`."""
     try:
         lines = notes.read_text(encoding="utf-8-sig").splitlines() if notes.is_file() else []
@@ -109,7 +109,7 @@ def _scene(path: Path, notes: Path, look: Looked, layout: yolo_files.Layout, tol
     return Scene(path, found, faults=tuple(faults))
 
 
-def _box(words: Sequence[str], look: Looked, layout: yolo_files.Layout, told: _Told) -> Box:
+def _box(words: Sequence[str], look: ImageProbe, layout: yolo_files.Layout, told: _Told) -> Box:
     try:
         kind, numbers = float(words[0]), [float(word) for word in words[1:]]
     except ValueError as error:

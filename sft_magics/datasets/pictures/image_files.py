@@ -22,7 +22,7 @@ _DRAFT = (64, 64)
 
 
 @dataclass(frozen=True)
-class Looked:
+class ImageProbe:
     """What a look at an image file found: the SHA-256 of the file and its sides in pixels, or what is wrong with it.
 
     `width` and `height` are those of the upright picture, `turn` is its EXIF orientation. `pixels` is a hash of what it
@@ -85,7 +85,7 @@ def pictures_below(folder: str) -> list[str]:
     return [str(path) for path in below(Path(folder).expanduser())]
 
 
-def look(path: str) -> Looked:
+def look(path: str) -> ImageProbe:
     """Read and decode one file whole, a large JPEG at a fraction of its size; whatever it holds, nothing is raised."""
     from PIL import Image
 
@@ -102,11 +102,11 @@ def look(path: str) -> Looked:
             deep = _brightest(image)
             seen = decoding.rgb(image)
     except Exception as error:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
-        return Looked(path, wrong=reason(error))
+        return ImageProbe(path, wrong=reason(error))
     wide, high = (high, wide) if decoding.is_sideways(turn) else (wide, high)
     shown = hashlib.sha256(f"{wide} {high} {seen.size}".encode())
     shown.update(seen.tobytes())
-    return Looked(
+    return ImageProbe(
         path, hashlib.sha256(data).hexdigest(), wide, high, turn=turn, pixels=shown.hexdigest(), deep=deep, pages=pages
     )
 
@@ -134,12 +134,14 @@ def reason(error: Exception) -> str:
     return "it is no image that can be read" if "cannot identify" in text else text[:120]
 
 
-def look_at(paths: Sequence[str], progress: Callable[[str, int, int], None], kept: Kept = NONE_KEPT) -> list[Looked]:
+def look_at(
+    paths: Sequence[str], progress: Callable[[str, int, int], None], kept: Kept = NONE_KEPT
+) -> list[ImageProbe]:
     """Look at many files, a few at once; `progress` hears how many are done."""
-    found: list[Looked] = []
+    found: list[ImageProbe] = []
 
-    def seen(path: str) -> Looked:
-        return Looked(path, wrong=kept.wrong[path]) if path in kept.wrong else look(path)
+    def seen(path: str) -> ImageProbe:
+        return ImageProbe(path, wrong=kept.wrong[path]) if path in kept.wrong else look(path)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for one in pool.map(seen, paths, chunksize=16):

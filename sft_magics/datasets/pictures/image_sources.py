@@ -10,7 +10,7 @@ from sft_magics.core.picture_formats import is_picture
 from sft_magics.core.records import Finding
 from sft_magics.datasets.naming import counted
 from sft_magics.datasets.pictures import class_folders, decoding, image_files
-from sft_magics.datasets.pictures.image_files import NONE_KEPT, Kept, Looked
+from sft_magics.datasets.pictures.image_files import NONE_KEPT, ImageProbe, Kept
 from sft_magics.datasets.tables.table import Columns
 
 if TYPE_CHECKING:
@@ -96,12 +96,12 @@ def _looked_at(
     )
 
 
-def _listed(wrong: Sequence[Looked], kept: Kept) -> str:
+def _listed(wrong: Sequence[ImageProbe], kept: Kept) -> str:
     shown = "; ".join(f"{kept.named(look.path)} ({look.wrong})" for look in wrong[:_NAMED])
     return shown + (f"; and {len(wrong) - _NAMED:,} more" if len(wrong) > _NAMED else "")
 
 
-def broken_images(where: str, wrong: Sequence[Looked], kept: Kept = NONE_KEPT) -> errors.DataProblem:
+def broken_images(where: str, wrong: Sequence[ImageProbe], kept: Kept = NONE_KEPT) -> errors.DataProblem:
     """Return the error that names files which cannot be used."""
     noun = "file" if len(wrong) == 1 else "files"
     return errors.DataProblem(
@@ -110,7 +110,7 @@ def broken_images(where: str, wrong: Sequence[Looked], kept: Kept = NONE_KEPT) -
     )
 
 
-def left_out(wrong: Sequence[Looked], kept: Kept = NONE_KEPT) -> tuple[Finding, ...]:
+def left_out(wrong: Sequence[ImageProbe], kept: Kept = NONE_KEPT) -> tuple[Finding, ...]:
     """Return a finding that names the files which were left out."""
     if not wrong:
         return ()
@@ -118,7 +118,7 @@ def left_out(wrong: Sequence[Looked], kept: Kept = NONE_KEPT) -> tuple[Finding, 
     return (Finding("warning", "broken_images", f"{len(wrong):,} broken {verb} left out: {_listed(wrong, kept)}."),)
 
 
-def notes(looks: Sequence[Looked]) -> tuple[Finding, ...]:
+def notes(looks: Sequence[ImageProbe]) -> tuple[Finding, ...]:
     """Return what a person should know of pictures as they were decoded."""
     found = []
     deep = [look.deep for look in looks if look.deep]

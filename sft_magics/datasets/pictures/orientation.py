@@ -13,7 +13,7 @@ from typing import Literal
 from sft_magics.core.records import Finding
 from sft_magics.datasets.annotations.boxes import Box
 from sft_magics.datasets.naming import counted
-from sft_magics.datasets.pictures.image_files import Looked
+from sft_magics.datasets.pictures.image_files import ImageProbe
 
 Frame = Literal["upright", "stored"]
 Size = tuple[int, int]
@@ -36,7 +36,7 @@ class Scene:
     crowd: int = 0
 
 
-def settled(scenes: Sequence[Scene], looks: Sequence[Looked]) -> tuple[list[Scene], tuple[Finding, ...]]:
+def settled(scenes: Sequence[Scene], looks: Sequence[ImageProbe]) -> tuple[list[Scene], tuple[Finding, ...]]:
     """Return scenes whose boxes are in pixels of the upright picture, and what was decided.
 
     A picture whose declared size is not its own, and one that could be meant either way, get a `wrong`.
@@ -53,7 +53,7 @@ def settled(scenes: Sequence[Scene], looks: Sequence[Looked]) -> tuple[list[Scen
     return found, told([own for own, _ in said], looks, frame, "boxes")
 
 
-def evidence(scene: Scene, look: Looked) -> tuple[Frame | None, str]:
+def evidence(scene: Scene, look: ImageProbe) -> tuple[Frame | None, str]:
     """Return what a picture's labels say of the way up, if anything, and what is wrong with its declared size."""
     if look.wrong:
         return None, ""
@@ -76,7 +76,9 @@ def agreed(known: Sequence[Frame | None]) -> Frame | None:
     return met.pop() if len(met) == 1 else None if met else "upright"
 
 
-def told(known: Sequence[Frame | None], looks: Sequence[Looked], frame: Frame | None, what: str) -> tuple[Finding, ...]:
+def told(
+    known: Sequence[Frame | None], looks: Sequence[ImageProbe], frame: Frame | None, what: str
+) -> tuple[Finding, ...]:
     """Return what was decided for the pictures that are turned."""
     turned = [own for own, look in zip(known, looks, strict=True) if look.turn != 1 and not look.wrong]
     if not turned:
@@ -100,7 +102,7 @@ def _all_fit(boxes: Sequence[Box], size: Size) -> bool:
     return not any(box.wrong(*size) for box in boxes)
 
 
-def _upright(box: Box, look: Looked) -> Box:
+def _upright(box: Box, look: ImageProbe) -> Box:
     """Return a box of the stored picture where it lies in the upright one."""
     wide, high = look.stored
     a, b, c, d = box.corners
@@ -117,6 +119,6 @@ def _upright(box: Box, look: Looked) -> Box:
     return Box(box.label, left, top, right, bottom)
 
 
-def mask_evidence(look: Looked, size: Size) -> tuple[Frame | None, str]:
+def mask_evidence(look: ImageProbe, size: Size) -> tuple[Frame | None, str]:
     """Return which way up a mask of that width and height is, if its size shows it, or that it fits neither way."""
     return evidence(Scene(Path(look.path), size=size), look)

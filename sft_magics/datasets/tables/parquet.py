@@ -1,8 +1,8 @@
 """The Parquet file of a data set: columns id, text, label, split, all strings, in the order of their ids.
 
 Of images `text` is the path of the file, and two more columns are sha256, what it held when it was loaded, and pixels,
-a hash of what it shows (see `image_files.Looked`). Paths inside the workspace, such as those of pictures it keeps, are
-relative to its root, so that it may be moved; readers get them whole. `label` is a class; of boxes their JSON (see
+a hash of what it shows (see `image_files.ImageProbe`). Paths inside the workspace, such as those of pictures it keeps,
+are relative to its root, so that it may be moved; readers get them whole. `label` is a class; of boxes their JSON (see
 `boxes`); of a mask the classes in it, with the mask's path in a seventh column; of a dialogue the answer, and `text`
 what comes before it.
 """

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from sft_magics.core import errors
-from sft_magics.core.runtime.batch_workers import Lanes
+from sft_magics.core.runtime.batch_workers import BatchWorkers
 from sft_magics.core.sampling import Piece, Sampling
 from sft_magics.engine import tasks
 from sft_magics.engine.inference import prepacked_model, scoring
-from sft_magics.engine.kernels.thread_policy import Waking
+from sft_magics.engine.kernels.thread_policy import ThreadPolicy
 from sft_magics.engine.runtime import hardware
 from sft_magics.engine.tasks import Encoded, Report
 
@@ -44,8 +44,8 @@ class Predictor:
         self._task.model.eval()
         self.spent: dict[str, float] = {}  # milliseconds of the parts of the last answer, but for the model's
         self.unread: dict[int, int] = {}  # of the last answer: tokens beyond what the version reads, by place
-        self._lanes = Lanes(self.hardware.threads, partial(_share, self.hardware.threads))
-        self._waking = Waking()
+        self._lanes = BatchWorkers(self.hardware.threads, partial(_share, self.hardware.threads))
+        self._waking = ThreadPolicy()
         self._quick = False
         self._ways = contextlib.ExitStack()  # not left before the end: these weights do not change
         weakref.finalize(self, self._ways.close)  # at the exit it would come when torch is half gone

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from sft_magics.core.runtime import batches
-from sft_magics.core.runtime.batch_workers import Lanes
+from sft_magics.core.runtime.batch_workers import BatchWorkers
 from sft_magics.engine.inputs.batching import scoring_batches
 from sft_magics.engine.kernels import conv_bn_folding, encoder_fast_path
 from sft_magics.engine.runtime.hardware import Hardware
@@ -26,7 +26,7 @@ def score(
     hardware: Hardware,
     progress: Callable[[int, int], None] | None = None,
     only: Sequence[int] | None = None,
-    lanes: Lanes | None = None,
+    lanes: BatchWorkers | None = None,
     *,
     reads_only: bool = False,
 ) -> list[Any]:
@@ -68,7 +68,7 @@ def score(
     return found
 
 
-def _parts(lengths: Sequence[int], lanes: Lanes | None, *, padded: bool) -> list[list[int]]:
+def _parts(lengths: Sequence[int], lanes: BatchWorkers | None, *, padded: bool) -> list[list[int]]:
     if len(lengths) > _FEW:
         return scoring_batches(lengths, _TOKENS)
     cut = batches.plan if padded else batches.unpadded

@@ -17,7 +17,7 @@ from sft_magics.core import errors
 from sft_magics.datasets.annotations import masks
 from sft_magics.datasets.annotations.boxes import Box
 from sft_magics.engine.inputs import pixels
-from sft_magics.engine.inputs.images import Chance, Change
+from sft_magics.engine.inputs.images import AugmentRng, Change
 
 _KEPT_BYTES = 1 << 30
 _NAMED = 5
@@ -84,7 +84,7 @@ class Scenes:
 
     # What batches are made of
 
-    def learned(self, indices: Sequence[int], chance: Chance | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def learned(self, indices: Sequence[int], chance: AugmentRng | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return squares as uint8 (rows x 3 x size x size), and their masks (rows x size x size) if there are any."""
         pictures, marks = [], []
         for i in indices:
@@ -101,7 +101,7 @@ class Scenes:
                 marks.append(mask)
         return _stacked(pictures), torch.from_numpy(np.stack(marks)) if marks else None
 
-    def boxed(self, indices: Sequence[int], chance: Chance | None) -> tuple[torch.Tensor, list[list[Box]]]:
+    def boxed(self, indices: Sequence[int], chance: AugmentRng | None) -> tuple[torch.Tensor, list[list[Box]]]:
         """Return squares as uint8 (rows x 3 x size x size), and the boxes that are in each."""
         pictures, marks = [], []
         for i in indices:
@@ -123,7 +123,7 @@ class Scenes:
         square = image.resize((self.size, self.size), how, box=box)
         return ImageOps.mirror(square) if change.mirrored else square
 
-    def placed(self, index: int, chance: Chance | None) -> list[Box]:
+    def placed(self, index: int, chance: AugmentRng | None) -> list[Box]:
         """Return a picture's boxes where they lie in its crop; those whose middle was cropped away are left out."""
         assert self.boxes is not None
         wide, high = self.picture(index).info["size"]
@@ -166,7 +166,7 @@ class Scenes:
         return torch.from_numpy(block)
 
 
-def _change(index: int, chance: Chance | None) -> Change:
+def _change(index: int, chance: AugmentRng | None) -> Change:
     return (None if chance is None else chance.of(index)) or _WHOLE
 
 

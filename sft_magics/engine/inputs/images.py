@@ -69,12 +69,12 @@ class Pictures:
         except Exception as error:  # noqa: BLE001 - a damaged file can fail in any way its decoder has
             return pixels.wrong(self.paths[index], error)
 
-    def batch(self, indices: Sequence[int], chance: "Chance | None" = None) -> torch.Tensor:
+    def batch(self, indices: Sequence[int], chance: "AugmentRng | None" = None) -> torch.Tensor:
         """Return pictures as uint8, rows x 3 x size x size; with `chance` as they are changed, else their centers."""
         made = [np.asarray(self._square(i, chance)) for i in indices]
         return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).contiguous()
 
-    def _square(self, index: int, chance: "Chance | None") -> Image.Image:
+    def _square(self, index: int, chance: "AugmentRng | None") -> Image.Image:
         image = self.get(index)
         change = None if chance is None else chance.of(index)
         if change is None:
@@ -104,7 +104,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Chance:
+class AugmentRng:
     """What is drawn for each picture of an epoch; `augment` is as `core.augments` reads it."""
 
     augment: str

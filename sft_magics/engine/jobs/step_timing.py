@@ -25,7 +25,7 @@ from sft_magics.datasets.annotations.boxes import Box
 from sft_magics.engine import tasks
 from sft_magics.engine.runtime import hardware
 from sft_magics.engine.runtime.hardware import Hardware
-from sft_magics.engine.training.loop import Loop, Plan
+from sft_magics.engine.training.loop import Loop, TrainingSetup
 
 _TIMES = 2
 _SIDE = 256
@@ -57,7 +57,7 @@ def _step(name: str, start: dict[str, Any], chosen: Hardware, pixels: int) -> fl
         task = kind.load(start, labels, options)
         task.suit(bf16=chosen.bf16)
         rows = task.encode([text] * options["batch"], [target] * options["batch"])
-        loop = Loop(Plan(task, rows, rows, options, Path(folder), chosen, _unheard))
+        loop = Loop(TrainingSetup(task, rows, rows, options, Path(folder), chosen, _unheard))
         task.model.train()
         loop.rehearse(0)
         found = []

@@ -30,7 +30,7 @@ from sft_magics.engine.runtime import hardware, memory
 from sft_magics.engine.runtime.hardware import Hardware
 from sft_magics.engine.tasks import Encoded
 from sft_magics.engine.training import activation_checkpointing, checkpoints
-from sft_magics.engine.training.loop import Loop, Plan
+from sft_magics.engine.training.loop import Loop, TrainingSetup
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def prepare(spec: dict[str, Any], sink: Sink, folder: Path, listen: Listen = not
         sink(Remark("info", remark))
     for warning in task.warnings(encoded[0]):
         sink(Remark("warning", warning))
-    return Loop(Plan(task, encoded[0], encoded[1], options, folder, chosen, sink, listen, classes)), ids
+    return Loop(TrainingSetup(task, encoded[0], encoded[1], options, folder, chosen, sink, listen, classes)), ids
 
 
 def _settled(

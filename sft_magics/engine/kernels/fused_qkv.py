@@ -42,7 +42,7 @@ class _Joint(torch.autograd.Function):
         return of_x, None, *[tensor.to(kind) for tensor, kind in found]
 
 
-class Joint:
+class FusedProjection:
     """The linear layers of one attention that read the same input."""
 
     def __init__(self, layers: tuple[nn.Linear, ...]) -> None:
@@ -78,12 +78,12 @@ def quicken(model: nn.Module) -> None:
     for layers in groups(model):
         biased: torch.Tensor | None = layers[0].bias
         if biased is not None and all(layer.weight.requires_grad for layer in layers):
-            joint = Joint(layers)
+            joint = FusedProjection(layers)
             for which, layer in enumerate(layers):
                 layer.forward = MethodType(_forward(joint, which), layer)  # type: ignore[method-assign]
 
 
-def _forward(joint: Joint, which: int) -> Any:
+def _forward(joint: FusedProjection, which: int) -> Any:
     def forward(self: nn.Linear, x: torch.Tensor) -> torch.Tensor:
         if not torch.is_autocast_enabled(x.device.type):
             return nn.functional.linear(x, self.weight, self.bias)

@@ -11,7 +11,7 @@ _SHARE = 0.15  # of a new measurement in what is known
 _BASE = 64  # tokens' worth of time that a call takes besides its tokens
 
 
-class Waking:
+class ThreadPolicy:
     """What calls of one size took, with one thread and with all."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from sft_magics.core import augments, errors
 from sft_magics.engine.inputs import images
 from sft_magics.engine.inputs.annotated_images import Scenes
-from sft_magics.engine.inputs.images import Chance
+from sft_magics.engine.inputs.images import AugmentRng
 from sft_magics.engine.kernels import conv_bn_folding
 from sft_magics.engine.models import frozen_body, layer_groups
 from sft_magics.engine.models.backbones import Backbone
@@ -87,11 +87,11 @@ class Dense(Task):
         scenes.keep(self._threads)
         return scenes
 
-    def chance(self, epoch: int | None) -> Chance | None:
+    def chance(self, epoch: int | None) -> AugmentRng | None:
         """Return what chance does to the pictures of an epoch, None where it does nothing."""
         if epoch is None or self._augment == "none":
             return None
-        return Chance(self._augment, self._seed, epoch)
+        return AugmentRng(self._augment, self._seed, epoch)
 
     def normalized(self, pictures: torch.Tensor) -> torch.Tensor:
         """Return uint8 pictures as the backbone was pretrained to see them."""
@@ -131,7 +131,7 @@ class Dense(Task):
     # With a body that is frozen
 
     @abc.abstractmethod
-    def marks_of(self, rows: Any, chance: Chance | None) -> Any:
+    def marks_of(self, rows: Any, chance: AugmentRng | None) -> Any:
         """Return the marks of all squares, one row each."""
 
     @abc.abstractmethod
@@ -144,7 +144,7 @@ class Dense(Task):
         frozen_body.only(self.model, set(layer_groups.of(self.model)[-1]))
         if not learned:
             return rows  # whole pictures of many sizes: the body reads them anew
-        drawn = [Chance(self._augment, self._seed, view) for view in range(self._views)] or (None,)
+        drawn = [AugmentRng(self._augment, self._seed, view) for view in range(self._views)] or (None,)
         first = self._maps(rows, chosen, range(1), None)[0]
         if sum(m.numel() * m.element_size() for m in first) * len(rows.lengths) * len(drawn) > frozen_body.ROOM:
             self._frozen = "The backbone is frozen; its maps are more than memory should keep, so it reads each batch."
@@ -161,7 +161,7 @@ class Dense(Task):
 
     @torch.no_grad()
     def _maps(
-        self, rows: Marked, chosen: Hardware, indices: range, chance: Chance | None
+        self, rows: Marked, chosen: Hardware, indices: range, chance: AugmentRng | None
     ) -> tuple[list[torch.Tensor], Callable[[list[torch.Tensor]], Any]]:
         self.model.eval()
         pictures, _ = rows.scenes.learned(indices, chance)

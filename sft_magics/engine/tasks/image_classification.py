@@ -13,7 +13,7 @@ from torch import nn
 from sft_magics.core import augments
 from sft_magics.datasets.annotations import annotation_render
 from sft_magics.engine.inputs import images, pixels, preview
-from sft_magics.engine.inputs.images import Chance, Pictures
+from sft_magics.engine.inputs.images import AugmentRng, Pictures
 from sft_magics.engine.kernels import conv_bn_folding
 from sft_magics.engine.models import backbones, frozen_body, lora_adapters
 from sft_magics.engine.runtime.hardware import Hardware
@@ -103,12 +103,12 @@ class ImageClassification(Classifier):
         assert isinstance(rows, Images)
         name, self._learning = backbones.head_of(self.model)
         frozen_body.only(self.model, {key for key, _ in self.model.named_parameters() if key.startswith(f"{name}.")})
-        drawn = [Chance(self._augment, self._seed, view) for view in range(self._views if learned else 0)]
+        drawn = [AugmentRng(self._augment, self._seed, view) for view in range(self._views if learned else 0)]
         views = [self._features(rows, chosen, chance) for chance in drawn or (None,)]
         return Images(rows.lengths, rows.targets, rows.pictures, torch.stack(views))
 
     @torch.no_grad()
-    def _features(self, rows: Images, chosen: Hardware, chance: Chance | None) -> torch.Tensor:
+    def _features(self, rows: Images, chosen: Hardware, chance: AugmentRng | None) -> torch.Tensor:
         _, head = backbones.head_of(self.model)
         caught: list[torch.Tensor] = []
 
@@ -134,7 +134,7 @@ class ImageClassification(Classifier):
             batch = {"features": rows.features[views, list(indices)]}
         else:
             changed = epoch is not None and self._augment != "none"
-            chance = Chance(self._augment, self._seed, epoch or 0) if changed else None
+            chance = AugmentRng(self._augment, self._seed, epoch or 0) if changed else None
             batch = {"pictures": rows.pictures.batch(indices, chance)}
         if rows.targets is not None:
             batch["labels"] = torch.tensor([rows.targets[i] for i in indices], dtype=torch.long)

@@ -16,7 +16,7 @@ from sft_magics.datasets.annotations import annotation_render, boxes
 from sft_magics.datasets.annotations.boxes import Box
 from sft_magics.engine.inputs import pixels, preview
 from sft_magics.engine.inputs.annotated_images import Scenes
-from sft_magics.engine.inputs.images import Chance
+from sft_magics.engine.inputs.images import AugmentRng
 from sft_magics.engine.models import backbones, detectors, fpn
 from sft_magics.engine.models.backbones import Backbone
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, register
@@ -117,7 +117,7 @@ class ObjectDetection(Dense):
             found.append({"label": said, "text": pixels.named(rows.scenes.paths[i]), "picture": picture})
         return found
 
-    def marks_of(self, rows: Any, chance: Chance | None) -> list[list[Box]]:
+    def marks_of(self, rows: Any, chance: AugmentRng | None) -> list[list[Box]]:
         """Return the boxes in every square."""
         return [rows.scenes.placed(i, chance) for i in range(len(rows.lengths))]
 

@@ -15,7 +15,7 @@ from sft_magics.core.records import Metric
 from sft_magics.datasets.annotations import annotation_render, masks
 from sft_magics.engine.inputs import pixels, preview
 from sft_magics.engine.inputs.annotated_images import Scenes
-from sft_magics.engine.inputs.images import Chance
+from sft_magics.engine.inputs.images import AugmentRng
 from sft_magics.engine.models import backbones, fpn
 from sft_magics.engine.models.fpn import Body, Pyramid
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, register
@@ -122,7 +122,7 @@ class SemanticSegmentation(Dense):
             found.append({"label": ", ".join(said), "text": pixels.named(rows.scenes.paths[i]), "picture": picture})
         return found
 
-    def marks_of(self, rows: Any, chance: Chance | None) -> torch.Tensor:
+    def marks_of(self, rows: Any, chance: AugmentRng | None) -> torch.Tensor:
         """Return the masks of all squares (rows x size x size)."""
         found = [rows.scenes.learned([i], chance)[1] for i in range(len(rows.lengths))]
         return torch.cat(found)

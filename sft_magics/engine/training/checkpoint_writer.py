@@ -23,7 +23,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FEW = 0.5  # share of the bytes below which only what learns is written
 
 
-class Keeper:
+class CheckpointWriter:
     """Writes the checkpoints and the best weights of one run into its folder; `say` takes remarks."""
 
     def __init__(

@@ -42,7 +42,7 @@ AVERAGE = "average"
 
 
 @dataclass
-class Progressed:
+class TrainState:
     """Where a run is, besides its tensors: `summed_*` since the epoch began, `best_*` of the best evaluation so far.
 
     `history` has of each evaluation the mean training loss before it, the validation loss and the epoch; `evaluations`
@@ -69,7 +69,7 @@ def save(
     folder: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    state: Progressed,
+    state: TrainState,
     average: dict[str, torch.Tensor] | None = None,
 ) -> Path:
     """Write a checkpoint below `folder` durably, keep the newest two, and return its folder."""
@@ -158,7 +158,7 @@ def newest(folder: Path) -> Iterator[tuple[Path, bool]]:
 
 def restore(
     checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, device: torch.device
-) -> Progressed:
+) -> TrainState:
     """Put the tensors and generator states of a whole checkpoint back, and return where it was."""
     load_weights(model, checkpoint)
     if optimizer is not None:
@@ -167,7 +167,7 @@ def restore(
         optimizers.remember(optimizer, names, memory)
         _put_random_states(part(checkpoint, "random"))
     data: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())
-    return codec.build(Progressed, data)
+    return codec.build(TrainState, data)
 
 
 def remove(checkpoint: Path) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from sft_magics.engine.models import layer_groups
 
 
-class Thaw:
+class GradualUnfreezing:
     """Lets one level more learn every `steps` steps (at least one), from the head down."""
 
     def __init__(self, model: nn.Module, steps: float) -> None:

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from sft_magics.core import codec, commands, errors
-from sft_magics.core.commands import MORE_EPOCHS, Edit, Taken
+from sft_magics.core.commands import MORE_EPOCHS, AppliedEdit, Edit
 from sft_magics.core.events import Edited, Event
 from sft_magics.core.workspace import write_durably
 from sft_magics.engine.training import optimizers
-from sft_magics.engine.training.checkpoint_writer import Keeper
+from sft_magics.engine.training.checkpoint_writer import CheckpointWriter
 
 
 @dataclass(frozen=True)
-class Course:
+class ScheduleState:
     """The plan in force: options, steps, and the rate's course: from step `begin`, rising over `rising` to `peak`."""
 
     options: dict[str, Any]
@@ -36,7 +36,7 @@ class Course:
     begin: int = 0
 
     @classmethod
-    def planned(cls, options: dict[str, Any], batches: int, steps: int) -> "Course":
+    def planned(cls, options: dict[str, Any], batches: int, steps: int) -> "ScheduleState":
         """Return the plan as it was ordered."""
         rising = optimizers.rise(steps, options["warmup"], options.get("schedule", "linear"))
         return cls(options, batches, steps, options["lr"], rising)
@@ -46,7 +46,7 @@ class Course:
         schedule = self.options.get("schedule", "linear")
         return optimizers.along(step - self.begin, self.steps - self.begin, self.peak, self.rising, schedule)
 
-    def edited(self, step: int, changes: dict[str, Any]) -> "Course":
+    def edited(self, step: int, changes: dict[str, Any]) -> "ScheduleState":
         """Return the plan from `step` on, with these options in the place of what they were."""
         found = replace(self, options={**self.options, **changes})
         if "epochs" in changes:
@@ -73,7 +73,9 @@ class Edits:
     `plan` is the one that was ordered, `keeper` puts up with a full disk, `say` takes events.
     """
 
-    def __init__(self, folder: Path, plan: Course, keeper: Keeper, say: Callable[[Event], None]) -> None:
+    def __init__(
+        self, folder: Path, plan: ScheduleState, keeper: CheckpointWriter, say: Callable[[Event], None]
+    ) -> None:
         self._file = folder / "edits.json"
         self._plan = self.course = plan
         self._keeper = keeper
@@ -81,7 +83,7 @@ class Edits:
         self._taken = self._read() or [_repeated(one) for one in plan.options.get("edits", ())]
         self._done = 0
 
-    def _read(self) -> list[Taken]:
+    def _read(self) -> list[AppliedEdit]:
         try:
             return commands.taken(self._file)
         except (ValueError, TypeError, KeyError) as error:
@@ -110,18 +112,18 @@ class Edits:
         newest = max((edit.number for edit in self._taken), default=-1)
         try:
             for edit in (e for e in told if e.number > newest):
-                self._add(Taken(step, _resolved(edit.changes, self.course), edit.number, edit.who))
+                self._add(AppliedEdit(step, _resolved(edit.changes, self.course), edit.number, edit.who))
         except OSError as error:
             self._keeper.put_up_with(error, "what was edited cannot be written down and waits")
 
-    def _add(self, new: Taken) -> None:
+    def _add(self, new: AppliedEdit) -> None:
         if new.changes:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             write_durably(self._file, codec.dumps([*self._taken, new]).encode())
             self._taken.append(new)
             self._enforce(new)
 
-    def _enforce(self, edit: Taken) -> None:
+    def _enforce(self, edit: AppliedEdit) -> None:
         before = self.course.options
         self.course = self.course.edited(edit.step, edit.changes)
         self._done += 1
@@ -129,12 +131,12 @@ class Edits:
         self._say(Edited(edit.step, changes, self.course.steps, self.course.options["epochs"], edit.who))
 
 
-def _resolved(changes: dict[str, float], course: Course) -> dict[str, Any]:
+def _resolved(changes: dict[str, float], course: ScheduleState) -> dict[str, Any]:
     found = dict(changes)
     if more := found.pop(MORE_EPOCHS, 0.0):
         found["epochs"] = course.options["epochs"] + more
     return found
 
 
-def _repeated(recorded: dict[str, Any]) -> Taken:
-    return Taken(int(recorded["step"]), {name: value for name, value in recorded.items() if name != "step"})
+def _repeated(recorded: dict[str, Any]) -> AppliedEdit:
+    return AppliedEdit(int(recorded["step"]), {name: value for name, value in recorded.items() if name != "step"})

@@ -26,11 +26,11 @@ from sft_magics.engine.training import (
     gradual_unfreezing,
     optimizers,
 )
-from sft_magics.engine.training.checkpoint_writer import Keeper
-from sft_magics.engine.training.checkpoints import Progressed
+from sft_magics.engine.training.checkpoint_writer import CheckpointWriter
+from sft_magics.engine.training.checkpoints import TrainState
 from sft_magics.engine.training.ema import Average
 from sft_magics.engine.training.gradients import Gradients
-from sft_magics.engine.training.live_edits import Course, Edits, steps_of
+from sft_magics.engine.training.live_edits import Edits, ScheduleState, steps_of
 from sft_magics.engine.training.prefetch import Loader
 
 _TELL_SECONDS = 0.1
@@ -39,7 +39,7 @@ _SMOOTHING = 0.9
 
 
 @dataclass
-class Plan:
+class TrainingSetup:
     """What to do: encoded rows, options, the folder to do it in, and what is told meanwhile; edits change it."""
 
     task: Task
@@ -62,9 +62,9 @@ class Plan:
 class Loop:
     """One run of the plan, from the beginning or from its newest whole checkpoint."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: TrainingSetup) -> None:
         self.plan = plan
-        self.state = Progressed()
+        self.state = TrainState()
         self.task = plan.task
         plan.hardware.place(self.task.model)
         self.optimizer = optimizers.build(self.task.model, plan.options)
@@ -72,9 +72,9 @@ class Loop:
         ema = float(plan.options.get("ema") or 0.0)
         self.average = Average(self.task.model, ema) if ema else None
         every = float(plan.options.get("unfreeze") or 0.0)
-        self.thaw = gradual_unfreezing.Thaw(self.task.model, every * plan.batches) if every else None
-        self.keeper = Keeper(plan.folder, self.task, self.optimizer, self.say)
-        planned = Course.planned(plan.options, plan.batches, plan.steps)
+        self.thaw = gradual_unfreezing.GradualUnfreezing(self.task.model, every * plan.batches) if every else None
+        self.keeper = CheckpointWriter(plan.folder, self.task, self.optimizer, self.say)
+        planned = ScheduleState.planned(plan.options, plan.batches, plan.steps)
         self.edits = Edits(plan.folder, planned, self.keeper, self.say)
         self.gradients = Gradients(self.task, plan.options, plan.hardware, self.say)
         self.loader = Loader(self.batch_of, int(plan.options.get("workers", 0)), plan.steps)

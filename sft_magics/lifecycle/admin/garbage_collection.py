@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from sft_magics.core import errors
 from sft_magics.core import workspace as places
-from sft_magics.core.records import Collection, Garbage, Version
+from sft_magics.core.records import CollectableItem, Collection, Version
 from sft_magics.core.runtime import usage
 from sft_magics.core.signatures import Names
 from sft_magics.core.workspace import Workspace
@@ -54,7 +54,7 @@ def gc(
     if what is not None:
         _check_alone(what, runs=runs is not None, datasets=datasets, older=bool(older), retired=retired)
         named = leftovers.run_called if what.startswith("run-") else leftovers.dataset_called
-        found, kept = _Found([named(ws, registry, what)]), list[Garbage]()
+        found, kept = _Found([named(ws, registry, what)]), list[CollectableItem]()
     else:
         found, kept = _everything(ws, registry, runs, datasets=datasets, before=before, retired=retired)
     garbage = found.shown()
@@ -91,7 +91,7 @@ class _Found:
     keep: frozenset[str] = frozenset()
     going: Sequence[Version] = ()
 
-    def shown(self) -> list[Garbage]:
+    def shown(self) -> list[CollectableItem]:
         """Return each with the bytes it takes."""
         found = []
         if self.ws is not None:
@@ -102,7 +102,7 @@ class _Found:
                 found.append(_weights(unkept.artifacts, unkept.bytes, self.going))
             exported = engine_choice.unneeded(self.ws, self.keep)
             if exported and (size := sum(client.size_of(path) for path in exported)):
-                found.append(Garbage("exported networks", size, "no version needs them"))
+                found.append(CollectableItem("exported networks", size, "no version needs them"))
         return [*found, *(one.shown() for one in self.left)]
 
     def remove(self, registry: "Registry") -> None:
@@ -122,7 +122,7 @@ class _Found:
 
 def _everything(
     ws: Workspace, registry: "Registry", states: str | None, *, datasets: bool, before: float, retired: bool
-) -> tuple[_Found, list[Garbage]]:
+) -> tuple[_Found, list[CollectableItem]]:
     """Return all that can go, and what is kept although it is old, with why."""
     going, kept = _retired(ws, registry) if retired else ([], [])
     keep = {v.artifact for v in registry.versions()} - {v.artifact for v in going}
@@ -137,16 +137,16 @@ def _everything(
     return _Found([*folders, *data, *left], ws, frozenset(keep), going), [*kept, *needed]
 
 
-def _weights(artifacts: tuple[str, ...], size: int, going: Sequence[Version]) -> Garbage:
+def _weights(artifacts: tuple[str, ...], size: int, going: Sequence[Version]) -> CollectableItem:
     refs = [v.ref for v in going if v.artifact in artifacts]
     count = f"{len(artifacts)} artifact{'s' * (len(artifacts) != 1)}"
     if not artifacts:
-        return Garbage("parts of unfinished saves", size, "what wrote them was ended")
+        return CollectableItem("parts of unfinished saves", size, "what wrote them was ended")
     why = f"of the retired {', '.join(refs[:5])}" if refs else "no version has them"
-    return Garbage(count, size, why)
+    return CollectableItem(count, size, why)
 
 
-def _retired(ws: Workspace, registry: "Registry") -> tuple[list[Version], list[Garbage]]:
+def _retired(ws: Workspace, registry: "Registry") -> tuple[list[Version], list[CollectableItem]]:
     """Return the retired versions whose weights may go, and those whose weights are needed, with by what."""
     endpoints = rollout.running(ws)
     versions = registry.versions()
@@ -159,7 +159,7 @@ def _retired(ws: Workspace, registry: "Registry") -> tuple[list[Version], list[G
         needs += [f"{job.id}, which is at work" for job in working if job.spec().get("parent") == version.ref]
         needs += [f"{parents[version.ref]}, which was made from it"] if version.ref in parents else []
         if needs:
-            kept.append(Garbage(f"weights of {version.ref}", version.size, f"needed by {', '.join(needs)}"))
+            kept.append(CollectableItem(f"weights of {version.ref}", version.size, f"needed by {', '.join(needs)}"))
         else:
             going.append(version)
     return going, kept

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sft_magics.core import errors, references
 from sft_magics.core.jobs import JobFolder
-from sft_magics.core.records import Dataset, Garbage, Run
+from sft_magics.core.records import CollectableItem, Dataset, Run
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle.inputs import data_versions
 from sft_magics.lifecycle.jobs import client
@@ -39,9 +39,9 @@ class Leftover:
     note: Callable[[], object] = field(default=_nothing)
     job: JobFolder | None = None
 
-    def shown(self) -> Garbage:
+    def shown(self) -> CollectableItem:
         """Return it with the bytes that its removal frees."""
-        return Garbage(self.what, freed(self.paths), self.why)
+        return CollectableItem(self.what, freed(self.paths), self.why)
 
     def remove(self) -> bool:
         """Note it and remove its files; False where a process has taken it up meanwhile."""
@@ -114,7 +114,7 @@ def _run(registry: "Registry", job: JobFolder, run: Run) -> Leftover:
 
 def unneeded_datasets(
     ws: Workspace, registry: "Registry", before: float, leaving: Collection[str]
-) -> tuple[list[Leftover], list[Garbage]]:
+) -> tuple[list[Leftover], list[CollectableItem]]:
     """Return the versions of datasets that nothing needs and were made before a moment, and those kept, with why.
 
     `leaving` are runs that go, and so need nothing any more.
@@ -128,7 +128,9 @@ def unneeded_datasets(
     going, kept = [], []
     for dataset in known:
         if dataset.ref in needed:
-            kept.append(Garbage(f"dataset {dataset.ref}", _size(ws, dataset), f"needed by {_few(needed[dataset.ref])}"))
+            kept.append(
+                CollectableItem(f"dataset {dataset.ref}", _size(ws, dataset), f"needed by {_few(needed[dataset.ref])}")
+            )
         elif dataset.created_at < before:
             going.append(dataset)
     return [_dataset(ws, registry, dataset, going) for dataset in going], kept

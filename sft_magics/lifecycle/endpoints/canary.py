@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from sft_magics.core import errors
 from sft_magics.core import workspace as places
-from sft_magics.core.records import Answered, Endpoint, ServedSide, Traffic, Version
+from sft_magics.core.records import AgreementCell, Endpoint, ServedVersion, Traffic, Version
 from sft_magics.core.signatures import Names
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle.endpoints import rollout
@@ -93,11 +93,11 @@ def _told(served: Endpoint, stats: dict[str, Any]) -> Traffic:
         return Traffic(name, str(stats["version"]), ended=str(stats["trial_ended"]), next_step=step)
     shares = {trial["version"]: trial["share"]}
     sides = tuple(
-        ServedSide(version, shares.get(version, 1.0 - trial["share"]), s["answered"], s["errors"], s["p95_ms"])
+        ServedVersion(version, shares.get(version, 1.0 - trial["share"]), s["answered"], s["errors"], s["p95_ms"])
         for version, s in trial["sides"].items()
     )
     step = f"%sft_promote {trial['version']}, or %sft_traffic {name} --abort"
     return Traffic(
         name, str(stats["version"]), sides, trial["shadow"], trial["agreed"],
-        tuple(Answered(*pair) for pair in trial["agreement"]), trial["skipped"], next_step=step,
+        tuple(AgreementCell(*pair) for pair in trial["agreement"]), trial["skipped"], next_step=step,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from sft_magics.core.events import Ended, Progress, Sink
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Version
 from sft_magics.core.runtime import exports
-from sft_magics.core.runtime.exports import TORCH, Verdict
+from sft_magics.core.runtime.exports import TORCH, AgreementReport
 from sft_magics.core.tasks import SEMANTIC_SEGMENTATION, TEXT_CLASSIFICATION
 from sft_magics.core.workspace import Workspace, is_locked, locked
 from sft_magics.lifecycle.jobs import client
@@ -137,7 +137,7 @@ def _exporter() -> str:
     return ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "onnxscript"))
 
 
-def _judged(ws: Workspace, version: Version, folder: Path, engine: str) -> Verdict:
+def _judged(ws: Workspace, version: Version, folder: Path, engine: str) -> AgreementReport:
     """Return what is known of an engine, found out now if it was not; raises what the job does."""
     from sft_magics.registry import Registry
     from sft_magics.serving.engines import agreement

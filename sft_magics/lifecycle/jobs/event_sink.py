@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from sft_magics.core.commands import Told
+from sft_magics.core.commands import PendingCommands
 from sft_magics.core.events import Event, EventWriter, Heartbeat, Remark
 from sft_magics.core.jobs import JobFolder
 
@@ -45,7 +45,7 @@ class JobEventSink:
             self._listen()
         return "stop" if self.told().ending else ""
 
-    def told(self) -> Told:
+    def told(self) -> PendingCommands:
         """Return what was told so far, by orders and by signals, which mean a stop."""
         found = self._orders.told()
         return replace(found, do="stop") if self.stopping else found

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from sft_magics.core import errors
 from sft_magics.core import workspace as places
-from sft_magics.core.records import Choice, RatesTried, RunPlan
+from sft_magics.core.records import Choice, LrRangeTest, RunPlan
 from sft_magics.core.signatures import Names
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
 from sft_magics.core.workspace import Workspace
@@ -77,7 +77,7 @@ def lr(
     device: Annotated[Literal["auto", "cpu", "cuda"], "where to compute"] = "auto",
     threads: Annotated[int | Literal["auto"], "CPU threads"] = "auto",
     workspace: WorkspaceOption = None,
-) -> RatesTried:
+) -> LrRangeTest:
     """Let the learning rate rise step by step until the loss goes away, and show where it fell fastest (Smith 2017).
 
     Nothing is kept of the steps. Raises what `finetune` raises before its first step.
@@ -94,7 +94,7 @@ def lr(
         note = "LoRA bears ten times the rate of full fine-tuning, and the loss of few rows is noisy."
     advised = min(found["steepest"], found["tenth"])
     usual = own if note or not found["fell"] else advised
-    return RatesTried(
+    return LrRangeTest(
         model=model, task=order["task"], rates=tuple(found["rates"]), losses=tuple(map(float, found["losses"])),
         smoothed=tuple(map(float, found["smoothed"])), steepest=found["steepest"],
         tenth=found["tenth"], diverged=found["diverged"],

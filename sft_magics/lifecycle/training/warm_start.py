@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.core import errors, observer, references
-from sft_magics.core.commands import Taken
+from sft_magics.core.commands import AppliedEdit
 from sft_magics.core.events import EventReader
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Version
@@ -129,7 +129,7 @@ def _source(job: JobFolder, step: int, folder: Path | None, version: Version | N
     return Source(job, step, folder, in_force(spec["options"], job.taken(), step), version, spec, whole)
 
 
-def in_force(options: dict[str, Any], edits: Iterable[Taken], step: float) -> dict[str, Any]:
+def in_force(options: dict[str, Any], edits: Iterable[AppliedEdit], step: float) -> dict[str, Any]:
     """Return the options that a run went by in the step before `step` was done."""
     found = {name: value for name, value in options.items() if name != "edits"}
     for edit in edits:

@@ -8,7 +8,7 @@ from sft_magics.core import errors, paired_tests, postprocessing
 from sft_magics.core import metrics as measures
 from sft_magics.core import workspace as places
 from sft_magics.core.codec import plain
-from sft_magics.core.records import Change, Diff, Flip, LayerChange, MetricChange, Version
+from sft_magics.core.records import Change, ChangedPrediction, Diff, LayerChange, MetricChange, Version
 from sft_magics.core.signatures import FromNamespace, Names
 from sft_magics.core.tasks import CLASSIFIERS
 from sft_magics.core.workspace import Workspace
@@ -137,10 +137,10 @@ def _with_answers(made: Diff, before: Version, after: Version, rows: Rows, score
     fixed, broke = paired_tests.flipped(truths, guesses[0], guesses[1])
     p_value = measures.mcnemar(len(fixed), len(broke))
 
-    def flips(numbers: list[int]) -> tuple[Flip, ...]:
+    def flips(numbers: list[int]) -> tuple[ChangedPrediction, ...]:
         surest = sorted(numbers, key=lambda i: -said[1][i].confidence)[:_SHOWN]
         shown = answers.pictured([said[0][i] for i in surest], before)
-        return tuple(Flip(texts[i], truths[i], b, said[1][i]) for i, b in zip(surest, shown, strict=True))
+        return tuple(ChangedPrediction(texts[i], truths[i], b, said[1][i]) for i, b in zip(surest, shown, strict=True))
 
     verdict, step = _verdict(before, after, len(fixed), len(broke), p_value)
     metrics = _metrics(before.labels, truths, guesses, p_value)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from sft_magics.core import errors
 from sft_magics.core import workspace as places
-from sft_magics.core.records import Dataset, Endpoint, ModelCard, Moment, Version
+from sft_magics.core.records import Dataset, Endpoint, HistoryEntry, ModelCard, Version
 from sft_magics.core.signatures import Names
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle.options import WorkspaceOption
@@ -45,7 +45,7 @@ def gather(ws: Workspace, registry: "Registry", version: Version) -> ModelCard:
     endpoints = tuple(e for e in serving.endpoints(ws) if e.version == version.ref)
     children = tuple(v.ref for v in registry.versions() if v.parent == version.ref)
     moments = tuple(
-        Moment(e.at, e.who, e.action, f"{e.subject}: {e.before or 'nothing'} → {e.after or 'nothing'}", e.reason)
+        HistoryEntry(e.at, e.who, e.action, f"{e.subject}: {e.before or 'nothing'} → {e.after or 'nothing'}", e.reason)
         for e in registry.history(version.model)
         if e.subject.partition(" ")[0] == version.ref or version.ref in (e.before, e.after)  # "reviews:3 owner": a tag
     )

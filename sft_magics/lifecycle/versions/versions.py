@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from sft_magics.core import errors, references
 from sft_magics.core import workspace as places
-from sft_magics.core.records import AliasThen, Table, Version
+from sft_magics.core.records import AliasAt, Table, Version
 from sft_magics.core.signatures import Names
 from sft_magics.lifecycle.endpoints import rollout
 from sft_magics.lifecycle.inputs import bases, data_versions
@@ -143,14 +143,14 @@ def history(
     return Table("aliases", _then(registry, model, moment), "" if model else "%sft_history MODEL shows every change.")
 
 
-def _then(registry: "Registry", model: str | None, moment: float) -> tuple[AliasThen, ...]:
+def _then(registry: "Registry", model: str | None, moment: float) -> tuple[AliasAt, ...]:
     """Replay the log up to a moment. The order is that of the changes; a clock may have been set back meanwhile."""
-    found: dict[str, AliasThen] = {}
+    found: dict[str, AliasAt] = {}
     for entry in reversed(registry.history(model)):
         name, mark, alias = entry.subject.partition("@")
         if not mark or entry.at > moment:
             continue
         found.pop(entry.subject, None)
         if entry.after is not None:
-            found[entry.subject] = AliasThen(name, alias, entry.after, entry.at, entry.who, entry.reason)
+            found[entry.subject] = AliasAt(name, alias, entry.after, entry.at, entry.who, entry.reason)
     return tuple(found[subject] for subject in sorted(found))

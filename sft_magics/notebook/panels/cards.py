@@ -1,6 +1,6 @@
 """The model card, and what the other verbs of version control return: exports, collections, reproductions."""
 
-from sft_magics.core.records import Change, Collection, Exported, Garbage, ModelCard, Moment, Reproduction
+from sft_magics.core.records import Change, CollectableItem, Collection, Exported, HistoryEntry, ModelCard, Reproduction
 from sft_magics.notebook.panels import badges, diff, endpoint, versions
 from sft_magics.notebook.panels.formats import duration, size
 from sft_magics.notebook.panels.markup import Child, Safe, code, el, facts, head, join, muted, next_line, shorten
@@ -30,21 +30,21 @@ def card(found: ModelCard) -> list[Child]:
     ]
 
 
-def _history(moments: tuple[Moment, ...]) -> Safe | None:
+def _history(moments: tuple[HistoryEntry, ...]) -> Safe | None:
     if not moments:
         return None
     rows = [_moment(m) for m in moments]
     return el("details", el("summary", "History"), table("History", _MOMENTS, rows))
 
 
-def _moment(found: Moment) -> list[Child]:
+def _moment(found: HistoryEntry) -> list[Child]:
     return [
         stamp(found.at), found.who, found.action, shorten(found.what, 120),
         shorten(found.reason, 120) or None,
     ]  # fmt: skip
 
 
-def moment(found: Moment) -> list[Child]:
+def moment(found: HistoryEntry) -> list[Child]:
     """Return one moment of a version's history."""
     return [table("A moment", _MOMENTS, [_moment(found)])]
 
@@ -69,11 +69,11 @@ def collection(found: Collection) -> list[Child]:
     ]
 
 
-def _garbage(found: Garbage) -> list[Child]:
+def _garbage(found: CollectableItem) -> list[Child]:
     return [shorten(found.what, 120), size(found.bytes), shorten(found.why)]
 
 
-def garbage(found: Garbage) -> list[Child]:
+def garbage(found: CollectableItem) -> list[Child]:
     """Return one thing that nobody needs."""
     return [table("Garbage", _GARBAGE, [_garbage(found)])]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sft_magics.core.records import Change, Diff, Flip, GateResult, LayerChange, MetricChange, Promotion
+from sft_magics.core.records import Change, ChangedPrediction, Diff, GateResult, LayerChange, MetricChange, Promotion
 from sft_magics.notebook.panels import badges, overlap
 from sft_magics.notebook.panels.formats import count, number, percent
 from sft_magics.notebook.panels.marks import bar, measured
@@ -55,7 +55,7 @@ def metric(found: MetricChange) -> list[Child]:
     return [table("A metric on the same rows", _METRICS, [metric_row(found)])]
 
 
-def _flips(title: str, flips: Sequence[Flip], total: int, *, opened: bool) -> Safe | None:
+def _flips(title: str, flips: Sequence[ChangedPrediction], total: int, *, opened: bool) -> Safe | None:
     if not flips:
         return None
     rows: list[list[Child]] = [_flip(f) for f in flips]
@@ -64,7 +64,7 @@ def _flips(title: str, flips: Sequence[Flip], total: int, *, opened: bool) -> Sa
     return drawn if opened else el("details", el("summary", title), drawn)
 
 
-def _flip(found: Flip) -> list[Child]:
+def _flip(found: ChangedPrediction) -> list[Child]:
     return [
         subject(found.text, found.before.picture), shorten(found.truth, 60),
         join(shorten(found.before.label, 60), muted(f" {percent(found.before.confidence)}")),
@@ -72,7 +72,7 @@ def _flip(found: Flip) -> list[Child]:
     ]  # fmt: skip
 
 
-def flip(found: Flip) -> list[Child]:
+def flip(found: ChangedPrediction) -> list[Child]:
     """Return a single flipped answer."""
     return [table("A flipped answer", ("text", "truth", "before", "after"), [_flip(found)])]
 

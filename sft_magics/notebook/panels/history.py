@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from sft_magics.core.records import AliasThen, Table
+from sft_magics.core.records import AliasAt, Table
 from sft_magics.notebook.panels.markup import Child, Safe, el, join, muted, shorten
 from sft_magics.notebook.panels.tables import listing, stamp
 
@@ -36,7 +36,7 @@ def _moved(row: Any) -> Child:
     return join(_short(row.before), " → ", _short(row.after))
 
 
-def aliases(rows: Sequence[AliasThen]) -> list[list[Child]]:
+def aliases(rows: Sequence[AliasAt]) -> list[list[Child]]:
     """Return the rows of the table of what aliases named at some moment."""
     return [
         [
@@ -65,6 +65,6 @@ def _fields(row: Any) -> dict[str, Any]:
     return {str(k): v for k, v in row.items()} if isinstance(row, dict) else {"": row}
 
 
-def alias(found: AliasThen) -> list[Child]:
+def alias(found: AliasAt) -> list[Child]:
     """Return what one alias named at some moment."""
     return [listing("What the alias named then", ALIASES, aliases([found]), "nothing")]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from sft_magics.core.records import Choice, RatesTried, RunPlan
+from sft_magics.core.records import Choice, LrRangeTest, RunPlan
 from sft_magics.notebook.panels import badges, charts
 from sft_magics.notebook.panels.charts import Chart, Curve
 from sft_magics.notebook.panels.formats import count, duration, megabytes, rate, size
@@ -52,7 +52,7 @@ def _points(rates: Sequence[float], losses: Sequence[float], first: int) -> list
     return [(math.log10(r) - first, loss) for r, loss in pairs if math.isfinite(loss)]
 
 
-def rates(found: RatesTried) -> list[Child]:
+def rates(found: LrRangeTest) -> list[Child]:
     """Return the parts of a range test: the loss over the rate, drawn by powers of ten."""
     ends = [math.log10(r) for r in found.rates] or [0.0]
     first, last = math.floor(ends[0]), max(ends[-1], math.floor(ends[0]) + 1)

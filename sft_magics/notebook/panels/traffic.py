@@ -1,6 +1,6 @@
 """Who answers at an endpoint: shares, errors and latency side by side, and where two versions disagree."""
 
-from sft_magics.core.records import Answered, ServedSide, Traffic
+from sft_magics.core.records import AgreementCell, ServedVersion, Traffic
 from sft_magics.notebook.panels import badges
 from sft_magics.notebook.panels.formats import count
 from sft_magics.notebook.panels.markup import Child, el, head, join, muted, next_line, shorten
@@ -34,22 +34,22 @@ def card(found: Traffic) -> list[Child]:
     ]
 
 
-def side(found: ServedSide) -> list[Child]:
+def side(found: ServedVersion) -> list[Child]:
     """Return the parts of one version behind an endpoint."""
     return [table("A version behind an endpoint", _SIDES, [_side(found, 1.0, BLUE, f"{found.share:.0%}")])]
 
 
-def pair(found: Answered) -> list[Child]:
+def pair(found: AgreementCell) -> list[Child]:
     """Return the parts of one pair of answers."""
     return [table("How two versions answer", _PAIRS, [_pair(found)])]
 
 
-def _side(found: ServedSide, share: float, color: str, asked: Child) -> list[Child]:
+def _side(found: ServedVersion, share: float, color: str, asked: Child) -> list[Child]:
     took = join(_bar(share, color), f" {found.p95_ms:.1f} ms")
     return [el("strong", found.version), asked, count(found.answered), count(found.errors), took]
 
 
-def _pair(found: Answered) -> list[Child]:
+def _pair(found: AgreementCell) -> list[Child]:
     same = found.live == found.candidate
     return [shorten(found.live, 40), shorten(found.candidate, 40), count(found.n), "" if same else "differs"]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from sft_magics.core import errors
 from sft_magics.core.records import Endpoint, Prediction
-from sft_magics.serving.addresses import Door
+from sft_magics.serving.addresses import Address
 
 _SECONDS = 120.0
 _BATCH_CHARACTERS = 2_000_000
@@ -38,7 +38,7 @@ class EndpointClient:
                 f"The token of endpoint {endpoint.name} cannot be read from {endpoint.token_file}.",
                 f"%sft_endpoints shows how it stands; %sft_deploy {endpoint.ref} starts it with a new token.",
             ) from error
-        self._connection = Door.of(endpoint).connection(seconds)
+        self._connection = Address.of(endpoint).connection(seconds)
 
     def predict(
         self, inputs: Sequence[str | bytes], *, batch: int = 64, progress: Callable[[int, int], None] | None = None

@@ -13,7 +13,7 @@ import psutil
 from sft_magics.core import errors
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Endpoint
-from sft_magics.serving.addresses import Door
+from sft_magics.serving.addresses import Address
 
 _PATIENCE = 120.0  # seconds that an answer may take
 _PART = re.compile(r"(\w+);dur=([\d.]+)")
@@ -57,7 +57,7 @@ def drive(endpoint: Endpoint, questions: Sequence[Question], clients: int, secon
 
 
 async def _drive(endpoint: Endpoint, token: str, questions: Sequence[Question], clients: int, seconds: float) -> Driven:
-    found, door = Driven(), Door.of(endpoint)
+    found, door = Driven(), Address.of(endpoint)
     began = time.perf_counter()
 
     async def client(number: int) -> None:
@@ -88,7 +88,7 @@ async def _drive(endpoint: Endpoint, token: str, questions: Sequence[Question], 
     return found
 
 
-def _head(door: Door, token: str, question: Question) -> bytes:
+def _head(door: Address, token: str, question: Question) -> bytes:
     return (
         f"POST /predict HTTP/1.1\r\nHost: {door.host}\r\nAuthorization: Bearer {token}\r\n"
         f"Content-Type: {question.kind}\r\nContent-Length: {len(question.body)}\r\n\r\n"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sft_magics.core.runtime import exports
-from sft_magics.core.runtime.exports import Verdict
+from sft_magics.core.runtime.exports import AgreementReport
 from sft_magics.serving import engines
 
 # By what an engine computes in: the largest difference of two probabilities that is let pass, and the largest share of
@@ -35,7 +35,7 @@ def library_of(engine: str) -> str:
         return ""
 
 
-def judge(folder: Path, engine: str, inputs: Sequence[Any], truths: Sequence[Any]) -> Verdict:
+def judge(folder: Path, engine: str, inputs: Sequence[Any], truths: Sequence[Any]) -> AgreementReport:
     """Compare the engine's answers with torch's in fp32, `truths`, and write the verdict beside the export.
 
     Of OpenVINO bfloat16 is tried first where the CPU has it, and taken if it agrees and is the faster one.
@@ -65,7 +65,7 @@ def _precisions(engine: str) -> tuple[str, ...]:
     return ("fp32",)
 
 
-def _verdict(engine: str, precision: str, pairs: Sequence[tuple[Any, Any]], ms: float) -> Verdict:
+def _verdict(engine: str, precision: str, pairs: Sequence[tuple[Any, Any]], ms: float) -> AgreementReport:
     """Say how an engine's answers stand to torch's, by pairs of torch's and its own."""
     tolerance = TOLERANCES[precision]
     masks = bool(pairs) and isinstance(pairs[0][0], dict)
@@ -75,7 +75,7 @@ def _verdict(engine: str, precision: str, pairs: Sequence[tuple[Any, Any]], ms: 
     changed = (max if masks else statistics.fmean)(changes) if changes else 0.0
     agrees = largest <= tolerance and changed <= (tolerance if masks else _CHANGED[precision])
     name = library_of(engine)
-    return Verdict(engine, agrees, largest, changed, len(pairs), tolerance, precision, ms, name)
+    return AgreementReport(engine, agrees, largest, changed, len(pairs), tolerance, precision, ms, name)
 
 
 def _rows(truth: Sequence[float], answer: Sequence[float], tolerance: float) -> tuple[float, float]:

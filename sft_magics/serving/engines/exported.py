@@ -11,7 +11,7 @@ from sft_magics.core.runtime.exports import Card
 from sft_magics.core.tasks import IMAGE_CLASSIFICATION, SEMANTIC_SEGMENTATION, TEXT_CLASSIFICATION
 from sft_magics.serving.engines import texts
 from sft_magics.serving.engines.networks import Arrays, Logits, Network
-from sft_magics.serving.engines.pictures import Masks, Squares
+from sft_magics.serving.engines.pictures import ImagePreprocessor, Masks
 
 
 class Prepared(Protocol):
@@ -34,7 +34,7 @@ class Prepared(Protocol):
 
 _PREPARED: dict[str, Callable[[Path, Card], Prepared]] = {
     TEXT_CLASSIFICATION: texts.of,
-    IMAGE_CLASSIFICATION: Squares,
+    IMAGE_CLASSIFICATION: ImagePreprocessor,
     SEMANTIC_SEGMENTATION: Masks,
 }
 

@@ -23,7 +23,7 @@ _SQUARE, _SCENE = 64, 128  # what a picture counts for, so that 64 and 32 are re
 T = TypeVar("T")
 
 
-class Squares:
+class ImagePreprocessor:
     """The middle of each picture, uint8."""
 
     def __init__(self, folder: Path, card: Card) -> None:  # noqa: ARG002 - all is in the card

@@ -12,7 +12,7 @@ from typing import Any
 
 from sft_magics.core import errors
 from sft_magics.core.sampling import Piece, Sampling
-from sft_magics.serving.hosts.lines import Line
+from sft_magics.serving.hosts.lines import MessageChannel
 from sft_magics.serving.hosts.starting import Start, is_gone
 from sft_magics.serving.predictor import needs_torch
 
@@ -32,7 +32,7 @@ class ModelFailed(Exception):
     """A model raised what is no user's problem; the error's own class is one derived from this, of the same name."""
 
 
-class Hosted:
+class RemotePredictor:
     """A `serving.predictor.Predictor` whose model lies in another process; used in one thread once it is loaded.
 
     Of the last answer `spent` has the milliseconds by part, and `unread` the tokens beyond what the version reads, by
@@ -46,7 +46,7 @@ class Hosted:
         self.restarts = 0
         self._start, self._torch = start, needs_torch(folder, engine)
         self._order = ("load", str(folder), threads, engine)
-        self._line: Line | None = None
+        self._line: MessageChannel | None = None
         self._generation = 0
         self._down: HostDown | None = None  # why the last try to replace the process failed
         self._pause, self._not_before = _PAUSE, 0.0
@@ -183,6 +183,6 @@ def _error(told: dict[str, str]) -> Exception:
     return named(told["what"])
 
 
-def is_gone_or_none(line: Line | None) -> bool:
+def is_gone_or_none(line: MessageChannel | None) -> bool:
     """Say whether nobody is at the other end of a line, or there is none."""
     return line is None or is_gone(line)

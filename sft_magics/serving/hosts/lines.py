@@ -9,7 +9,7 @@ _BYTES = "bytes beside"
 _PLAIN = json.JSONEncoder()
 
 
-class Line:
+class MessageChannel:
     """One end of a line."""
 
     def __init__(self, handle: int) -> None:

@@ -25,7 +25,7 @@ from sft_magics.core import errors
 from sft_magics.core.runtime import malloc_trim
 from sft_magics.core.sampling import Piece, Sampling
 from sft_magics.serving import predictor as predictors
-from sft_magics.serving.hosts.lines import Line
+from sft_magics.serving.hosts.lines import MessageChannel
 from sft_magics.serving.predictor import Predictor
 
 # Requests come in batches of every size, and oneDNN keeps a kernel for each of a thousand: a hundred MB, no speed.
@@ -82,7 +82,7 @@ class Host:
         self._pieces.pop(key, None)
 
 
-def serve(line: Line) -> None:
+def serve(line: MessageChannel) -> None:
     """Answer what comes over `line` until the other end is gone."""
     host = Host()
     given = math.inf  # when memory is to be given back
@@ -100,7 +100,7 @@ def serve(line: Line) -> None:
             _send(line, said)
 
 
-def _send(line: Line, said: tuple[str, Any]) -> None:
+def _send(line: MessageChannel, said: tuple[str, Any]) -> None:
     """Send what is said; an answer that cannot be written as JSON is a failure of the model, and ends no process."""
     try:
         line.send(*said)
@@ -120,7 +120,7 @@ def main() -> None:
     """Hold a version for whoever is at the other end of the socket named on the command line; does not return."""
     os.environ.setdefault(*_FEW_KERNELS)
     with contextlib.suppress(EOFError, ConnectionError):
-        serve(Line(int(sys.argv[2])))
+        serve(MessageChannel(int(sys.argv[2])))
     sys.stderr.flush()
     os._exit(0)  # nothing here is worth taking apart, and libraries print what they find while they do
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sft_magics.serving.hosts.lines import Line
+from sft_magics.serving.hosts.lines import MessageChannel
 
 if TYPE_CHECKING:
     from sft_magics.engine.runtime.fork_server_client import Server
@@ -33,13 +33,13 @@ class Starter:
         self._zygote = zygote
         self._starting = threading.Lock()
 
-    def start(self, torch: bool) -> Line:
+    def start(self, torch: bool) -> MessageChannel:
         """Start a host, with torch imported or not; return the line to it."""
         ours, theirs = socket.socketpair()
         with theirs:
             if not torch or not self._forked(theirs):
                 _spawned(theirs)
-        return Line(ours.detach())
+        return MessageChannel(ours.detach())
 
     def end(self) -> None:
         """End the zygote; hosts end by themselves when the lines to them are closed."""
@@ -83,11 +83,11 @@ def _spawned(theirs: socket.socket) -> None:
     threading.Thread(target=child.wait, daemon=True).start()  # reaped whenever it ends
 
 
-def is_gone(line: Line) -> bool:
+def is_gone(line: MessageChannel) -> bool:
     """Say whether the other end of a line is closed; nothing is read."""
     poll = select.poll()
     poll.register(line.fileno(), select.POLLRDHUP if hasattr(select, "POLLRDHUP") else 0)
     return bool(poll.poll(0))
 
 
-Start = Callable[[bool], Line]
+Start = Callable[[bool], MessageChannel]

@@ -36,7 +36,7 @@ def docs_key(token: str) -> str:
     return hmac.new(token.encode(), b"sft_magics: read the description", "sha256").hexdigest()
 
 
-class Guard:
+class AuthMiddleware:
     """Lets a request through to `app` if it has the token and names the endpoint; else answers with `refuse`."""
 
     def __init__(self, app: "ASGIApp", *, token: str, names: Names, refuse: _Refuse) -> None:

@@ -23,7 +23,7 @@ _NO_TUNNEL = "This endpoint is no proxy: CONNECT is refused."
 _PREFACE = b"PRI * HTTP/2"
 
 
-class Gathered:
+class CoalescingTransport:
     """A transport that sends in one piece what is written in one turn of the event loop.
 
     uvicorn writes a head and a body, and the loop sends each at once: two system calls, and a client woken twice.
@@ -63,7 +63,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a head."""
-        super().connection_made(Gathered(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]
         self._wait()
 
     def eof_received(self) -> None:

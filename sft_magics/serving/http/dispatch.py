@@ -16,7 +16,7 @@ from sft_magics.serving.scheduling.requests import Answer
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.app import Desk
+    from sft_magics.serving.app import EndpointContext
 
 PROOF = "x-sft-proof"
 _QUICK_SECONDS = 0.05  # only who waits longer is looked after whether it is still there
@@ -24,7 +24,7 @@ LONGEST_SECONDS = 600.0
 
 
 @contextlib.asynccontextmanager
-async def inside(desk: "Desk", request: "Request | None" = None) -> AsyncIterator[None]:
+async def inside(desk: "EndpointContext", request: "Request | None" = None) -> AsyncIterator[None]:
     """Count a request as one that a drain waits for; raises HttpProblem 503 where none is taken."""
     if request is None or not proves(desk, request):
         desk.ready()
@@ -36,7 +36,7 @@ async def inside(desk: "Desk", request: "Request | None" = None) -> AsyncIterato
         desk.used()
 
 
-async def ask(desk: "Desk", request: "Request", question: Question) -> Answer:
+async def ask(desk: "EndpointContext", request: "Request", question: Question) -> Answer:
     """Return the answer; a client that has gone, or whose time is over, costs no compute.
 
     `X-Timeout-Ms` says how long an answer is wanted, `X-Sync-Log: 1` that it shall be in the log before it is sent.
@@ -67,7 +67,7 @@ async def _leave(request: "Request", waiting: "asyncio.Future[Answer]") -> None:
         waiting.set_exception(HttpProblem(499, "The client left before its answer."))
 
 
-def proves(desk: "Desk", request: "Request") -> bool:
+def proves(desk: "EndpointContext", request: "Request") -> bool:
     """Say whether it is the endpoint itself that asks, before it is ready for others."""
     given = request.headers.get(PROOF, "")
     return bool(desk.proof) and hmac.compare_digest(given.encode(), desk.proof.encode())

@@ -29,7 +29,7 @@ class _Entry:
     written: Written | None
 
 
-class Scribe:
+class LogWriter:
     """Writes rows in the order they come; `trouble` says why it cannot, while it cannot."""
 
     def __init__(self, log: PredictionLog) -> None:

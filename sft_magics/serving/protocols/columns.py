@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft_magics.core.tasks import CAUSAL_LM, CLASSIFIERS, IMAGE_TASKS, OBJECT_DETECTION
-from sft_magics.serving.scheduling.loading import Live
+from sft_magics.serving.scheduling.loading import LoadedVersion
 from sft_magics.serving.scheduling.requests import Answer
 
 
@@ -41,7 +41,7 @@ def outputs(task: str, answer: Answer) -> list[Column]:
     return [*found, Column("id", "BYTES", [row.id for row in rows])]
 
 
-def described(live: Live) -> list[Column]:
+def described(live: LoadedVersion) -> list[Column]:
     """Return the columns of an answer without a row."""
     return outputs(live.task, Answer(live.version, [], live.labels))
 

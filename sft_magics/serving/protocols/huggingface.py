@@ -23,13 +23,13 @@ from sft_magics.serving.protocols.openai_requests import flag, number, sampling
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.app import Desk
+    from sft_magics.serving.app import EndpointContext
 
 _EXAMPLE = 'send for example {"inputs": "a text"}.'
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
-async def answer(desk: "Desk", request: "Request") -> Any:
+async def answer(desk: "EndpointContext", request: "Request") -> Any:
     """Answer POST / and POST /models/NAME."""
     async with dispatch.inside(desk):
         name = request.path_params.get("name")
@@ -109,7 +109,9 @@ def _white(mask: Any, place: int) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-async def _written(desk: "Desk", request: "Request", body: dict[str, Any], given: Any, options: dict[str, Any]) -> Any:
+async def _written(
+    desk: "EndpointContext", request: "Request", body: dict[str, Any], given: Any, options: dict[str, Any]
+) -> Any:
     """Answer a language model's prompt, whole or in parts as TGI sends them."""
     question = parsing.asked([parsing.item(given, CAUSAL_LM, "inputs")])
     how, whole, details = _how(options), flag(options, "return_full_text"), flag(options, "details")

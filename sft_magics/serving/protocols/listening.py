@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from sft_magics.serving.app import Desk
+    from sft_magics.serving.app import EndpointContext
 
 _READING_SECONDS = 30.0  # that a client may take to read what is written
 LONGEST_TEXT = 4096  # tokens; who asks for more gets these, and "length" as the reason of the end
 
 
-def writes(desk: "Desk") -> None:
+def writes(desk: "EndpointContext") -> None:
     """Raise HttpProblem 404 unless a language model answers here."""
     if (task := desk.ready().task) != CAUSAL_LM:
         raise HttpProblem(404, f"This endpoint serves {task}, which writes no text; questions go to POST /predict.")
@@ -33,7 +33,7 @@ def writes(desk: "Desk") -> None:
 class Listener:
     """One text on its way to one client, who is inside until `close`; raises HttpProblem as `Compute.write` does."""
 
-    def __init__(self, desk: "Desk", request: "Request", question: Question, how: Any) -> None:
+    def __init__(self, desk: "EndpointContext", request: "Request", question: Question, how: Any) -> None:
         self.question = question
         self.version = desk.ready().version
         self._desk = desk

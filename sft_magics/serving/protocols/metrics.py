@@ -13,7 +13,7 @@ from starlette.responses import Response
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.app import Desk
+    from sft_magics.serving.app import EndpointContext
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,12 +46,12 @@ class Meter:
             yield f"{name}_count", known, sum(counts)
 
 
-async def metrics(desk: "Desk", _: "Request") -> Response:
+async def metrics(desk: "EndpointContext", _: "Request") -> Response:
     """Answer GET /metrics."""
     return Response("".join(_lines(desk)), media_type=_TYPE)
 
 
-def _lines(desk: "Desk") -> Iterator[str]:
+def _lines(desk: "EndpointContext") -> Iterator[str]:
     compute, live, trial = desk.compute, desk.compute.live, desk.compute.routing.trial
     known = {"endpoint": desk.name}
     if live is not None:

@@ -21,7 +21,7 @@ from sft_magics.serving.protocols.columns import input_name
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.app import Desk
+    from sft_magics.serving.app import EndpointContext
 
 _FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _EXAMPLE = 'send for example {"inputs": ["a text"]}.'
@@ -33,18 +33,18 @@ def problem(status: int, sentence: str) -> dict[str, Any]:
     return {"error_code": code, "message": sentence}
 
 
-async def ping(desk: "Desk", _: "Request") -> Any:
+async def ping(desk: "EndpointContext", _: "Request") -> Any:
     """Answer GET /ping."""
     await desk.readiness.check(desk)
     return Response(b"\n", media_type="text/plain")
 
 
-async def version(_: "Desk", __: "Request") -> Any:
+async def version(_: "EndpointContext", __: "Request") -> Any:
     """Answer GET /version: of this program, as a bare text."""
     return Response(importlib.metadata.version("sft_magics"), media_type="text/plain")
 
 
-async def invocations(desk: "Desk", request: "Request") -> Any:
+async def invocations(desk: "EndpointContext", request: "Request") -> Any:
     """Answer POST /invocations: of a language model with texts, else with one object a row."""
     async with dispatch.inside(desk):
         task = desk.ready().task

@@ -3,28 +3,28 @@
 from typing import TYPE_CHECKING
 
 from sft_magics.serving.problems import HttpProblem
-from sft_magics.serving.scheduling.loading import Live
+from sft_magics.serving.scheduling.loading import LoadedVersion
 
 if TYPE_CHECKING:
-    from sft_magics.serving.app import Desk
+    from sft_magics.serving.app import EndpointContext
 
 
-def names(desk: "Desk", live: Live) -> list[str]:
+def names(desk: "EndpointContext", live: LoadedVersion) -> list[str]:
     """Return the names in the order in which they are shown: endpoint, model, version, reference."""
     return list(dict.fromkeys([desk.name, model(live), live.version, live.ref]))
 
 
-def model(live: Live) -> str:
+def model(live: LoadedVersion) -> str:
     """Return the name of the model: of `reviews:3` it is reviews."""
     return live.version.rpartition(":")[0] or live.version
 
 
-def number(live: Live) -> str:
+def number(live: LoadedVersion) -> str:
     """Return the number of the version: of `reviews:3` it is 3."""
     return live.version.rpartition(":")[2]
 
 
-def called(desk: "Desk", name: str, version: str = "") -> Live:
+def called(desk: "EndpointContext", name: str, version: str = "") -> LoadedVersion:
     """Return what is called so; raises HttpProblem 404 for other names and versions, 503 where none answers."""
     live = desk.ready()
     if name not in names(desk, live):

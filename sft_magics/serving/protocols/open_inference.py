@@ -19,13 +19,13 @@ from sft_magics.serving.scheduling.requests import Answer
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.app import Desk
+    from sft_magics.serving.app import EndpointContext
 
 _HEADER = "inference-header-content-length"
 _EXAMPLE = 'send for example {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a text"]}]}.'
 
 
-async def server(_: "Desk", __: "Request") -> Any:
+async def server(_: "EndpointContext", __: "Request") -> Any:
     """Answer GET /v2."""
     return {
         "name": "sft_magics",
@@ -34,18 +34,18 @@ async def server(_: "Desk", __: "Request") -> Any:
     }
 
 
-async def live(_: "Desk", __: "Request") -> Any:
+async def live(_: "EndpointContext", __: "Request") -> Any:
     """Answer GET /v2/health/live."""
     return {"live": True}
 
 
-async def ready(desk: "Desk", _: "Request") -> Any:
+async def ready(desk: "EndpointContext", _: "Request") -> Any:
     """Answer GET /v2/health/ready."""
     await desk.readiness.check(desk)
     return {"ready": True}
 
 
-async def model(desk: "Desk", request: "Request") -> Any:
+async def model(desk: "EndpointContext", request: "Request") -> Any:
     """Answer GET /v2/models/NAME: what goes in, what comes out."""
     found = _model(desk, request)
     asked = {"name": columns.input_name(found.task), "datatype": "BYTES", "shape": [-1]}
@@ -59,14 +59,14 @@ async def model(desk: "Desk", request: "Request") -> Any:
     }  # fmt: skip
 
 
-async def model_ready(desk: "Desk", request: "Request") -> Any:
+async def model_ready(desk: "EndpointContext", request: "Request") -> Any:
     """Answer GET /v2/models/NAME/ready."""
     _model(desk, request)
     await desk.readiness.check(desk)
     return {"name": request.path_params["name"], "ready": True}
 
 
-async def infer(desk: "Desk", request: "Request") -> Any:
+async def infer(desk: "EndpointContext", request: "Request") -> Any:
     """Answer POST /v2/models/NAME/infer."""
     async with dispatch.inside(desk):
         found = _model(desk, request)
@@ -86,7 +86,7 @@ async def infer(desk: "Desk", request: "Request") -> Any:
         return _reply(request, answer, columns.outputs(found.task, answer), chosen, request_id)
 
 
-def _model(desk: "Desk", request: "Request") -> Any:
+def _model(desk: "EndpointContext", request: "Request") -> Any:
     return naming.called(desk, request.path_params["name"], request.path_params.get("version", ""))
 
 

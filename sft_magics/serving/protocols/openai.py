@@ -20,8 +20,8 @@ from sft_magics.serving.protocols.openai_requests import Order, chat_order, prom
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.app import Desk
-    from sft_magics.serving.scheduling.loading import Live
+    from sft_magics.serving.app import EndpointContext
+    from sft_magics.serving.scheduling.loading import LoadedVersion
 
 _KINDS = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
@@ -32,23 +32,23 @@ def problem(status: int, sentence: str) -> dict[str, Any]:
     return {"error": {"message": sentence, "type": kind, "param": None, "code": None}}
 
 
-async def chat(desk: "Desk", request: "Request") -> Any:
+async def chat(desk: "EndpointContext", request: "Request") -> Any:
     """Answer POST /v1/chat/completions."""
     return await _answer(desk, request, _Chat)
 
 
-async def completion(desk: "Desk", request: "Request") -> Any:
+async def completion(desk: "EndpointContext", request: "Request") -> Any:
     """Answer POST /v1/completions; the prompt is put as a user's message, as the model has learned to be asked."""
     return await _answer(desk, request, _Completion)
 
 
-async def models(desk: "Desk", _: "Request") -> Any:
+async def models(desk: "EndpointContext", _: "Request") -> Any:
     """Answer GET /v1/models."""
     writes(desk)
     return {"object": "list", "data": [card(desk, desk.ready(), desk.name)]}
 
 
-def card(desk: "Desk", live: "Live", name: str) -> dict[str, Any]:
+def card(desk: "EndpointContext", live: "LoadedVersion", name: str) -> dict[str, Any]:
     """Return what this protocol says of a model."""
     return {"id": name, "object": "model", "created": int(desk.started_at), "owned_by": naming.model(live)}
 
@@ -94,7 +94,7 @@ class _Completion:
 _Form = type[_Chat] | type[_Completion]
 
 
-async def _answer(desk: "Desk", request: "Request", form: _Form) -> Response:
+async def _answer(desk: "EndpointContext", request: "Request", form: _Form) -> Response:
     async with dispatch.inside(desk):
         writes(desk)
         body = bodies.parse_object(await bodies.read(request), 'send for example {"model": "...", "messages": [...]}.')
@@ -113,7 +113,7 @@ async def _answer(desk: "Desk", request: "Request", form: _Form) -> Response:
         return reply
 
 
-def _check_name(desk: "Desk", name: str) -> None:
+def _check_name(desk: "EndpointContext", name: str) -> None:
     # A client that knows an address and no name sends one of its own: huggingface_hub "dummy", others "tgi".
     if name not in ("dummy", "tgi"):
         naming.called(desk, name)
@@ -122,7 +122,7 @@ def _check_name(desk: "Desk", name: str) -> None:
 class _Writing:
     """One answer of this protocol, whole or in parts."""
 
-    def __init__(self, desk: "Desk", request: "Request", order: Order, form: _Form) -> None:
+    def __init__(self, desk: "EndpointContext", request: "Request", order: Order, form: _Form) -> None:
         question = parsing.asked([parsing.item(order.asked, CAUSAL_LM, order.where)])
         self._listener = Listener(desk, request, question, order.sampling)
         self.close = self._listener.close

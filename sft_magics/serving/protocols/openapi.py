@@ -16,7 +16,7 @@ from sft_magics.serving.protocols.schemas import SCHEMAS, STRING, Schema, record
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.app import Desk
+    from sft_magics.serving.app import EndpointContext
 
 _JSON = "application/json"
 _FILE: Schema = {"type": "string", "contentMediaType": "application/octet-stream"}
@@ -147,19 +147,19 @@ DESCRIBED: dict[str, _Route] = {
 }  # fmt: skip
 
 
-async def openapi(desk: "Desk", _: "Request") -> Any:
+async def openapi(desk: "EndpointContext", _: "Request") -> Any:
     """Answer GET /openapi.json."""
     return document(desk)
 
 
-async def docs(desk: "Desk", _: "Request") -> Response:
+async def docs(desk: "EndpointContext", _: "Request") -> Response:
     """Answer GET /docs."""
     policy = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'", "cache-control": "no-store"}
     policy["referrer-policy"] = "no-referrer"  # its own address may hold a key
     return Response(page(document(desk)), 200, policy, media_type="text/html")
 
 
-def document(desk: "Desk") -> dict[str, Any]:
+def document(desk: "EndpointContext") -> dict[str, Any]:
     """Return the description as OpenAPI 3.1."""
     paths: dict[str, dict[str, Any]] = {}
     for key, route in DESCRIBED.items():

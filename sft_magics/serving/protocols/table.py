@@ -17,9 +17,9 @@ from sft_magics.serving.protocols import (
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.app import Desk
+    from sft_magics.serving.app import EndpointContext
 
-Handler = Callable[["Desk", "Request"], Awaitable[Any]]
+Handler = Callable[["EndpointContext", "Request"], Awaitable[Any]]
 
 TABLE: list[tuple[str, Handler, str]] = [
     ("/v2", open_inference.server, "GET"),

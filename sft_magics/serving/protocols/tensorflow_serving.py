@@ -11,19 +11,19 @@ from sft_magics.serving.http.replies import json_reply, told
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols import columns, naming, openai, tensors
 from sft_magics.serving.protocols.columns import Column, input_name
-from sft_magics.serving.scheduling.loading import Live
+from sft_magics.serving.scheduling.loading import LoadedVersion
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sft_magics.serving.app import Desk
+    from sft_magics.serving.app import EndpointContext
 
 _EXAMPLE = 'send for example {"instances": ["a text"]}.'
 _SIGNATURE = "serving_default"
 _TYPES = {"BYTES": "DT_STRING", "FP32": "DT_FLOAT"}
 
 
-async def status(desk: "Desk", request: "Request") -> Any:
+async def status(desk: "EndpointContext", request: "Request") -> Any:
     """Answer GET /v1/models/NAME; of a language model with what OpenAI's protocol says at the same path as well."""
     live = _live(desk, request)
     found = {"error_code": "OK", "error_message": ""}
@@ -32,7 +32,7 @@ async def status(desk: "Desk", request: "Request") -> Any:
     return {**card, "model_version_status": [known]}
 
 
-async def metadata(desk: "Desk", request: "Request") -> Any:
+async def metadata(desk: "EndpointContext", request: "Request") -> Any:
     """Answer GET /v1/models/NAME/metadata."""
     live = _live(desk, request)
     asked = Column(input_name(live.task), "BYTES", [])
@@ -45,7 +45,7 @@ async def metadata(desk: "Desk", request: "Request") -> Any:
     return {"model_spec": spec, "metadata": {"signature_def": {"signature_def": {_SIGNATURE: signature}}}}
 
 
-async def predict(desk: "Desk", request: "Request") -> Any:
+async def predict(desk: "EndpointContext", request: "Request") -> Any:
     """Answer POST /v1/models/NAME:predict."""
     async with dispatch.inside(desk):
         task = _live(desk, request).task
@@ -70,7 +70,7 @@ async def predict(desk: "Desk", request: "Request") -> Any:
         return json_reply(reply, 200, told(answer))
 
 
-def _live(desk: "Desk", request: "Request") -> Live:
+def _live(desk: "EndpointContext", request: "Request") -> LoadedVersion:
     return naming.called(desk, request.path_params["name"], request.path_params.get("version", ""))
 
 

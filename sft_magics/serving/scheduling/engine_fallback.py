@@ -10,13 +10,13 @@ from dataclasses import replace
 
 from sft_magics.core import errors
 from sft_magics.serving.http.parsing import SwapOrder
-from sft_magics.serving.scheduling.loading import Live
+from sft_magics.serving.scheduling.loading import LoadedVersion
 
 _LONGEST = 200  # characters of what a library says
 _log = logging.getLogger(__name__)
 
 
-async def climb(order: SwapOrder, attempt: Callable[[SwapOrder], Awaitable[Live]]) -> Live:
+async def climb(order: SwapOrder, attempt: Callable[[SwapOrder], Awaitable[LoadedVersion]]) -> LoadedVersion:
     """Return what `attempt` makes of the first engine of an order that it does not fail with.
 
     Raises what the last one raises, and EndpointProblem at once: where no process can be had, no engine helps.

@@ -7,17 +7,17 @@ from sft_magics.serving.hosts.hosted import HostDied, HostDown
 from sft_magics.serving.problems import HttpProblem
 
 if TYPE_CHECKING:
-    from sft_magics.serving.scheduling.loading import Live
+    from sft_magics.serving.scheduling.loading import LoadedVersion
 
 _log = logging.getLogger(__name__)
 
 
-def down(live: "Live", error: HostDown) -> HttpProblem:
+def down(live: "LoadedVersion", error: HostDown) -> HttpProblem:
     """Return what is said where a version has no process, and gets none now."""
     return HttpProblem(503, f"{live.version} cannot answer now: {error}.", 2)
 
 
-def failed(live: "Live", error: Exception) -> HttpProblem:
+def failed(live: "LoadedVersion", error: Exception) -> HttpProblem:
     """Return what is said where a version fails on an input, and keep the rest for whoever looks after it."""
     _log.error("%s failed", live.version, exc_info=error)
     if isinstance(error, HostDied):

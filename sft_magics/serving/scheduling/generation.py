@@ -16,13 +16,13 @@ from sft_magics.serving.scheduling.requests import Request, tell
 
 if TYPE_CHECKING:
     from sft_magics.core.sampling import Piece
-    from sft_magics.serving.scheduling.loading import Live
+    from sft_magics.serving.scheduling.loading import LoadedVersion
 
 Heard = Callable[["Piece | HttpProblem"], None]
 Done = Callable[[Request, list[Prediction], dict[str, float]], None]
 
 
-class Writing:
+class GenerationTask:
     """One text: `step` writes a token of it; `cancelled` may be set by whoever does not want the rest."""
 
     def __init__(
@@ -39,7 +39,7 @@ class Writing:
         self.deadline = deadline
         self.streamed = streamed
         self.cancelled = False
-        self.live: Live | None = None
+        self.live: LoadedVersion | None = None
         self.problem: HttpProblem | None = None
         self.prediction: Prediction | None = None
         self.seconds = 0.0  # in the model
@@ -54,9 +54,9 @@ class Writing:
         self._sure: list[float] = []
 
     @classmethod
-    def of_request(cls, request: Request, clock: AwakeClock, done: Done) -> "list[Writing]":
+    def of_request(cls, request: Request, clock: AwakeClock, done: Done) -> "list[GenerationTask]":
         """Return a writing for each input of a request; `done` hears of all of them together."""
-        found: list[Writing] = []
+        found: list[GenerationTask] = []
         began = time.perf_counter()
 
         def heard(said: "Piece | HttpProblem") -> None:
@@ -80,7 +80,7 @@ class Writing:
         waited = max(0.0, self._began - self._arrived)
         return {"queue": waited * 1e3, "model": self.seconds * 1e3, "total": total * 1e3}
 
-    def step(self, live: "Live") -> tuple[bool, float]:
+    def step(self, live: "LoadedVersion") -> tuple[bool, float]:
         """Write one token; return whether there is more to write, and the seconds it took."""
         began = time.perf_counter()
         self._began = self._began or began
@@ -104,7 +104,7 @@ class Writing:
         self.seconds += seconds
         return goes_on, seconds
 
-    def _next(self, live: "Live") -> bool:
+    def _next(self, live: "LoadedVersion") -> bool:
         if self._pieces is None:
             from sft_magics.core.sampling import Sampling
 

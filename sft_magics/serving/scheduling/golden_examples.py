@@ -21,7 +21,7 @@ from sft_magics.core.runtime import exports
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS, OBJECT_DETECTION
 
 if TYPE_CHECKING:
-    from sft_magics.serving.scheduling.loading import Live
+    from sft_magics.serving.scheduling.loading import LoadedVersion
 
 CLOSE, CLOSE_INT8 = 0.02, 0.2
 _SURE = 0.5  # from this confidence on a box has to be there again
@@ -99,7 +99,7 @@ def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return bool(wide * high > 0.8 * (sum(areas) - wide * high))
 
 
-def judge(live: "Live", examples: Sequence[Example], now: Sequence[Prediction]) -> None:
+def judge(live: "LoadedVersion", examples: Sequence[Example], now: Sequence[Prediction]) -> None:
     """Raise ModelProblem if a version answers examples otherwise than when it was made."""
     close = CLOSE_INT8 if live.engine == exports.INT8 else CLOSE
     wrong = [f"{_named(e)}: {how}" for e, n in zip(examples, now, strict=True) if (how := _changed(live, e, n, close))]
@@ -111,7 +111,7 @@ def judge(live: "Live", examples: Sequence[Example], now: Sequence[Prediction]) 
         )
 
 
-def _changed(live: "Live", example: Example, now: Prediction, close: float) -> str:
+def _changed(live: "LoadedVersion", example: Example, now: Prediction, close: float) -> str:
     """Return how an answer differs from the one that was kept, or nothing where it agrees with one of any format."""
     then = [before(live.task, live.labels, said) for said in (example.said, *example.also)]
     how = [differs(live.task, one, now, close) for one in then]

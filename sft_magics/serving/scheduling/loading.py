@@ -9,7 +9,7 @@ from sft_magics.core import errors, postprocessing
 from sft_magics.core.records import Prediction
 from sft_magics.core.runtime import exports
 from sft_magics.core.tasks import CAUSAL_LM, CLASSIFIERS, IMAGE_TASKS
-from sft_magics.serving.hosts.hosted import Hosted
+from sft_magics.serving.hosts.hosted import RemotePredictor
 from sft_magics.serving.hosts.starting import Start
 from sft_magics.serving.http.parsing import SwapOrder
 from sft_magics.serving.scheduling import golden_examples
@@ -19,13 +19,13 @@ _SIDE = 96
 
 
 @dataclass(frozen=True)
-class Live:
+class LoadedVersion:
     """A version that answers."""
 
     version: str
     ref: str
     labels: tuple[str, ...]
-    predictor: Hosted
+    predictor: RemotePredictor
     engine: str = exports.TORCH
     why: str = ""  # it is this engine
 
@@ -35,14 +35,14 @@ class Live:
         return self.predictor.task
 
 
-def load(order: SwapOrder, threads: int | None, start: Start) -> Live:
+def load(order: SwapOrder, threads: int | None, start: Start) -> LoadedVersion:
     """Load a version into a process that `start` starts; raises SftError, or what the engine raises."""
     folder = Path(order.folder)
     if not folder.is_dir():
         raise errors.EndpointProblem(
             f"There is no folder {folder} to load {order.version} from.", "deploy the version again: %sft_deploy REF"
         )
-    predictor = Hosted(start, folder, threads, order.engine)
+    predictor = RemotePredictor(start, folder, threads, order.engine)
     labels = tuple(predictor.labels)
     if order.labels and labels != order.labels:
         raise errors.ModelProblem(
@@ -50,10 +50,10 @@ def load(order: SwapOrder, threads: int | None, start: Start) -> Live:
             f"but its files say {', '.join(labels)}.",
             "deploy another version, or train this one again; %sft_versions lists them.",
         )
-    return Live(order.version, order.ref, labels, predictor, order.engine, order.why)
+    return LoadedVersion(order.version, order.ref, labels, predictor, order.engine, order.why)
 
 
-def check_task(live: Live, before: Live) -> None:
+def check_task(live: LoadedVersion, before: LoadedVersion) -> None:
     """Refuse to follow a version of another task, for which those who ask now have not asked; raises ModelProblem."""
     if live.task != before.task:
         raise errors.ModelProblem(
@@ -62,7 +62,7 @@ def check_task(live: Live, before: Live) -> None:
         )
 
 
-def prove(live: Live, order: SwapOrder) -> None:
+def prove(live: LoadedVersion, order: SwapOrder) -> None:
     """Let a version answer its stored examples; raises ModelProblem unless it says what it said when it was made."""
     examples = golden_examples.load(order.examples, live.task)
     if not examples:
@@ -70,7 +70,7 @@ def prove(live: Live, order: SwapOrder) -> None:
     golden_examples.judge(live, examples, _now(live, examples))
 
 
-def _now(live: Live, examples: list[golden_examples.Example]) -> list[Prediction]:
+def _now(live: LoadedVersion, examples: list[golden_examples.Example]) -> list[Prediction]:
     if live.task != CAUSAL_LM:
         said = live.predictor.scores([example.reads for example in examples])
         return [postprocessing.answer(live.task, live.labels, "", one) for one in said]
@@ -85,7 +85,7 @@ def _now(live: Live, examples: list[golden_examples.Example]) -> list[Prediction
     return found
 
 
-def warm_up(live: Live) -> None:
+def warm_up(live: LoadedVersion) -> None:
     """Let a version answer what is made up, in the thread that will ask it; raises ModelProblem for nonsense."""
     if live.task == CAUSAL_LM:
         from sft_magics.core.sampling import Sampling

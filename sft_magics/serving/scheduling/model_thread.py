@@ -21,14 +21,14 @@ from sft_magics.core.tasks import CAUSAL_LM
 from sft_magics.serving.hosts.hosted import HostDown
 from sft_magics.serving.hosts.starting import Start
 from sft_magics.serving.http.parsing import Item, Question, SwapOrder
-from sft_magics.serving.log.log_writer import Scribe
+from sft_magics.serving.log.log_writer import LogWriter
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.scheduling import loading
 from sft_magics.serving.scheduling.admission import MAX_BATCH, Crowd
 from sft_magics.serving.scheduling.awake_clock import AwakeClock
 from sft_magics.serving.scheduling.failures import conflict, down, failed, late
-from sft_magics.serving.scheduling.generation import Heard, Writing
-from sft_magics.serving.scheduling.loading import Live
+from sft_magics.serving.scheduling.generation import GenerationTask, Heard
+from sft_magics.serving.scheduling.loading import LoadedVersion
 from sft_magics.serving.scheduling.requests import Answer, Request, answered, logged, named, tell
 from sft_magics.serving.scheduling.routing import Routing
 from sft_magics.serving.scheduling.timings import Times
@@ -46,7 +46,7 @@ class Compute:
 
     def __init__(
         self,
-        scribe: Scribe,
+        scribe: LogWriter,
         start: Start,
         threads: int | None = None,
         ended: Callable[[str], None] | None = None,
@@ -68,7 +68,7 @@ class Compute:
         self._threads = threads
         self._waiting: deque[Request] = deque()
         self._tasks: deque[Callable[[], None]] = deque()
-        self._writings: deque[Writing] = deque()
+        self._writings: deque[GenerationTask] = deque()
         self._inputs = 0
         self._crowd = Crowd()
         self._ending = False
@@ -76,7 +76,7 @@ class Compute:
         self._thread = threading.Thread(target=self._work, name="compute", daemon=True)
 
     @property
-    def live(self) -> Live | None:
+    def live(self) -> LoadedVersion | None:
         """The version that answers, but for what a trial takes."""
         return self.routing.live
 
@@ -96,15 +96,15 @@ class Compute:
             self._wake.notify()
         self._thread.join()
 
-    def load(self, order: SwapOrder, share: float | None = None, rules: Rules | None = None) -> "Future[Live]":
+    def load(self, order: SwapOrder, share: float | None = None, rules: Rules | None = None) -> "Future[LoadedVersion]":
         """Load a version beside the one that answers, warm it up between two batches, then let it answer.
 
         With a `share` it does not replace the live version, it is tried out beside it. The future raises SftError when
         the version does not load or does not keep its word; then all stays as it was.
         """
-        done: Future[Live] = Future()
+        done: Future[LoadedVersion] = Future()
 
-        def switch(live: Live) -> None:
+        def switch(live: LoadedVersion) -> None:
             if share is None:
                 self.routing.switch(live)
             else:
@@ -140,12 +140,12 @@ class Compute:
             self._wake.notify()
         return request.answer
 
-    def write(self, question: Question, how: object, heard: Heard, seconds: float = SECONDS) -> Writing:
+    def write(self, question: Question, how: object, heard: Heard, seconds: float = SECONDS) -> GenerationTask:
         """Queue a text to be written piece by piece; `heard` is called in the compute thread with each piece.
 
         Raises HttpProblem as `ask` does.
         """
-        made = Writing(question, how, heard, self.clock, self.clock.now() + seconds)
+        made = GenerationTask(question, how, heard, self.clock, self.clock.now() + seconds)
         with self._wake:
             self._check_room(len(question.items))
             if len(self._writings) >= MAX_WRITINGS:
@@ -195,11 +195,11 @@ class Compute:
             except HostDown:
                 continue  # it has said so, and is tried again
 
-    def _replaced(self, live: Live) -> None:
+    def _replaced(self, live: LoadedVersion) -> None:
         self.restarts += 1
         self._ended(f"The process of {live.version} was gone; another one answers.")
 
-    def _asked(self, live: Live, items: list[Item]) -> list[object]:
+    def _asked(self, live: LoadedVersion, items: list[Item]) -> list[object]:
         """Return what a version says of some inputs; it is told if that took another process."""
         before = live.predictor.restarts
         said = live.predictor.scores([item.reads for item in items])
@@ -234,7 +234,7 @@ class Compute:
 
     def _serve(self, batch: list[Request]) -> None:
         """Answer a batch, each request by the version that it falls to."""
-        parts: dict[int, tuple[Live, list[Request]]] = {}
+        parts: dict[int, tuple[LoadedVersion, list[Request]]] = {}
         for request in batch:
             live = self.routing.pick()
             if live is None:
@@ -247,7 +247,7 @@ class Compute:
             else:
                 self._answer(live, requests)
 
-    def _answer(self, live: Live, batch: list[Request]) -> None:
+    def _answer(self, live: LoadedVersion, batch: list[Request]) -> None:
         began = time.perf_counter()
         items = [item for request in batch for item in request.question.items]
         try:
@@ -267,7 +267,7 @@ class Compute:
             self._log_and_tell(live, request, answers, spent)
         self._shadow(batch, rows)
 
-    def _failed(self, live: Live, batch: list[Request], error: Exception, seconds: float) -> None:
+    def _failed(self, live: LoadedVersion, batch: list[Request], error: Exception, seconds: float) -> None:
         if isinstance(error, HostDown):
             self._count(live, 0, sum(request.count for request in batch), seconds)
             for request in batch:
@@ -283,7 +283,7 @@ class Compute:
             return
         tell(batch[0], failed(live, error))
 
-    def _count(self, live: Live, answered: int, failed: int, seconds: float) -> None:
+    def _count(self, live: LoadedVersion, answered: int, failed: int, seconds: float) -> None:
         side = self.routing.side(live)
         if side is None:
             return
@@ -312,7 +312,9 @@ class Compute:
         trial.compare(rows, other)
         self._count(trial.candidate, len(items), 0, time.perf_counter() - began)
 
-    def _log_and_tell(self, live: Live, request: Request, answers: list[Prediction], spent: dict[str, float]) -> None:
+    def _log_and_tell(
+        self, live: LoadedVersion, request: Request, answers: list[Prediction], spent: dict[str, float]
+    ) -> None:
         question = request.question
         spent["total"] = (time.perf_counter() - request.arrived) * 1e3
         rows = [
@@ -340,15 +342,15 @@ class Compute:
 
     # Texts
 
-    def _write_all(self, live: Live, requests: list[Request]) -> None:
+    def _write_all(self, live: LoadedVersion, requests: list[Request]) -> None:
         """Begin to write the texts that plain requests ask a language model for."""
         for request in requests:
             done = partial(self._log_and_tell, live)
-            for made in Writing.of_request(request, self.clock, done):
+            for made in GenerationTask.of_request(request, self.clock, done):
                 made.live = live
                 self._writings.append(made)
 
-    def _write_on(self, writing: Writing) -> bool:
+    def _write_on(self, writing: GenerationTask) -> bool:
         """Write one more token; return whether there is more to write."""
         if writing.live is None:
             writing.live = self.routing.pick()
@@ -368,7 +370,7 @@ class Compute:
                 self._log_stream(live, writing)
         return goes_on
 
-    def _log_stream(self, live: Live, writing: Writing) -> None:
+    def _log_stream(self, live: LoadedVersion, writing: GenerationTask) -> None:
         assert writing.prediction is not None
         spent, question = writing.spent(), writing.question
         self.answered += 1
@@ -378,7 +380,11 @@ class Compute:
 
 
 def _settle(
-    live: Live, order: SwapOrder, switch: Callable[[Live], None], done: "Future[Live]", before: Live | None
+    live: LoadedVersion,
+    order: SwapOrder,
+    switch: Callable[[LoadedVersion], None],
+    done: "Future[LoadedVersion]",
+    before: LoadedVersion | None,
 ) -> None:
     """Let a version answer from now on; the first one is checked by whoever starts the endpoint, over HTTP."""
     try:

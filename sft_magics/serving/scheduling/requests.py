@@ -12,7 +12,7 @@ from sft_magics.core.tasks import IMAGE_CLASSIFICATION
 from sft_magics.serving.http.parsing import Item, Question
 from sft_magics.serving.log.prediction_log import LogRow, hashed
 from sft_magics.serving.problems import HttpProblem
-from sft_magics.serving.scheduling.loading import Live
+from sft_magics.serving.scheduling.loading import LoadedVersion
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Request:
 
 
 def logged(
-    key: str, live: Live, said: Prediction, spent: Mapping[str, float], item: Item, *, inputs: int, whole: bool
+    key: str, live: LoadedVersion, said: Prediction, spent: Mapping[str, float], item: Item, *, inputs: int, whole: bool
 ) -> LogRow:
     """Return the row of an answer in the log: with what was asked `whole`, or its hash alone.
 
@@ -59,7 +59,7 @@ def logged(
     )  # fmt: skip
 
 
-def answered(live: Live, items: Sequence[Item], said: Sequence[Any]) -> list[Prediction]:
+def answered(live: LoadedVersion, items: Sequence[Item], said: Sequence[Any]) -> list[Prediction]:
     """Return what a version just said of inputs as answers; raises ValueError where one holds what is no number."""
     unread = live.predictor.unread
     return [

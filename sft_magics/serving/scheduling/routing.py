@@ -8,7 +8,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from sft_magics.core.records import Prediction
-from sft_magics.serving.scheduling.loading import Live
+from sft_magics.serving.scheduling.loading import LoadedVersion
 from sft_magics.serving.scheduling.trial_rules import Rules
 
 _KEPT = 1024
@@ -45,7 +45,7 @@ class Side:
 class Trial:
     """A candidate beside the live version; `share` of the requests is its own, 0 for a shadow."""
 
-    candidate: Live
+    candidate: LoadedVersion
     share: float
     rules: Rules
     live: Side
@@ -112,22 +112,22 @@ class Routing:
     """The live version, a trial beside it, and how the newest trial ended."""
 
     def __init__(self) -> None:
-        self.live: Live | None = None
+        self.live: LoadedVersion | None = None
         self.trial: Trial | None = None
         self.ended = ""
 
-    def pick(self) -> Live | None:
+    def pick(self) -> LoadedVersion | None:
         """Return the version that answers the next request."""
         if self.live is not None and self.trial is not None and self.trial.takes():
             return self.trial.candidate
         return self.live
 
-    def switch(self, live: Live) -> None:
+    def switch(self, live: LoadedVersion) -> None:
         """Let another version answer; a trial ends with it."""
         self.end(f"{live.version} is live now")
         self.live = live
 
-    def try_out(self, candidate: Live, share: float, rules: Rules) -> None:
+    def try_out(self, candidate: LoadedVersion, share: float, rules: Rules) -> None:
         """Begin a trial, in the place of one that runs."""
         assert self.live is not None
         self.ended = ""
@@ -139,7 +139,7 @@ class Routing:
             self.ended = f"The trial of {self.trial.candidate.version} ended: {why}."
             self.trial = None
 
-    def side(self, live: Live) -> Side | None:
+    def side(self, live: LoadedVersion) -> Side | None:
         """Return what is counted of a version, while there is a trial."""
         if self.trial is None:
             return None
