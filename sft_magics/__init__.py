@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from sft_magics.lifecycle.monitor import alert, alerts, feedback, monitor
     from sft_magics.lifecycle.optimize import retrain
     from sft_magics.lifecycle.retire import retire
-    from sft_magics.lifecycle.train import finetune
+    from sft_magics.lifecycle.train import finetune, resume
     from sft_magics.lifecycle.training.planning import lr, plan
     from sft_magics.lifecycle.training.preview import preview
-    from sft_magics.lifecycle.training.run_control import edit, pause, resume
+    from sft_magics.lifecycle.training.run_control import edit, pause
     from sft_magics.lifecycle.training.runs import keep, runs, stop, watch
     from sft_magics.lifecycle.versions.diff import diff
     from sft_magics.lifecycle.versions.exchange import export, import_

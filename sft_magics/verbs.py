@@ -122,7 +122,7 @@ _ROWS = (
     ("stop", "training.runs", "Train", "Stop a run after its step (it checkpoints), or an endpoint."),
     ("edit", "training.run_control", "Train", "Change a run's rate, epochs or patience while it trains."),
     ("pause", "training.run_control", "Train", "Let a run checkpoint and rest; its memory and device are free."),
-    ("resume", "training.run_control", "Train", "Go on with a run that was paused, interrupted, lost or failed."),
+    ("resume", "train", "Train", "Go on with a run that was paused, interrupted, lost or failed."),
     ("keep", "training.runs", "Train", "Commit the best state of a run that did not end."),
     ("evaluate", "evaluation.evaluate", "Train", "Measure a version on a dataset: per class, with intervals."),
     (

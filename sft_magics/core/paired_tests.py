@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+SIGNIFICANT = 0.05
+
 _ROUNDS = 1000
 Cells = Counter[tuple[int, int, int]]
 

@@ -13,10 +13,11 @@ from sft_magics.core.signatures import Names
 from sft_magics.core.tasks import CLASSIFIERS, IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle import train
-from sft_magics.lifecycle.evaluation import evaluate, seen_rows
+from sft_magics.lifecycle.evaluation import evaluate
 from sft_magics.lifecycle.inputs import data_versions
-from sft_magics.lifecycle.jobs import client
+from sft_magics.lifecycle.jobs import client, seen_rows
 from sft_magics.lifecycle.options import WorkspaceOption
+from sft_magics.lifecycle.training import run_request
 from sft_magics.lifecycle.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -58,16 +59,16 @@ def retrain(
     registry = Registry(ws)
     record = registry.model(model)
     live = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}")
-    train.check_parent(record, live)
+    run_request.check_parent(record, live)
     material = _material(ws, registry, live, data or f"{data_versions.own_data(ws, registry, record).ref}+{FEEDBACK}")
     usual = _TEXTS_LR if live.task == TEXT_CLASSIFICATION else None
     side = live.preprocessing.get("image_size")  # what is compared is what was learned, not another size
     recipe = Recipe(epochs=epochs, lr=usual if lr is None else lr, batch=batch, seed=seed, image_size=side)
-    order = train.Order(ws, record, material.dataset, recipe, live, ("candidate",))
+    order = run_request.RunRequest(ws, record, material.dataset, recipe, live, ("candidate",))
     plan = _plan(live, firing(ws, registry, model), material.counts, order.options["epochs"])
     with client.telling(f"planning how to retrain {model}") as say:
         say(plan, 0, 0)
-    train.check_fits(record, material.dataset)
+    run_request.check_fits(record, material.dataset)
     job = replace(order, note=plan).place()
     candidate = train.attend(ws, job)
     return _compare(ws, live, candidate, material, plan)
@@ -120,7 +121,7 @@ def _part(ws: Workspace, registry: "Registry", live: Version, name: str) -> "Dat
     if name == FEEDBACK:
         return _feedback(ws, live)
     dataset = registry.dataset(name)
-    train.check_fits(registry.model(live.model), dataset)
+    run_request.check_fits(registry.model(live.model), dataset)
     return rows(ws, dataset, None)
 
 

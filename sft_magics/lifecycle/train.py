@@ -1,126 +1,23 @@
 """Stage 2, train: theta* = argmin L(D_task, f_theta), in a process of its own, ending in a committed version."""
 
 import contextlib
-import shutil
-import time
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from sft_magics.core import augments, errors, explicit_args, observer, provenance
+from sft_magics.core import errors, explicit_args, observer
 from sft_magics.core import workspace as places
 from sft_magics.core.jobs import JobFolder
-from sft_magics.core.records import Dataset, Model, Run, Version
+from sft_magics.core.records import Run, Version
 from sft_magics.core.signatures import Names
 from sft_magics.core.views import JobView
-from sft_magics.core.workspace import Workspace, new_id
-from sft_magics.lifecycle.inputs import data_versions
-from sft_magics.lifecycle.jobs import client, inline
+from sft_magics.core.workspace import Workspace
+from sft_magics.lifecycle.jobs import client, inline, run_folders
 from sft_magics.lifecycle.options import WorkspaceOption
-from sft_magics.lifecycle.training import length, warm_start
-from sft_magics.lifecycle.training import runs as run_folders
+from sft_magics.lifecycle.training import run_request, runs
 from sft_magics.lifecycle.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from sft_magics.registry import Registry
-
-
-_TOLD = (
-    "leak",
-    "near_leak",
-    "conflicting_labels",
-    "unlearned_class",
-    "empty_class",
-)  # findings that a run's panel says again
-
-
-@dataclass(frozen=True)
-class Order:
-    """All that a run needs to know, before it has a folder."""
-
-    ws: Workspace
-    model: Model
-    dataset: Dataset
-    recipe: Recipe
-    parent: Version | None = None
-    aliases: tuple[str, ...] = ()
-    note: str = ""
-    given: dict[str, Any] = field(default_factory=dict)
-    source: warm_start.Source | None = None
-
-    def place(self) -> JobFolder:
-        """Write the run's folder with its order in it, and what it begins with where that is another run's."""
-        job = JobFolder(self.ws.runs / new_id("run", self.ws.runs))
-        if self.source is None:
-            return job.create(self.spec())
-        own = {} if self.parent else {"start": self.source.start(job.path), "parent": self.source.parent}
-        job.create({**self.spec(), "cloned": self.source.told(), "clone": self.source.to_assemble(), **own})
-        try:
-            self.source.bring(job.path)
-        except BaseException:
-            shutil.rmtree(job.path, ignore_errors=True)
-            raise
-        return job
-
-    def spec(self) -> dict[str, Any]:
-        """Return the order as the run's process reads it."""
-        usual = replace(self.recipe, epochs=None, lr=None).options(self._recommended(), self._size())
-        return {
-            "kind": "finetune",
-            "workspace": str(self.ws.root),
-            "model": self.model.name,
-            "task": self.model.task,
-            "data": self.dataset.ref,
-            "data_fingerprint": self.dataset.fingerprint,
-            "data_file": str(self.ws.root / self.dataset.file),
-            "labels": list(self.model.labels),
-            "parent": self.parent.ref if self.parent else None,
-            "start": self._start(),
-            "options": self.options,
-            "usual": {**{name: usual[name] for name in ("epochs", "lr")}, "line": self._line()},
-            "remarks": [why] if (why := self.why()) else [],
-            "given": self.given,
-            "aliases": list(self.aliases),
-            "note": self.note,
-            "cells": list(provenance.cells()),
-            "warnings": [f.message for f in self.dataset.findings if f.code in _TOLD],
-            "created_at": time.time(),
-        }
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options of the run, all of them settled."""
-        if self.source is not None:
-            return self.recipe.over(self.source.options, self.given)
-        return self.recipe.options(self._recommended(), self._size())
-
-    def why(self) -> str:
-        """Return a sentence on the run's length, where that was left to us."""
-        return "" if self.source is not None else self.recipe.length(self.options, self._size()).why
-
-    def _line(self) -> str:
-        """Return the line that orders such a run, without its length and rate."""
-        words = [f"%sft_finetune {self.model.name}"]
-        words += [f"--data {self.dataset.ref}"] if self.dataset.ref != self.model.data else []
-        words += [f"--from {self.parent.ref}"] if self.parent is not None else []
-        words += [f"--method {self.recipe.method}"] if self.recipe.method else []
-        return " ".join(words)
-
-    def _recommended(self) -> dict[str, Any] | None:
-        return self.model.weights.get("recipe")
-
-    def _size(self) -> length.Size:
-        counts = self.dataset.counts
-        continued = self.parent is not None
-        return length.Size(self.model.task, counts.get("train", 0), counts.get("validation", 0), continued)
-
-    def _start(self) -> dict[str, Any]:
-        if self.parent is None:
-            return dict(self.model.weights["start"])
-        from sft_magics.registry import ArtifactStore
-
-        folder = ArtifactStore(self.ws.artifacts).checkout(self.parent.artifact)
-        return {"kind": "folder", "path": str(folder), "source": f"version {self.parent.ref}"}
+    pass
 
 
 @explicit_args.noted
@@ -211,7 +108,7 @@ def finetune(
     if resume is not None:
         job = run_folders.find(ws, resume)
         _refuse_options(resume, str(job.spec()["model"]), model, named)
-        run_folders.make_ready(job)
+        runs.make_ready(job)
     else:
         recipe = Recipe(
             epochs, lr, batch, weight_decay, warmup, max_length, long, seed, precision, device, threads, dropout,
@@ -219,7 +116,7 @@ def finetune(
             label_smoothing, class_weights, sampling, patience, eval_steps, lora_rank, views, micro_batch, layer_decay,
             unfreeze, mixup, cutmix, ema, recompute, compile_, deterministic,
         )  # fmt: skip
-        job = order(ws, model, data, from_, recipe, named).place()
+        job = run_request.request(ws, model, data, from_, recipe, named).place()
     if in_process:
         return _in_process(ws, job)
     if background:
@@ -228,61 +125,18 @@ def finetune(
     return attend(ws, job, die_with_kernel=die_with_kernel)
 
 
-def order(
-    ws: Workspace, model: str | None, data: str | None, from_: str | None, recipe: Recipe, named: Collection[str] = ()
-) -> Order:
-    """Return the order of a run, all of it checked that can be without the engine."""
-    from sft_magics.registry import Registry
-
-    if model is None:
-        raise errors.UsageProblem("%sft_finetune needs the model to fine-tune.", "write %sft_finetune MODEL --epochs 1")
-    registry = Registry(ws)
-    record = registry.model(model)
-    augments.check(recipe.options(record.weights.get("recipe"))["augment"], record.task)
-    if from_ is not None and from_.startswith("run-"):
-        return _clone(ws, registry, record, data, from_, recipe, named)
-    parent = registry.version(from_ if "@" in from_ or ":" in from_ else f"{model}@{from_}") if from_ else None
-    if parent is not None:
-        check_parent(record, parent)
-    dataset = registry.dataset(data) if data else data_versions.own_data(ws, registry, record)
-    check_fits(record, dataset)
-    return Order(ws, record, dataset, recipe, parent)
-
-
-def _clone(
-    ws: Workspace, registry: "Registry", record: Model, data: str | None, from_: str, recipe: Recipe,
-    named: Collection[str],
-) -> Order:  # fmt: skip
-    """Return the order of a run that begins with another's weights, by its options where none are given."""
-    source = warm_start.find(ws, registry, from_)
-    if (source.spec["task"], tuple(source.spec["labels"])) != (record.task, record.labels):
-        raise errors.ModelProblem(
-            f"{source.job.id} trains {source.spec['model']}, whose task or labels are not those of {record.name}.",
-            f"%sft_finetune {source.spec['model']} --from {from_}",
-        )
-    options = {name: getattr(recipe, name) for name in recipe.__dict__ if name in named}
-    found = recipe.over(source.options, options)
-    warm_start.check_adapter(source, found)
-    dataset = registry.dataset(data or str(source.spec["data"]))
-    check_fits(record, dataset)
-    return Order(ws, record, dataset, recipe, source.version, given=options, source=source)
-
-
-def check_fits(model: Model, dataset: Dataset) -> None:
-    """Refuse data of another task, or whose labels the model's head does not know."""
-    found = data_versions.misfit(model, dataset)
-    if found is not None:
-        raise found
-
-
-def check_parent(model: Model, parent: Version) -> None:
-    """Refuse a parent whose head means other classes: its weights would fit and answer wrongly."""
-    if parent.labels != model.labels:
-        raise errors.ModelProblem(
-            f"{parent.ref} answers {', '.join(parent.labels[:5])}, and model {model.name} is for "
-            f"{', '.join(model.labels[:5])}: its head does not fit.",
-            f"leave --from out, or name a version of {model.name} (%sft_versions {model.name}).",
-        )
+def resume(
+    run: Annotated[str, "the run that was paused, interrupted, lost, or failed", Names("run")],
+    *,
+    background: Annotated[bool, "return at once and leave the run working"] = False,
+    in_process: Annotated[bool, "train in this very process, for small machines"] = False,
+    die_with_kernel: Annotated[bool, "end the run when this kernel ends"] = False,
+    workspace: WorkspaceOption = None,
+) -> Version | Run:
+    """Go on with a run from its newest whole checkpoint, with the options it has; the same as `finetune --resume`."""
+    return finetune(
+        resume=run, background=background, in_process=in_process, die_with_kernel=die_with_kernel, workspace=workspace
+    )
 
 
 def _refuse_options(run: str, trained: str, model: str | None, named: Collection[str]) -> None:
@@ -300,7 +154,7 @@ def _refuse_options(run: str, trained: str, model: str | None, named: Collection
 
 def in_background(job: JobFolder) -> Run:
     """Leave the run to itself, with a live panel where the face has one."""
-    observer.current().stay(job, run_folders.view_of(job), run_folders.companion(job), wait=False)
+    observer.current().stay(job, run_folders.view_of(job), runs.companion(job), wait=False)
     return run_folders.describe(job)
 
 
@@ -314,7 +168,7 @@ def attend(ws: Workspace, job: JobFolder, *, die_with_kernel: bool = False) -> V
         client.launch(job, die_with_kernel=die_with_kernel)
         observer.follow(job, view, lambda v: client.lose(job, v))
     except KeyboardInterrupt:
-        run_folders.request_stop(job)
+        runs.request_stop(job)
         raise _stopped(job, _await_stop(job)) from None
     return outcome(ws, job, view)
 

@@ -115,7 +115,7 @@ def _aliases(ws: Workspace) -> list[str]:
 
 
 def _runs(ws: Workspace) -> list[str]:
-    from sft_magics.lifecycle.training.runs import all_jobs
+    from sft_magics.lifecycle.jobs.run_folders import all_jobs
 
     return [job.id for job in all_jobs(ws)]
 

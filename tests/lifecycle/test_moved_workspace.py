@@ -14,6 +14,7 @@ from sft_magics.core import errors
 from sft_magics.core.events import StepDone
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.workspace import Workspace
+from sft_magics.lifecycle.jobs import run_folders
 from sft_magics.registry import Registry
 
 
@@ -63,9 +64,8 @@ def test_recipes_and_orders_are_read_in_the_new_place(moved: Path) -> None:
 
 def test_a_run_that_was_stopped_goes_on_in_the_new_place(trained: Workspace, tmp_path: Path) -> None:
     run = sft.finetune("films", epochs=1.0, background=True, workspace=trained)
-    from sft_magics.lifecycle.training import runs
 
-    job = runs.find(trained, run.id)
+    job = run_folders.find(trained, run.id)
     while not any(isinstance(event, StepDone) for event in job.history()) and job.alive():
         time.sleep(0.05)
     sft.stop(run.id, workspace=trained)

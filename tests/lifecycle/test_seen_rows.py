@@ -14,9 +14,9 @@ from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Version
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import identity, rows
-from sft_magics.lifecycle.evaluation import row_selection, seen_requests, seen_rows
+from sft_magics.lifecycle.evaluation import gates, row_selection, seen_requests
 from sft_magics.lifecycle.evaluation.row_selection import Wanted
-from sft_magics.lifecycle.versions import gates
+from sft_magics.lifecycle.jobs import seen_rows
 from sft_magics.registry import ArtifactStore, Registry
 from sft_magics.serving.log.prediction_log import LabeledRow, hashed
 

@@ -14,8 +14,7 @@ from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Run, Version
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import identity, rows
-from sft_magics.lifecycle.evaluation import seen_rows
-from sft_magics.lifecycle.training import runs
+from sft_magics.lifecycle.jobs import run_folders, seen_rows
 from sft_magics.notebook import panels
 from sft_magics.registry import Registry
 from tests.engine.house import small_base
@@ -38,12 +37,12 @@ def ws(house: Path, tmp_path: Path) -> Iterator[Workspace]:
     root = tmp_path / "workspace"
     shutil.copytree(house, root)
     yield Workspace(root)
-    for job in runs.all_jobs(Workspace(root)):
+    for job in run_folders.all_jobs(Workspace(root)):
         job.kill()
 
 
 def seen(ws: Workspace, run: str) -> Run:
-    return runs.describe(runs.find(ws, run))
+    return run_folders.describe(run_folders.find(ws, run))
 
 
 def until(condition: Callable[[], bool], seconds: float = 300) -> None:
@@ -70,7 +69,7 @@ def test_a_run_is_edited_paused_lets_another_go_on_and_its_version_tells_all(ws:
     assert (rests.state, rests.version) == ("paused", None)
     assert rests.why.startswith(f"{run.id} was paused after step {rests.step} of ")
     assert f"%sft_resume {run.id}" in rests.next_step
-    assert not runs.find(ws, run.id).alive(), "its memory is free"
+    assert not run_folders.find(ws, run.id).alive(), "its memory is free"
     until(lambda: seen(ws, waiting.id).state == "done")
     board = sft.board(workspace=ws)
     assert [r.state for r in board.runs] == ["paused"]
@@ -120,13 +119,13 @@ def test_an_edit_that_comes_when_training_is_over_is_said_to_have_changed_nothin
 
     def late(*words: object, **options: object) -> object:
         found = train(*words, **options)  # type: ignore[arg-type]
-        runs.all_jobs(ws)[0].tell({"do": "edit", "changes": {"lr": 1e-9}})
+        run_folders.all_jobs(ws)[0].tell({"do": "edit", "changes": {"lr": 1e-9}})
         return found
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker, "train", late)
         made = sft.finetune("films", epochs=0.02, in_process=True, workspace=ws)
-    said = [e.text for e in runs.find(ws, made.run).history() if isinstance(e, Remark)]
+    said = [e.text for e in run_folders.find(ws, made.run).history() if isinstance(e, Remark)]
     assert "The edit of lr 1e-09 came when training had ended: it changed nothing." in said
     assert "edits" not in made.options
 
@@ -160,7 +159,7 @@ def test_bad_values_are_refused_as_finetune_refuses_them(
     try:
         with pytest.raises(errors.SftError, match=says):
             sft.edit(job.id, workspace=ws, **changes)  # type: ignore[arg-type]
-        assert runs.find(ws, job.id).orders.told().edits == ()
+        assert run_folders.find(ws, job.id).orders.told().edits == ()
     finally:
         shutil.rmtree(place)
 
@@ -235,12 +234,14 @@ def test_a_clone_begins_with_a_checkpoint_of_a_run_and_takes_its_options_over(ws
 def test_a_clone_begins_with_the_best_of_a_run_whose_body_is_frozen(ws: Workspace) -> None:
     """Of such a run `best` holds only what learns as long as it goes on."""
     run = started(ws, step=3, epochs=4000, method="head")
-    until(lambda: any(isinstance(e, EpochDone) for e in runs.find(ws, run.id).history()))
+    until(lambda: any(isinstance(e, EpochDone) for e in run_folders.find(ws, run.id).history()))
     assert not (ws.runs / run.id / "best" / "sft.json").exists()
     made: Run = sft.finetune("films", from_=f"{run.id}/best", lr=1e-12, epochs=0.02, background=True, workspace=ws)
     sft.stop(run.id, workspace=ws)
     until(lambda: seen(ws, made.id).state == "done")
-    best = next(e for e in reversed(list(runs.find(ws, run.id).history())) if isinstance(e, EpochDone) and e.best)
+    best = next(
+        e for e in reversed(list(run_folders.find(ws, run.id).history())) if isinstance(e, EpochDone) and e.best
+    )
     kept: Version = sft.keep(run.id, workspace=ws)
     assert kept.metrics["accuracy"].value == pytest.approx(best.metrics["accuracy"])
     clone = Registry(ws).version(str(seen(ws, made.id).version))
@@ -260,7 +261,7 @@ def test_a_clone_of_a_run_that_made_a_version_has_that_as_parent_and_of_one_that
     with pytest.raises(errors.Refused, match="only the best are kept"):
         sft.finetune("films", from_=f"{first.run}/1", workspace=ws)
     run = started(ws, step=3, epochs=4000)
-    until(lambda: any(isinstance(e, EpochDone) for e in runs.find(ws, run.id).history()))
+    until(lambda: any(isinstance(e, EpochDone) for e in run_folders.find(ws, run.id).history()))
     second: Run = sft.finetune("films", from_=f"{run.id}/best", epochs=0.05, background=True, workspace=ws)
     assert (ws.runs / second.id / "start" / "sft.json").is_file(), "linked at once, while the other goes on"
     sft.stop(run.id, workspace=ws)

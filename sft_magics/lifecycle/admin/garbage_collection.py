@@ -13,9 +13,8 @@ from sft_magics.core.signatures import Names
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle.admin import leftovers
 from sft_magics.lifecycle.endpoints import engine_choice, rollout
-from sft_magics.lifecycle.jobs import client
+from sft_magics.lifecycle.jobs import client, run_folders
 from sft_magics.lifecycle.options import WorkspaceOption
-from sft_magics.lifecycle.training import runs as run_folders
 from sft_magics.lifecycle.versions import timestamps
 
 if TYPE_CHECKING:

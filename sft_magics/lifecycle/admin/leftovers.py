@@ -12,8 +12,7 @@ from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import CollectableItem, Dataset, Run
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle.inputs import data_versions
-from sft_magics.lifecycle.jobs import client
-from sft_magics.lifecycle.training import runs, warm_start
+from sft_magics.lifecycle.jobs import client, run_folders
 
 if TYPE_CHECKING:
     from sft_magics.registry import Registry
@@ -77,7 +76,7 @@ def freed(paths: Iterable[Path]) -> int:
 def unfinished(ws: Workspace, registry: "Registry", which: str, before: float) -> list[Leftover]:
     """Return the runs without a version that are in the state `which` ("all": any) and ended before a moment."""
     wanted = STATES if which == "all" else (which,)
-    found = [(job, runs.describe(job)) for job in runs.all_jobs(ws)]
+    found = [(job, run_folders.describe(job)) for job in run_folders.all_jobs(ws)]
     return [
         _run(registry, job, run)
         for job, run in found
@@ -87,8 +86,8 @@ def unfinished(ws: Workspace, registry: "Registry", which: str, before: float) -
 
 def run_called(ws: Workspace, registry: "Registry", name: str) -> Leftover:
     """Return a run to be dropped; raises NotFound, and Refused where it is at work or its version needs it."""
-    job = runs.find(ws, name)
-    run = runs.describe(job)
+    job = run_folders.find(ws, name)
+    run = run_folders.describe(job)
     if run.state in _AT_WORK or job.alive():
         raise errors.Refused(f"{run.id} is {run.state}.", f"%sft_stop {run.id} first.")
     made = [v for v in registry.versions() if v.run == run.id and v.status != "retired"]
@@ -180,7 +179,7 @@ def of_work(
 ) -> Iterator[Leftover]:
     """Yield what work left behind; `leaving` are the versions of datasets that go as well, `dropped` the runs."""
     retired = {v.run for v in registry.versions() if v.status == "retired"}
-    for job in runs.all_jobs(ws):
+    for job in run_folders.all_jobs(ws):
         if job.id not in dropped and not job.alive():
             yield from _of_run(registry, job, retired)
     jobs = [JobFolder(path) for path in sorted(ws.jobs.iterdir()) if path.is_dir()]
@@ -197,12 +196,12 @@ def of_work(
 
 
 def _of_run(registry: "Registry", job: JobFolder, retired: Collection[str]) -> Iterator[Leftover]:
-    made = runs.describe(job).version
+    made = run_folders.describe(job).version
     if made:
         paths = tuple(path for name in client.LEFTOVERS if (path := job.path / name).is_dir())
         if paths:
             yield _group(registry, f"checkpoints of {job.id}", f"its version {made} is committed", paths)
-        start = job.path / warm_start.START
+        start = job.path / run_folders.START
         if start.is_dir() and job.id in retired:
             yield _group(registry, f"the start of {job.id}", f"its version {made} is retired", (start,))
         return

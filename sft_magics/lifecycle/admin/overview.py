@@ -15,8 +15,8 @@ from sft_magics.core.runtime import usage
 from sft_magics.core.workspace import Workspace
 from sft_magics.engine.runtime import free_memory
 from sft_magics.lifecycle.endpoints import rollout
+from sft_magics.lifecycle.jobs import run_folders
 from sft_magics.lifecycle.options import WorkspaceOption
-from sft_magics.lifecycle.training import runs
 
 _PACKAGES = ("torch", "torchvision", "transformers", "tinydb", "ipywidgets", "IPython", "pandas")
 _SLOWEST = "transformers"
@@ -30,7 +30,9 @@ def board(*, workspace: WorkspaceOption = None) -> Board:
     ws = places.find(workspace)
     registry = Registry(ws)
     active = tuple(
-        r for r in (runs.describe(j) for j in runs.all_jobs(ws)) if r.state in ("running", "queued", "paused")
+        r
+        for r in (run_folders.describe(j) for j in run_folders.all_jobs(ws))
+        if r.state in ("running", "queued", "paused")
     )
     datasets, models, versions = tuple(registry.datasets()), tuple(registry.models()), tuple(registry.versions())
     endpoints = tuple(rollout.running(ws))
@@ -150,7 +152,7 @@ def _gpu() -> str:
 def _workspace(ws: Workspace) -> list[Check]:
     from sft_magics.registry import Registry
 
-    found = [runs.describe(j) for j in runs.all_jobs(ws)]
+    found = [run_folders.describe(j) for j in run_folders.all_jobs(ws)]
     lost = [r for r in found if r.state == "lost"]
     free = ws.free_bytes()
     Registry(ws).models()

@@ -11,7 +11,7 @@ from sft_magics.core.tasks import CLASSIFIERS
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle.evaluation import answers, evaluate, evaluation_job, row_selection
 from sft_magics.lifecycle.evaluation.row_selection import Rows, Split, Wanted
-from sft_magics.lifecycle.evaluation.seen_rows import LEAVE_OUT, Seen
+from sft_magics.lifecycle.jobs.seen_rows import LEAVE_OUT, Seen
 from sft_magics.lifecycle.options import WorkspaceOption
 
 _MOST = 50

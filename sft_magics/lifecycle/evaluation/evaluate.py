@@ -12,8 +12,8 @@ from sft_magics.core.tasks import CLASSIFIERS
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle.evaluation import answers, evaluation_job, row_selection
 from sft_magics.lifecycle.evaluation.row_selection import Rows, Split, Wanted
-from sft_magics.lifecycle.evaluation.seen_rows import LEAVE_OUT, Seen
 from sft_magics.lifecycle.jobs import client
+from sft_magics.lifecycle.jobs.seen_rows import LEAVE_OUT, Seen
 from sft_magics.lifecycle.options import WorkspaceOption
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def evaluate(
     each is written into the history. A file may be one that %sft_predict --to wrote. Raises DataProblem where no row is
     left, and CheckFailed where a gate does not hold.
     """
-    from sft_magics.lifecycle.versions import gates
+    from sft_magics.lifecycle.evaluation import gates
     from sft_magics.registry import Registry
 
     ws = places.find(workspace)

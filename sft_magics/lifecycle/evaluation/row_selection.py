@@ -9,8 +9,8 @@ from sft_magics.core import errors
 from sft_magics.core.records import Dataset, Finding, Overlap, Version
 from sft_magics.core.tasks import CLASSIFIERS, SEMANTIC_SEGMENTATION
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle.evaluation import seen_rows
-from sft_magics.lifecycle.evaluation.seen_rows import LEAVE_OUT, Seen
+from sft_magics.lifecycle.jobs import seen_rows
+from sft_magics.lifecycle.jobs.seen_rows import LEAVE_OUT, Seen
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -8,7 +8,7 @@ from sft_magics.core import errors
 from sft_magics.core.records import Overlap, Version
 from sft_magics.core.tasks import IMAGE_TASKS
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle.evaluation import seen_rows
+from sft_magics.lifecycle.jobs import seen_rows
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -7,7 +7,7 @@ from sft_magics.core import errors
 from sft_magics.core.records import Candidate, Table
 from sft_magics.core.tasks import CLASSIFIERS
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import create
+from sft_magics.lifecycle.inputs import base_sources
 from sft_magics.lifecycle.jobs import client
 
 _ROWS = 500
@@ -28,12 +28,12 @@ def listed(ws: Workspace, task: str | None, data: str | None) -> Table:
             f"Bases are ranked by classes of rows, and {dataset.name} is for {kind}.", f"%sft_models --task {kind}"
         )
     facts, steps = _known(ws, kind)
-    here = [base for base, fact in facts.items() if fact["here"]] or list(create.packaged_for(kind))
+    here = [base for base, fact in facts.items() if fact["here"]] or list(base_sources.packaged_for(kind))
     timed = {base: facts[base]["pixels"] for base in here if facts[base]["here"] and base not in steps}
     probed: dict[str, Any] = {}
     if dataset is not None or timed:
         order = {**_order(ws, kind), "timed": timed}
-        order["starts"] = {base: create.resolve_base(base, kind) for base in (here if dataset is not None else timed)}
+        order["starts"] = {base: base_sources.resolve(base, kind) for base in (here if dataset is not None else timed)}
         if dataset is not None:
             order |= {"data": str(ws.root / dataset.file), "labels": list(dataset.labels)}
         what = f"comparing bases for {dataset.ref}" if dataset is not None else "measuring what a step takes"
@@ -58,7 +58,7 @@ def _known(ws: Workspace, task: str) -> tuple[dict[str, dict[str, Any]], dict[st
 
     found = client.ask(ws, f"looking for bases for {task}", _order(ws, task))
     facts = {k["base"]: k for k in found["known"]}
-    for base in create.packaged_for(task):
+    for base in base_sources.packaged_for(task):
         parameters, pixels = _PACKAGED[base]
         facts[base] = {"base": base, "here": fetching.is_here(base), "pixels": pixels, "parameters": parameters,
                        "license": fetching.CATALOG[base].license}  # fmt: skip

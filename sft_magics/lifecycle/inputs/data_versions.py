@@ -9,8 +9,7 @@ from sft_magics.core import errors, references
 from sft_magics.core.records import Dataset, DatasetDiff, DatasetEvent, Finding, Model, Table, Version
 from sft_magics.core.tasks import SEMANTIC_SEGMENTATION
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle.jobs import client
-from sft_magics.lifecycle.training import runs
+from sft_magics.lifecycle.jobs import client, run_folders
 
 if TYPE_CHECKING:
     from sft_magics.registry import Registry
@@ -96,7 +95,7 @@ def misfit(model: Model, dataset: Dataset) -> errors.DataProblem | None:
 
 def _last(ws: Workspace, model: Model) -> str:
     """Return the data of the model's last run, or what it was created with."""
-    for job in runs.all_jobs(ws):
+    for job in run_folders.all_jobs(ws):
         spec = job.spec()
         if spec.get("model") == model.name:
             return str(spec["data"])
@@ -138,7 +137,7 @@ def _uses(ws: Workspace, registry: "Registry", chosen: Mapping[str, str]) -> lis
     """
     versions = {v.run: v for v in registry.versions() if v.run.startswith("run-")}
     found, met = [], set()
-    for job in runs.all_jobs(ws):
+    for job in run_folders.all_jobs(ws):
         spec = job.spec()
         if spec.get("data") in chosen:
             met.add(job.id)
@@ -205,6 +204,6 @@ def _trained(ws: Workspace, registry: "Registry", leaving: Collection[str]) -> I
             learned = dict.fromkeys((*_of_rows(marks, version), *before))
             yield from ((ref, f"version {version.ref}") for ref in learned)
     done = {*leaving, *(v.run for v in versions)}
-    for job in runs.all_jobs(ws):
+    for job in run_folders.all_jobs(ws):
         if job.id not in done:
             yield str(job.spec().get("data", "")), f"{job.id}, which may go on"

@@ -13,8 +13,7 @@ from sft_magics.core.events import Committed, Ended, Progress, Remark, Sink
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Version
 from sft_magics.core.workspace import Workspace, write_durably
-from sft_magics.lifecycle.evaluation import seen_rows
-from sft_magics.lifecycle.jobs import client
+from sft_magics.lifecycle.jobs import client, seen_rows
 
 if TYPE_CHECKING:
     from sft_magics.engine.jobs.worker import Trained

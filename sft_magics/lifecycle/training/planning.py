@@ -10,9 +10,9 @@ from sft_magics.core.signatures import Names
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
 from sft_magics.core.workspace import Workspace
 from sft_magics.engine.runtime import free_memory
-from sft_magics.lifecycle import train
 from sft_magics.lifecycle.jobs import client
 from sft_magics.lifecycle.options import WorkspaceOption
+from sft_magics.lifecycle.training import run_request
 from sft_magics.lifecycle.training.recipe import Recipe
 
 _ROOM = 0.9  # of the free memory that a run may take
@@ -107,7 +107,7 @@ def _tried(
     ws: Workspace, model: str, data: str | None, recipe: Recipe, what: str, title: str, **more: Any
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the order of the run that is meant, and what its few steps showed."""
-    order = train.order(ws, model, data, None, recipe).spec()
+    order = run_request.request(ws, model, data, None, recipe).spec()
     return order, client.ask(ws, title, {**order, "kind": "rehearse", "what": what, **more})
 
 

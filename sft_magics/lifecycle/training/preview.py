@@ -8,9 +8,9 @@ from sft_magics.core.records import BatchPreview, Seen
 from sft_magics.core.signatures import Names
 from sft_magics.core.tasks import IMAGE_TASKS, OBJECT_DETECTION, SEMANTIC_SEGMENTATION
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle import train
 from sft_magics.lifecycle.jobs import client
 from sft_magics.lifecycle.options import WorkspaceOption
+from sft_magics.lifecycle.training import run_request
 from sft_magics.lifecycle.training.recipe import Recipe
 
 _MOST = 10
@@ -50,7 +50,7 @@ def preview(
         epochs=epoch + 1.0, batch=batch, max_length=max_length, long=long, seed=seed, augment=augment,
         image_size=image_size, mixup=mixup, cutmix=cutmix, device="cpu", precision="fp32",
     )  # fmt: skip
-    planned = train.order(ws, model, data, None, recipe)
+    planned = run_request.request(ws, model, data, None, recipe)
     spec = planned.spec()
     found = client.ask(ws, f"looking at a batch of {model}", {**spec, "kind": "preview", "epoch": epoch, "rows": rows})
     task, options = spec["task"], spec["options"]

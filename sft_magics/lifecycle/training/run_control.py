@@ -8,10 +8,9 @@ from sft_magics.core import errors, observer, provenance
 from sft_magics.core import workspace as places
 from sft_magics.core.commands import MORE_EPOCHS, Edit
 from sft_magics.core.jobs import JobFolder
-from sft_magics.core.records import Run, Version
+from sft_magics.core.records import Run
 from sft_magics.core.signatures import Names
-from sft_magics.lifecycle import train
-from sft_magics.lifecycle.jobs import client
+from sft_magics.lifecycle.jobs import client, run_folders
 from sft_magics.lifecycle.options import WorkspaceOption
 from sft_magics.lifecycle.training import recipe, runs
 from sft_magics.lifecycle.training.warm_start import in_force
@@ -35,8 +34,8 @@ def edit(
     the version too, and is made again by `resume` and `reproduce`. Raises UsageProblem for values that cannot work, and
     Refused for a run that is done.
     """
-    job = runs.find(places.find(workspace), run)
-    seen = runs.describe(job)
+    job = run_folders.find(places.find(workspace), run)
+    seen = run_folders.describe(job)
     _refuse_done(job, seen)
     given = {"lr": lr, "patience": patience, "clip": clip, "checkpoint_seconds": checkpoint_seconds}
     changes: dict[str, Any] = {**{k: v for k, v in given.items() if v is not None}, **_epochs(epochs)}
@@ -56,31 +55,17 @@ def pause(
 
     Raises RunProblem for a run that is not at work and does not wait.
     """
-    job = runs.find(places.find(workspace), run)
+    job = run_folders.find(places.find(workspace), run)
     if not job.alive():
-        state = runs.describe(job).state
+        state = run_folders.describe(job).state
         raise errors.RunProblem(f"{job.id} does not run: it is {state}.", "%sft_runs lists what runs.")
     runs.request_pause(job)
     try:
-        observer.follow(job, runs.view_of(job), lambda v: client.lose(job, v))
+        observer.follow(job, run_folders.view_of(job), lambda v: client.lose(job, v))
         client.await_death(job)  # its memory is free then
     except KeyboardInterrupt:
         raise runs.unwaited(job, "pause") from None
-    return runs.describe(job)
-
-
-def resume(
-    run: Annotated[str, "the run that was paused, interrupted, lost, or failed", Names("run")],
-    *,
-    background: Annotated[bool, "return at once and leave the run working"] = False,
-    in_process: Annotated[bool, "train in this very process, for small machines"] = False,
-    die_with_kernel: Annotated[bool, "end the run when this kernel ends"] = False,
-    workspace: WorkspaceOption = None,
-) -> Version | Run:
-    """Go on with a run from its newest whole checkpoint, with the options it has; the same as `finetune --resume`."""
-    return train.finetune(
-        resume=run, background=background, in_process=in_process, die_with_kernel=die_with_kernel, workspace=workspace
-    )
+    return run_folders.describe(job)
 
 
 def _refuse_done(job: JobFolder, seen: Run) -> None:
@@ -142,11 +127,11 @@ def _answer(job: JobFolder, order: Edit, changes: dict[str, Any]) -> Run:
     """Return the run, with what became of the edit: the step from which it holds, or when it will be taken up."""
     deadline = time.monotonic() + _PATIENCE
     step = _step_of(job, order)
-    while step is None and job.alive() and runs.describe(job).step and time.monotonic() < deadline:
+    while step is None and job.alive() and run_folders.describe(job).step and time.monotonic() < deadline:
         time.sleep(0.05)
         step = _step_of(job, order)
     said = ", ".join(f"+{v:g} epochs" if k == MORE_EPOCHS else f"{k} {v:g}" for k, v in changes.items())
-    seen = runs.describe(job)
+    seen = run_folders.describe(job)
     if step is not None:
         return replace(seen, why=f"{said} from step {step} on", next_step=f"%sft_watch {job.id}")
     if job.alive():

@@ -1,22 +1,16 @@
 """Runs as a user meets them: list, watch, stop, keep. A run is read from its folder; nobody has to have watched it."""
 
-import contextlib
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from sft_magics.core import codec, errors, observer, references
+from sft_magics.core import errors, observer, references
 from sft_magics.core import workspace as places
-from sft_magics.core.commands import written
-from sft_magics.core.events import EventReader
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.observer import Companion
 from sft_magics.core.records import Endpoint, Run, Table, Version
-from sft_magics.core.records.stored import EpochRow
 from sft_magics.core.signatures import Names
 from sft_magics.core.views import LossView
-from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle.jobs import client
+from sft_magics.lifecycle.jobs import client, run_folders
 from sft_magics.lifecycle.options import WorkspaceOption
 
 
@@ -30,16 +24,16 @@ def watch(
     In a notebook the panel stays live and the kernel stays free; headless it follows to the end.
     """
     ws = places.find(workspace)
-    job = find(ws, run)
-    observer.current().stay(job, view_of(job), companion(job), wait=True)
-    return describe(job)
+    job = run_folders.find(ws, run)
+    observer.current().stay(job, run_folders.view_of(job), companion(job), wait=True)
+    return run_folders.describe(job)
 
 
 def runs(
     *, model: Annotated[str | None, "only this model's", Names("model")] = None, workspace: WorkspaceOption = None
 ) -> Table:
     """List the runs, newest first: state, the settings in which they differ, the metric and what it was measured on."""
-    found = [describe(job) for job in all_jobs(places.find(workspace))]
+    found = [run_folders.describe(job) for job in run_folders.all_jobs(places.find(workspace))]
     rows = tuple(r for r in found if model is None or r.model == model)
     return Table.compared("runs", rows, "" if rows else "%sft_finetune MODEL")
 
@@ -56,18 +50,20 @@ def stop(
     if references.parse(what).run is None:
         known = {e.name: e for e in serving.endpoints(ws)}
         if what not in known:
-            ids = [job.id for job in all_jobs(ws) if job.alive()]
+            ids = [job.id for job in run_folders.all_jobs(ws) if job.alive()]
             raise errors.not_found("run or endpoint", what, [*known, *ids], "%sft_runs and %sft_endpoints list them.")
         return serving.stop(ws, what)
-    job = find(ws, what)
+    job = run_folders.find(ws, what)
     if not job.alive():
-        raise errors.RunProblem(f"{job.id} does not run: it is {describe(job).state}.", "%sft_runs lists what runs.")
+        raise errors.RunProblem(
+            f"{job.id} does not run: it is {run_folders.describe(job).state}.", "%sft_runs lists what runs."
+        )
     request_stop(job)
     try:
-        observer.follow(job, view_of(job), lambda v: client.lose(job, v))
+        observer.follow(job, run_folders.view_of(job), lambda v: client.lose(job, v))
     except KeyboardInterrupt:
         raise unwaited(job, "stop") from None
-    return describe(job)
+    return run_folders.describe(job)
 
 
 def keep(
@@ -82,8 +78,8 @@ def keep(
     from sft_magics.registry import Registry
 
     ws = places.find(workspace)
-    job = find(ws, run)
-    seen = describe(job)
+    job = run_folders.find(ws, run)
+    seen = run_folders.describe(job)
     if seen.state in ("running", "queued"):
         raise errors.Refused(
             f"{job.id} is {seen.state}: it will commit its version itself.", f"%sft_stop {job.id} first."
@@ -97,7 +93,7 @@ def keep(
     job.forget_orders()  # the stop or pause that ended it
     job.tell({"do": "keep"})
     client.launch(job)
-    view = observer.follow(job, view_of(job), lambda v: client.lose(job, v))
+    view = observer.follow(job, run_folders.view_of(job), lambda v: client.lose(job, v))
     if not isinstance(view, LossView) or view.version is None:
         raise client.problem(view)
     return Registry(ws).version(view.version)
@@ -137,7 +133,7 @@ def companion(job: JobFolder) -> Companion:
 
 def make_ready(job: JobFolder) -> None:
     """Let a run be taken up again: what ended it is past. Raises Refused where it is at work or done, DataProblem."""
-    seen = describe(job)
+    seen = run_folders.describe(job)
     if seen.state in ("running", "queued"):
         raise errors.Refused(f"{job.id} is {seen.state} already.", f"%sft_watch {job.id} shows it.")
     if seen.version:
@@ -150,76 +146,3 @@ def make_ready(job: JobFolder) -> None:
         )
     job.forget_orders()
     (job.path / "summary.json").unlink(missing_ok=True)
-
-
-def all_jobs(ws: Workspace) -> list[JobFolder]:
-    """Return the folders of all runs, newest first."""
-    found = [JobFolder(p.parent) for p in ws.runs.glob("run-*/spec.json")]
-    return sorted(found, key=lambda j: float(j.spec().get("created_at", 0.0)), reverse=True)
-
-
-def find(ws: Workspace, run: str | None) -> JobFolder:
-    """Return the folder of `run`, or of the newest; raises NotFound."""
-    jobs = all_jobs(ws)
-    if run is None:
-        if not jobs:
-            raise errors.NotFound("No run was started in this workspace yet.", "%sft_finetune MODEL starts one.")
-        return jobs[0]
-    for job in jobs:
-        if job.id == run:
-            return job
-    raise errors.not_found("run", run, [j.id for j in jobs], "%sft_runs lists them.")
-
-
-def view_of(job: JobFolder) -> LossView:
-    """Return an empty view that knows which run it is of."""
-    return LossView(job.id, title=f"{job.spec().get('model', '')}", model=str(job.spec().get("model", "")))
-
-
-def describe(job: JobFolder) -> Run:
-    """Return the run as it is now: its order, and the fold of everything it said."""
-    alive = job.alive()
-    settled = job.path / "summary.json"
-    if not alive and settled.exists():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            return _run(job, json.loads(settled.read_text()))
-    view = view_of(job)
-    observer.catch_up(view, EventReader(job.events))
-    if view.active and not alive:
-        client.lose(job, view)
-    return _run(job, summary(view))
-
-
-def summary(view: LossView) -> dict[str, Any]:
-    """Return what a list of runs needs to know of one."""
-    return {
-        "state": "queued" if view.state == "waiting" else view.state,
-        "ended_at": view.ended_at,
-        "version": view.version,
-        "why": view.why or (f"behind {view.behind}" if view.behind else ""),
-        "next_step": view.next_step,
-        "concern": view.concern,
-        "evaluations": view.evaluated(),
-        "step": view.step,
-        "steps": view.steps,
-        "metric": view.best_quality(),
-        "metric_name": view.headline,
-        "measured_rows": view.validation_rows,
-    }
-
-
-def _run(job: JobFolder, state: dict[str, Any]) -> Run:
-    spec = job.spec()
-    shown = [e if isinstance(e, EpochRow) else codec.build(EpochRow, e) for e in state.get("evaluations", ())]
-    return Run(
-        id=job.id,
-        model=spec["model"],
-        data=spec["data"],
-        options={**spec["options"], **({"edits": written(edits)} if (edits := job.taken()) else {})},
-        created_at=spec["created_at"],
-        folder=str(job.path),
-        parent=spec.get("parent"),
-        data_fingerprint=spec.get("data_fingerprint", ""),
-        start=str((spec.get("start") or {}).get("source", "")),
-        **{**state, "evaluations": tuple(shown)},
-    )

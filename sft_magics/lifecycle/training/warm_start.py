@@ -20,13 +20,11 @@ from sft_magics.core.events import EventReader
 from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Version
 from sft_magics.core.workspace import Workspace
-from sft_magics.lifecycle.evaluation import seen_rows
-from sft_magics.lifecycle.training import runs
+from sft_magics.lifecycle.jobs import run_folders, seen_rows
 
 if TYPE_CHECKING:
     from sft_magics.registry import Registry
 
-START, WEIGHTS = "start", "from"  # folders of the new run: a whole model, and a checkpoint's weights to make one of
 _TRIES = 3
 _KEPT = ("model.safetensors", "model.compressed", "reference.safetensors", "manifest.json")
 
@@ -56,7 +54,11 @@ class Source:
 
     def start(self, folder: Path) -> dict[str, Any]:
         """Return where the new run, in `folder`, finds its weights."""
-        return {"kind": "folder", "path": str(folder / START), "source": f"{self.job.id} at step {self.step}"}
+        return {
+            "kind": "folder",
+            "path": str(folder / run_folders.START),
+            "source": f"{self.job.id} at step {self.step}",
+        }
 
     def to_assemble(self) -> dict[str, Any] | None:
         """Return the order to make a whole model of a checkpoint's weights; None where the model is whole."""
@@ -71,7 +73,7 @@ class Source:
         """Link the weights into the new run's folder; raises Refused where they are gone or damaged."""
         if self.folder is None:
             return
-        target = folder / (START if self.whole else WEIGHTS)
+        target = folder / (run_folders.START if self.whole else run_folders.WEIGHTS)
         for _ in range(_TRIES):  # a run that goes on replaces them
             with contextlib.suppress(FileNotFoundError):
                 _link(self.folder, target, None if self.whole else _KEPT)
@@ -96,8 +98,8 @@ class Source:
 def find(ws: Workspace, registry: "Registry", origin: str) -> Source:
     """Return what `run-7f3a`, `run-7f3a/120`, `run-7f3a/best` or `run-7f3a/newest` means; raises NotFound, Refused."""
     run, wanted = references.checkpoint(origin)
-    job = runs.find(ws, run)
-    view = runs.view_of(job)
+    job = run_folders.find(ws, run)
+    view = run_folders.view_of(job)
     observer.catch_up(view, EventReader(job.events))
     best = view.best_step or 0
     if view.version:

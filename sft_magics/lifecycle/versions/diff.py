@@ -14,15 +14,14 @@ from sft_magics.core.tasks import CLASSIFIERS
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle.evaluation import answers, row_selection
 from sft_magics.lifecycle.evaluation.row_selection import Rows, Wanted
-from sft_magics.lifecycle.evaluation.seen_rows import LEAVE_OUT, Seen
 from sft_magics.lifecycle.jobs import client
+from sft_magics.lifecycle.jobs.seen_rows import LEAVE_OUT, Seen
 from sft_magics.lifecycle.options import WorkspaceOption
 
 if TYPE_CHECKING:
     from sft_magics.registry import Registry
 
 _SHOWN = 20
-SIGNIFICANT = 0.05
 
 
 def diff(
@@ -170,7 +169,7 @@ def _metrics(
 
 def _verdict(before: Version, after: Version, fixed: int, broke: int, p_value: float) -> tuple[str, str]:
     counts = f"{after.ref} fixed {fixed:,} and broke {broke:,}"
-    if p_value >= SIGNIFICANT:
+    if p_value >= paired_tests.SIGNIFICANT:
         return (
             f"{counts}; that may be chance (McNemar p = {p_value:.2g}).",
             f"keep {before.ref}, or compare on more rows.",

@@ -9,10 +9,10 @@ from sft_magics.core.references import Reference
 from sft_magics.core.signatures import FromNamespace, Names
 from sft_magics.core.workspace import Workspace
 from sft_magics.lifecycle.endpoints import rollout
+from sft_magics.lifecycle.evaluation import gates
 from sft_magics.lifecycle.jobs import client
 from sft_magics.lifecycle.options import WorkspaceOption
 from sft_magics.lifecycle.versions import diff as differences
-from sft_magics.lifecycle.versions import gates
 
 if TYPE_CHECKING:
     from sft_magics.registry import Registry

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sft_magics.core import errors
+from sft_magics.core.paired_tests import SIGNIFICANT
 from sft_magics.core.records import Diff, Evaluation, GateResult, Metric, Version
 from sft_magics.lifecycle.evaluation import metric_rules
 from sft_magics.lifecycle.evaluation.metric_rules import Rule
-from sft_magics.lifecycle.versions.diff import SIGNIFICANT
 
 _NOT_WORSE = re.compile(r"not[-_ ]worse\s+(?:than\s+)?(\S+)")
 
