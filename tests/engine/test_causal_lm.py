@@ -25,10 +25,9 @@ from sft_magics.engine.inference.predictor import Predictor
 from sft_magics.engine.inputs import packing
 from sft_magics.engine.inputs.chats import Chat
 from sft_magics.engine.jobs import worker
-from sft_magics.engine.models import language_models
+from sft_magics.engine.models import language_models, tensor_files
 from sft_magics.engine.tasks import find
 from sft_magics.engine.tasks.causal_lm import CausalLM
-from sft_magics.engine.training import checkpoints
 from tests.engine import tiny
 from tests.engine.house import Ear
 
@@ -264,7 +263,7 @@ def test_it_goes_on_from_a_version_and_from_a_checkpoint(
     )
     assert stopped.stopped
     checkpoint = next((tmp_path / "stopped" / "checkpoints").glob("step-*"))
-    assert all("lora_" in n for n in checkpoints.part(checkpoint)), "only what learns is written"
+    assert all("lora_" in n for n in tensor_files.part(checkpoint)), "only what learns is written"
     resumed = worker.train(order(data, trained[0].folder, epochs=2.0), Ear(), tmp_path / "stopped")
     one, two = (load_file(t.folder / "adapter" / "adapter_model.safetensors") for t in (whole, resumed))
     assert all(torch.equal(one[n], two[n]) for n in one)

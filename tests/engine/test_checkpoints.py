@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from sft_magics.engine.models import tensor_files
 from sft_magics.engine.training import checkpoints, optimizers
 from sft_magics.engine.training.checkpoints import TrainState
 
@@ -100,19 +101,21 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
 def test_a_checkpoint_that_rests_is_the_only_one_and_comes_back_to_the_bit(tmp_path: Path) -> None:
     model, optimizer = small()
     best = tmp_path / "best"
-    checkpoints.save_part(checkpoints.weights_of(model), best)
+    checkpoints.save_part(tensor_files.weights_of(model), best)
     for step in (1, 2):
         path = checkpoints.save(tmp_path / "all", model, optimizer, TrainState(step=step))
-    before = {name: checkpoints.part(path, name) for name in ("model", "optimizer", "random")}
+    before = {name: tensor_files.part(path, name) for name in ("model", "optimizer", "random")}
     checkpoints.rest(path, best)
     assert [(p.name, good) for p, good in checkpoints.newest(tmp_path / "all")] == [("step-00000002", True)]
     assert (path / "model.compressed").stat().st_size < 2_500, "the weights are those of the best"
     for name, tensors in before.items():
-        after = checkpoints.part(path, name)
+        after = tensor_files.part(path, name)
         assert after.keys() == tensors.keys()
         assert all(torch.equal(after[key], tensor) for key, tensor in tensors.items())
     checkpoints.replace(best, lambda folder: checkpoints.save_part({"a": torch.ones(3)}, folder))
-    assert torch.equal(checkpoints.part(path)["0.weight"], before["model"]["0.weight"]), "better weights do not hurt it"
+    assert torch.equal(tensor_files.part(path)["0.weight"], before["model"]["0.weight"]), (
+        "better weights do not hurt it"
+    )
     other, its = small()
     assert checkpoints.restore(path, other, its, torch.device("cpu")).step == 2
 

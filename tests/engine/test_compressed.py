@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from sft_magics.core.events import CheckpointSaved, EpochDone, Event
 from sft_magics.engine.jobs import worker
-from sft_magics.engine.training import checkpoint_compression, checkpoints
+from sft_magics.engine.models import tensor_compression, tensor_files
 from tests.engine.house import Ear, films, order, small_base
 
 KINDS = [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.uint8, torch.bool]
@@ -21,10 +21,10 @@ def round_trip(folder: Path, tensors: dict[str, torch.Tensor], reference: dict[s
     beside = folder / "reference.safetensors" if reference is not None else None
     if beside is not None:
         save_file(reference, beside)
-    planes, about = checkpoint_compression.packed(tensors, beside)
+    planes, about = tensor_compression.packed(tensors, beside)
     path = folder / "model.compressed"
     save_file(planes, path, metadata=about)
-    again = checkpoint_compression.unpacked(path, beside)
+    again = tensor_compression.unpacked(path, beside)
     assert list(again) == list(tensors)
     for name, tensor in tensors.items():
         assert (again[name].dtype, again[name].shape) == (tensor.dtype, tensor.shape), name
@@ -82,7 +82,7 @@ def test_a_stopped_run_keeps_one_compressed_checkpoint_and_goes_on_to_the_same_b
     assert (left / "model.compressed").is_file()
     assert not (left / "model.safetensors").exists()
     assert (left / "reference.safetensors").samefile(run / "best" / "model.safetensors")
-    weights = checkpoints.part(left)
+    weights = tensor_files.part(left)
     assert (left / "model.compressed").stat().st_size < 0.9 * sum(t.nbytes for t in weights.values())
     worker.train(spec, Ear(), run)
     one, two = (load_file(folder / "best" / "model.safetensors") for folder in (run, tmp_path / "whole"))

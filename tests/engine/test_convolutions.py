@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from sft_magics.engine.kernels import convolutions
+from sft_magics.engine.kernels import convolutions, install
 from sft_magics.engine.runtime.hardware import Hardware
 
 CASES = [  # channels, side, kernel, stride, padding
@@ -84,7 +84,7 @@ def test_a_whole_net_has_the_gradients_of_the_plain_one_in_fp32_and_as_near_in_b
     torch.manual_seed(0)
     plain = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=3).eval()
     quick = copy.deepcopy(plain)
-    Hardware(torch.device("cpu"), "bf16", 1, "", free=True).place(quick)
+    install.place(quick, Hardware(torch.device("cpu"), "bf16", 1, "", free=True))
     rows = torch.randn(4, 3, 64, 64)
 
     def whole(model: nn.Module) -> torch.Tensor:
@@ -100,5 +100,5 @@ def test_a_whole_net_has_the_gradients_of_the_plain_one_in_fp32_and_as_near_in_b
 
 def test_where_fp32_was_asked_for_nothing_is_changed() -> None:
     net = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=3)
-    Hardware(torch.device("cpu"), "fp32", 1, "").place(net)
+    install.place(net, Hardware(torch.device("cpu"), "fp32", 1, ""))
     assert not [m for m in net.modules() if isinstance(m, nn.Conv2d) and "forward" in vars(m)]

@@ -11,8 +11,9 @@ import torch
 from sft_magics.core.events import EpochDone, Remark, StepDone
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import build
-from sft_magics.engine.jobs import diagnostics, worker
+from sft_magics.engine.jobs import worker
 from sft_magics.engine.tasks import find
+from sft_magics.engine.training import diagnostics
 from sft_magics.engine.training.prefetch import Loader
 from tests import shapes
 from tests.engine import test_causal_lm as words

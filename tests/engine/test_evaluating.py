@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from sft_magics.core.events import EpochDone, Event, Remark, RunPlanned, StepDone, Withdrawn
-from sft_magics.engine.jobs import diagnostics, worker
+from sft_magics.engine.jobs import worker
 from sft_magics.engine.tasks import find
 from sft_magics.engine.tasks.classification import no_better_than_constant
-from sft_magics.engine.training import evaluation_schedule
+from sft_magics.engine.training import diagnostics, evaluation_schedule
 from sft_magics.engine.training.prefetch import Loader
 from tests.engine.house import Ear, films, order, small_base
 

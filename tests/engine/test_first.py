@@ -7,7 +7,7 @@ import torch
 import transformers
 from torch import nn
 
-from sft_magics.engine.kernels import attention, dropout, first_token_only, fused_qkv
+from sft_magics.engine.kernels import attention, dropout, first_token_only, fused_qkv, install
 from sft_magics.engine.runtime import hardware
 
 _SIZES = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 3, "intermediate_size": 64}
@@ -71,7 +71,7 @@ def test_a_decoder_and_a_model_without_a_head_stay_as_they_are() -> None:
 
 def test_where_fp32_was_asked_for_all_stays_as_it_is() -> None:
     model = model_of("bert")
-    hardware.choose("cpu", "fp32", 1).place(model)
+    install.place(model, hardware.choose("cpu", "fp32", 1))
     assert not any(first_token_only.asks(m) for m in model.modules())
-    hardware.choose("cpu", "auto", 1).place(model)
+    install.place(model, hardware.choose("cpu", "auto", 1))
     assert sum(first_token_only.asks(m) for m in model.modules()) == 2

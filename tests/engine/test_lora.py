@@ -20,8 +20,7 @@ from sft_magics.datasets import read_rows
 from sft_magics.engine import tasks
 from sft_magics.engine.inference.predictor import Predictor
 from sft_magics.engine.jobs import worker
-from sft_magics.engine.models import backbones, lora_adapters
-from sft_magics.engine.training import checkpoints
+from sft_magics.engine.models import backbones, lora_adapters, tensor_files
 from tests.engine.house import Ear, films, order, small_base
 
 
@@ -62,7 +61,7 @@ def test_a_checkpoint_holds_what_learns_alone_and_a_stopped_run_goes_on_to_the_s
     cut = {**spec, "options": {**spec["options"], "checkpoint_seconds": 0.0}}
     assert worker.train(cut, Ear(lambda e: isinstance(e, CheckpointSaved) and e.step >= 8), tmp_path / "run").stopped
     newest = max((tmp_path / "run" / "checkpoints").glob("step-*"))
-    kept = set(checkpoints.part(newest))
+    kept = set(tensor_files.part(newest))
     assert {name for name in kept if "lora_" not in name} == {
         "bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight", "classifier.bias",
     }  # fmt: skip
@@ -98,7 +97,7 @@ def test_fresh_changes_change_nothing_and_follow_from_the_seed(tmp_path: Path) -
         for seed in (1, 1, 2)
     ]
     plain = tasks.find("text-classification").load(start, ["a", "b"], {"seed": 1}).model
-    for name, tensor in checkpoints.weights_of(plain).items():
+    for name, tensor in tensor_files.weights_of(plain).items():
         assert torch.equal(lora_adapters.merged(made[0])[name], tensor)
     drawn = [dict(m.named_parameters())["bert.encoder.layer.0.output.dense.lora_A.default.weight"] for m in made]
     assert torch.equal(drawn[0], drawn[1])

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sft_magics.engine.kernels import conv_bn_folding, convolutions, normalization
+from sft_magics.engine.kernels import conv_bn_folding, convolutions, install, normalization
 from tests.engine.test_folding import BF16, _lived, _one_thread  # noqa: F401  the last is for every test
 
 
@@ -142,7 +142,7 @@ def test_a_model_may_be_placed_again() -> None:
     model = _held(_maps("tf_efficientnet_lite0"))
     said = model.eval()(_pictures())
     for _ in range(3):
-        BF16.place(model)
+        install.place(model, BF16)
         torch.testing.assert_close(model(_pictures()), said, rtol=1e-3, atol=1e-4)
     model.train()
     assert _normalized(model) == 0

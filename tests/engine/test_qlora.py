@@ -20,8 +20,7 @@ from sft_magics.core.runtime.fetching import fetch
 from sft_magics.core.workspace import Workspace
 from sft_magics.engine.inference.predictor import Predictor
 from sft_magics.engine.jobs import worker
-from sft_magics.engine.models import language_models, qlora
-from sft_magics.engine.training import checkpoints
+from sft_magics.engine.models import language_models, qlora, tensor_files
 from tests.engine.house import Ear
 from tests.engine.test_causal_lm import data, order  # noqa: F401 - a fixture
 
@@ -94,5 +93,5 @@ def test_what_is_learned_beside_four_bits_is_stored_beside_the_base_as_it_was(
     cut = Ear(lambda e: isinstance(e, CheckpointSaved))
     assert worker.train(spec, cut, tmp_path / "cut").stopped
     newest = max((tmp_path / "cut" / "checkpoints").glob("step-*"))
-    assert all("lora_" in name for name in checkpoints.part(newest))
+    assert all("lora_" in name for name in tensor_files.part(newest))
     assert not worker.train(spec, Ear(), tmp_path / "cut").stopped

@@ -13,9 +13,9 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertFor
 
 from sft_magics.engine.inference import scoring
 from sft_magics.engine.kernels import attention, dropout, fused_qkv
-from sft_magics.engine.models import used_embeddings
+from sft_magics.engine.models import tensor_files, used_embeddings
 from sft_magics.engine.runtime import hardware
-from sft_magics.engine.training import checkpoints, optimizers
+from sft_magics.engine.training import optimizers
 
 
 def _bert(**more: Any) -> BertForSequenceClassification:
@@ -123,8 +123,8 @@ def test_embeddings_learned_in_part_are_those_learned_whole() -> None:
     start = plain.bert.embeddings.word_embeddings.weight.detach().clone()
     _learned(plain, 5)
     _learned(part, 5)
-    found = used_embeddings.whole_of(part, checkpoints.weights_of(part))
-    known = checkpoints.weights_of(plain)
+    found = used_embeddings.whole_of(part, tensor_files.weights_of(part))
+    known = tensor_files.weights_of(plain)
     assert found.keys() == known.keys()
     for name, tensor in known.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-6)
@@ -142,12 +142,12 @@ def test_whole_embeddings_are_taken_back_where_they_are_split(tmp_path: Path) ->
     with torch.no_grad():
         part.bert.embeddings.word_embeddings.used.add_(1.0)
         part.bert.embeddings.word_embeddings.decayed.mul_(0.5)
-    checkpoints.save_tensors(
-        used_embeddings.whole_of(part, checkpoints.weights_of(part)), tmp_path / "model.safetensors"
+    tensor_files.save_tensors(
+        used_embeddings.whole_of(part, tensor_files.weights_of(part)), tmp_path / "model.safetensors"
     )
     stored = load_file(tmp_path / "model.safetensors")
-    checkpoints.put(other, used_embeddings.take(other, stored))
-    again = used_embeddings.whole_of(other, checkpoints.weights_of(other))
+    tensor_files.put(other, used_embeddings.take(other, stored))
+    again = used_embeddings.whole_of(other, tensor_files.weights_of(other))
     assert again.keys() == stored.keys()
     assert all(torch.equal(again[n], stored[n]) for n in stored)
 

@@ -14,6 +14,7 @@ from sft_magics.core.jobs import JobFolder
 from sft_magics.core.records import Run, Version
 from sft_magics.core.workspace import Workspace
 from sft_magics.datasets import identity, rows
+from sft_magics.engine.models import tensor_files
 from sft_magics.lifecycle.jobs import run_folders, seen_rows
 from sft_magics.notebook import panels
 from sft_magics.registry import Registry
@@ -214,10 +215,9 @@ def test_a_clone_begins_with_a_checkpoint_of_a_run_and_takes_its_options_over(ws
     still: Version = sft.finetune("films", from_=f"{run.id}/newest", lr=1e-12, epochs=0.02, workspace=ws)
     from safetensors.torch import load_file
 
-    from sft_magics.engine.training import checkpoints
     from sft_magics.registry import ArtifactStore
 
-    there = checkpoints.part(Path(run.folder) / "checkpoints" / f"step-{newest:08d}")
+    there = tensor_files.part(Path(run.folder) / "checkpoints" / f"step-{newest:08d}")
     for found in ArtifactStore(ws.artifacts).checkout(still.artifact).glob("*.safetensors"):
         for name, tensor in load_file(found).items():
             assert abs(tensor - there[name]).max() < 1e-6, name

@@ -16,6 +16,7 @@ from sft_magics.core.runtime.batch_workers import BatchWorkers
 from sft_magics.core.sampling import Piece, Sampling
 from sft_magics.engine import tasks
 from sft_magics.engine.inference import prepacked_model, scoring
+from sft_magics.engine.kernels import install
 from sft_magics.engine.kernels.thread_policy import ThreadPolicy
 from sft_magics.engine.runtime import hardware
 from sft_magics.engine.tasks import Encoded, Report
@@ -40,7 +41,7 @@ class Predictor:
                 "%sft_versions lists versions that can answer.",
             )
         self._task.suit(bf16=self.hardware.bf16)
-        self.hardware.place(self._task.model)
+        install.place(self._task.model, self.hardware)
         self._task.model.eval()
         self.spent: dict[str, float] = {}  # milliseconds of the parts of the last answer, but for the model's
         self.unread: dict[int, int] = {}  # of the last answer: tokens beyond what the version reads, by place

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from sft_magics.core import errors
 from sft_magics.core.events import Remark, Sink
-from sft_magics.engine.tasks import Encoded, Task
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from sft_magics.engine.tasks import Encoded, Task
 
 LISTING = "long_rows.csv"
 _NAMED = 5
@@ -28,9 +29,9 @@ class _Long:
 
 
 def settle(
-    task: Task,
+    task: "Task",
     parts: "Sequence[DataFrame]",
-    encoded: Sequence[Encoded],
+    encoded: "Sequence[Encoded]",
     options: dict[str, Any],
     folder: Path | None,
     sink: Sink,
@@ -71,7 +72,7 @@ def settle(
     return kept, [task.encode(list(part["text"]), list(part[task.column])) for part in kept]
 
 
-def _listed(task: Task, part: "DataFrame", rows: Encoded) -> list[_Long]:
+def _listed(task: "Task", part: "DataFrame", rows: "Encoded") -> list[_Long]:
     ids, splits, texts = (part[name].tolist() for name in ("id", "split", "text"))
     return [_Long(ids[i], splits[i], n, " ".join(texts[i].split())) for i, n in sorted(task.over(rows).items())]
 

@@ -19,6 +19,7 @@ from sft_magics.datasets import read_rows
 from sft_magics.engine import tasks
 from sft_magics.engine.inputs.batching import scoring_batches
 from sft_magics.engine.jobs import step_timing, worker
+from sft_magics.engine.kernels import install
 from sft_magics.engine.runtime import hardware
 
 _FOLDS = 5
@@ -86,7 +87,7 @@ def _probed(spec: dict[str, Any], start: dict[str, Any]) -> dict[str, Any]:
     if not spec.get("data"):
         return said
     chosen = hardware.choose("auto", "auto", "auto")
-    chosen.place(task.model)
+    install.place(task.model, chosen)
     rows = read_rows(Path(spec["data"]), "train")
     rows = rows.sample(min(len(rows), int(spec["rows"])), random_state=0)
     began = time.monotonic()

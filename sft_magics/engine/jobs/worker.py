@@ -25,7 +25,8 @@ from sft_magics.engine import tasks
 from sft_magics.engine.inference import scoring
 from sft_magics.engine.inference.predictor import Predictor
 from sft_magics.engine.inputs import measured_rows, truncation
-from sft_magics.engine.models import pretrained
+from sft_magics.engine.kernels import install
+from sft_magics.engine.models import pretrained, tensor_files
 from sft_magics.engine.runtime import hardware, memory
 from sft_magics.engine.runtime.hardware import Hardware
 from sft_magics.engine.tasks import Encoded
@@ -74,7 +75,7 @@ def assemble(spec: dict[str, Any], sink: Sink, folder: Path, weights: str, targe
     """Make a whole model, in `folder / target`, of the weights that a checkpoint of the run `spec` kept."""
     with out_of_memory(spec):
         loop, _ = prepare(spec, lambda event: "" if isinstance(event, Remark) else sink(event), folder)
-        checkpoints.load_weights(loop.task.model, folder / weights)
+        tensor_files.load_weights(loop.task.model, folder / weights)
         checkpoints.replace(folder / target, loop.task.save)
         if (rows := identity.read(folder / weights)) is not None:
             identity.write(folder / target, rows)
@@ -211,7 +212,7 @@ def _settled(
     if options.get("method", "full") != "head":
         return encoded
     sink(Progress("computing the features", 0))
-    chosen.place(task.model)
+    install.place(task.model, chosen)
     with scoring.quickened(task, encoded[0], chosen):
         return [task.freeze(part, chosen, learned=not i) for i, part in enumerate(encoded)]
 

@@ -27,9 +27,8 @@ from transformers import (
 
 from sft_magics.core import errors, workspace
 from sft_magics.engine.inputs import tokenization
-from sft_magics.engine.models import pretrained, weight_loading
+from sft_magics.engine.models import pretrained, tensor_files, weight_loading
 from sft_magics.engine.models.weight_loading import ADAPTER
-from sft_magics.engine.training import checkpoints
 
 _GGUF = "smollm2.gguf"
 _WRAPPED, _LAYER = "base_model.model.", ".base_layer"
@@ -149,14 +148,14 @@ def adapted(found: Language, rank: int, seed: int) -> PeftModel:
 def save(model: nn.Module, folder: Path, dense: dict[str, torch.Tensor] | None = None) -> None:
     """Write the base's weights, and LoRA's beside them if there are any; `dense` are those of a quantized base."""
     if not isinstance(model, PeftModel):
-        checkpoints.save_tensors(checkpoints.weights_of(model), folder / "model.safetensors")
+        tensor_files.save_tensors(tensor_files.weights_of(model), folder / "model.safetensors")
         return
     base = dense or {
         name.removeprefix(_WRAPPED).replace(_LAYER, ""): tensor
-        for name, tensor in checkpoints.weights_of(model).items()
+        for name, tensor in tensor_files.weights_of(model).items()
         if "lora_" not in name
     }
-    checkpoints.save_tensors(base, folder / "model.safetensors")
+    tensor_files.save_tensors(base, folder / "model.safetensors")
     place = folder / ADAPTER
     place.mkdir(exist_ok=True)
     settings: Any = model.peft_config["default"]
@@ -168,7 +167,7 @@ def save(model: nn.Module, folder: Path, dense: dict[str, torch.Tensor] | None =
     # Embeddings are never changed; where peft may ask whether they are, it looks for the base on the hub.
     learned = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     tensors = {n: t.detach().cpu().contiguous() for n, t in learned.items()}
-    checkpoints.save_tensors(tensors, place / "adapter_model.safetensors")
+    tensor_files.save_tensors(tensors, place / "adapter_model.safetensors")
 
 
 def restore(model: nn.Module, folder: Path) -> None:
@@ -176,4 +175,4 @@ def restore(model: nn.Module, folder: Path) -> None:
     if isinstance(model, PeftModel):
         peft.set_peft_model_state_dict(model, load_file(folder / ADAPTER / "adapter_model.safetensors"))
         return
-    checkpoints.load_weights(model, folder)
+    tensor_files.load_weights(model, folder)

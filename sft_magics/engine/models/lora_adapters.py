@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from sft_magics.core import errors
-from sft_magics.engine.models import layer_groups
-from sft_magics.engine.training import checkpoints
+from sft_magics.engine.models import layer_groups, tensor_files
 
 _ADDED, _WITHIN, _NAME = ".lora_", ".base_layer", "default"
 # They read their layers' weights without calling the layers, so a change beside those would do nothing.
@@ -51,7 +50,7 @@ def merged(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return the model's tensors once each, on the CPU, with what LoRA learned added to them, under their own names."""
     layers: dict[str, Any] = dict(model.named_modules())
     found = {}
-    for name, tensor in checkpoints.weights_of(model).items():
+    for name, tensor in tensor_files.weights_of(model).items():
         if _ADDED in name:
             continue
         layer, _, kind = name.rpartition(f"{_WITHIN}.")

@@ -14,8 +14,8 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from sft_magics.core import errors
+from sft_magics.engine.models import tensor_files
 from sft_magics.engine.models.language_models import Language
-from sft_magics.engine.training import checkpoints
 
 
 def check(options: dict[str, Any]) -> None:
@@ -32,7 +32,7 @@ def check(options: dict[str, Any]) -> None:
 
 def quantized(found: Language, device: str = "cuda") -> tuple[Language, dict[str, torch.Tensor]]:
     """Return the language model with its linear layers in 4 bits on `device`, and its weights as they were."""
-    dense = checkpoints.weights_of(found.model)
+    dense = tensor_files.weights_of(found.model)
     config = copy.deepcopy(found.model.config)
     how = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,

@@ -9,19 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from sft_magics.core import errors
 from sft_magics.core.runtime import cpu_count
-from sft_magics.engine.kernels import (
-    attention,
-    convolutions,
-    dropout,
-    first_token_only,
-    fused_lora,
-    fused_qkv,
-    normalization,
-)
 
 
 @dataclass(frozen=True)
@@ -42,19 +32,6 @@ class Hardware:
     def autocast(self) -> torch.autocast:
         """Return the autocast context of this precision."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
-
-    def place(self, model: nn.Module) -> None:
-        """Move a model to the device: channels last, and on a CPU with the parts that are quicker there.
-
-        Where fp32 was asked for it stays as it is, so that the losses are those of a plain loop to the last bit.
-        """
-        model.to(self.device)
-        if not (self.bf16 or self.free):
-            return
-        model.to(memory_format=torch.channels_last)
-        if self.device.type == "cpu":
-            for part in (convolutions, normalization, dropout, attention, first_token_only, fused_lora, fused_qkv):
-                part.quicken(model)
 
     def memory_mb(self) -> float:
         """Return the most memory used so far: the GPU's, else this process's."""

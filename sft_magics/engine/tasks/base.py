@@ -18,8 +18,8 @@ from torch import nn
 from sft_magics.core import errors
 from sft_magics.core.records import Metric
 from sft_magics.core.sampling import Piece, Sampling
+from sft_magics.engine.models import tensor_files
 from sft_magics.engine.runtime.hardware import Hardware
-from sft_magics.engine.training import checkpoints
 
 Batch = dict[str, torch.Tensor]
 
@@ -173,7 +173,7 @@ class Task(abc.ABC):
 
     def restore(self, folder: Path) -> None:
         """Put the weights of a folder that `save` wrote back into the model."""
-        checkpoints.load_weights(self.model, folder)
+        tensor_files.load_weights(self.model, folder)
 
     @abc.abstractmethod
     def measure(self, rows: "Encoded", scores: list[Any]) -> "Measured":

@@ -18,13 +18,14 @@ from torch import nn
 from sft_magics.core import errors
 from sft_magics.core.records import Metric
 from sft_magics.core.sampling import Piece, Sampling
-from sft_magics.engine.inputs import dialogue_rows, packing, tokenization
+from sft_magics.engine.inputs import packing, tokenization
 from sft_magics.engine.inputs.chats import Chat
-from sft_magics.engine.inputs.dialogue_rows import Dialogues
 from sft_magics.engine.models import generation, language_models, pack_isolation, pretrained, qlora, weight_loading
 from sft_magics.engine.models.language_models import Language
 from sft_magics.engine.runtime.hardware import Hardware
+from sft_magics.engine.tasks import dialogue_rows
 from sft_magics.engine.tasks.base import Batch, Encoded, Measured, Report, Task, register
+from sft_magics.engine.tasks.dialogue_rows import Dialogues
 
 _RESAMPLINGS = 1000
 _ANSWER = 128  # tokens of an answer that is generated

@@ -17,11 +17,10 @@ from sft_magics.engine.inputs import images
 from sft_magics.engine.inputs.annotated_images import Scenes
 from sft_magics.engine.inputs.images import AugmentRng
 from sft_magics.engine.kernels import conv_bn_folding
-from sft_magics.engine.models import frozen_body, layer_groups
+from sft_magics.engine.models import frozen_body, layer_groups, tensor_files
 from sft_magics.engine.models.backbones import Backbone
 from sft_magics.engine.runtime.hardware import Hardware
 from sft_magics.engine.tasks.base import Batch, Encoded, Task
-from sft_magics.engine.training import checkpoints
 
 LARGEST = 512
 _READ = 16
@@ -108,7 +107,7 @@ class Dense(Task):
         folder.mkdir(parents=True, exist_ok=True)
         config = replace(self.shown, size=self.size or LARGEST, resize=self.size or LARGEST).config(self.labels)
         (folder / "config.json").write_text(json.dumps({**config, "kind": self.kind}, indent=1))
-        checkpoints.save_tensors(checkpoints.weights_of(self.model), folder / "model.safetensors")
+        tensor_files.save_tensors(tensor_files.weights_of(self.model), folder / "model.safetensors")
         card = {"task": self.name, "labels": self.labels, "preprocessing": self.preprocessing()}
         (folder / "sft.json").write_text(json.dumps(card, indent=1))
 

@@ -15,12 +15,11 @@ from sft_magics.datasets.annotations import annotation_render
 from sft_magics.engine.inputs import images, pixels, preview
 from sft_magics.engine.inputs.images import AugmentRng, Pictures
 from sft_magics.engine.kernels import conv_bn_folding
-from sft_magics.engine.models import backbones, frozen_body, lora_adapters
+from sft_magics.engine.models import backbones, frozen_body, lora_adapters, tensor_files
 from sft_magics.engine.runtime.hardware import Hardware
 from sft_magics.engine.tasks import classification
 from sft_magics.engine.tasks.base import Batch, Encoded, register
 from sft_magics.engine.tasks.classification import Classifier, Labeled
-from sft_magics.engine.training import checkpoints
 
 _COST = 64  # what a picture counts for in a batch that is only read: 64 at a time
 
@@ -174,7 +173,7 @@ class ImageClassification(Classifier):
         """Write config, weights (fp32 safetensors) and our own `sft.json`; timm and torchvision load the weights."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(self.loaded.config(self.labels), indent=1))
-        checkpoints.save_tensors(lora_adapters.merged(self.model), folder / "model.safetensors")
+        tensor_files.save_tensors(lora_adapters.merged(self.model), folder / "model.safetensors")
         card = {"task": self.name, "labels": self.labels, "preprocessing": self.preprocessing()}
         (folder / "sft.json").write_text(json.dumps(card, indent=1))
 

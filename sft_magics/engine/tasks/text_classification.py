@@ -14,12 +14,11 @@ from sft_magics.core import errors
 from sft_magics.engine.inputs import preview, tokenization
 from sft_magics.engine.inputs.batching import scoring_batches
 from sft_magics.engine.kernels import first_token_only
-from sft_magics.engine.models import frozen_body, layer_groups, lora_adapters, pretrained, used_embeddings
+from sft_magics.engine.models import frozen_body, layer_groups, lora_adapters, pretrained, tensor_files, used_embeddings
 from sft_magics.engine.runtime.hardware import Hardware
 from sft_magics.engine.tasks import classification
 from sft_magics.engine.tasks.base import Batch, Encoded, register
 from sft_magics.engine.tasks.classification import Classifier, Labeled
-from sft_magics.engine.training import checkpoints
 
 _ROUND = 8  # lengths are padded to a multiple: few shapes, and kernels that like them
 _LEARN_ROUND = 2  # on a CPU many steps pay for the kernels of more shapes: short texts lost an eighth to padding
@@ -204,7 +203,7 @@ class TextClassification(Classifier):
         self.loaded.model.config.save_pretrained(folder)
         self.loaded.tokenizer.save_pretrained(folder)
         tensors = used_embeddings.whole_of(self.model, lora_adapters.merged(self.model))
-        checkpoints.save_tensors(tensors, folder / "model.safetensors")
+        tensor_files.save_tensors(tensors, folder / "model.safetensors")
         card = {"task": self.name, "labels": self.labels, "preprocessing": self.preprocessing()}
         (folder / "sft.json").write_text(json.dumps(card, indent=1))
 

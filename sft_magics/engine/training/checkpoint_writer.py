@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from sft_magics.core.events import Event, Remark
+from sft_magics.engine.models import tensor_files
 from sft_magics.engine.tasks import Task
 from sft_magics.engine.training import checkpoints
 
@@ -71,7 +72,7 @@ class CheckpointWriter:
         """Make `best` a whole model, with the best weights so far; raises OSError where there is no room."""
         self.settle()
         if self.best.exists() and not self.whole:
-            with _inside(self._task.model, checkpoints.part(self.best)):
+            with _inside(self._task.model, tensor_files.part(self.best)):
                 checkpoints.replace(self.best, self._task.save)
 
     def checkpoint(self, save: Callable[[], Path], step: int, *, last: bool) -> Path | None:

@@ -20,7 +20,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -28,16 +27,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from sft_magics.core import codec
 from sft_magics.core.workspace import sync_folder, write_durably
-from sft_magics.engine.training import checkpoint_compression, optimizers
+from sft_magics.engine.models import tensor_compression, tensor_files
+from sft_magics.engine.training import optimizers
 
 KEEP = 2
-MODEL, REFERENCE, MANIFEST = "model.safetensors", "reference.safetensors", "manifest.json"
+MODEL, MANIFEST = "model.safetensors", "manifest.json"
 AVERAGE = "average"
 
 
@@ -80,11 +79,11 @@ def save(
     staged.mkdir()
     try:
         names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-        save_tensors(moving(model, optimizer), staged / "model.safetensors")
-        save_tensors(optimizers.memory_of(optimizer, names), staged / "optimizer.safetensors")
-        save_tensors(_random_states(), staged / "random.safetensors")
+        tensor_files.save_tensors(moving(model, optimizer), staged / "model.safetensors")
+        tensor_files.save_tensors(optimizers.memory_of(optimizer, names), staged / "optimizer.safetensors")
+        tensor_files.save_tensors(_random_states(), staged / "random.safetensors")
         if average is not None:
-            save_tensors(average, staged / f"{AVERAGE}.safetensors")
+            tensor_files.save_tensors(average, staged / f"{AVERAGE}.safetensors")
         write_durably(staged / "state.json", codec.dumps(asdict(state)).encode())
         _seal(staged)
         shutil.rmtree(final, ignore_errors=True)
@@ -107,13 +106,11 @@ def rest(checkpoint: Path, best: Path) -> None:
 
     def write(folder: Path) -> None:
         folder.mkdir()
-        reference = _linked(best / MODEL, folder / REFERENCE)
+        reference = _linked(best / MODEL, folder / tensor_files.REFERENCE)
         for file in sorted(checkpoint.iterdir()):
             if file.suffix == ".safetensors":
-                planes, about = checkpoint_compression.packed(
-                    load_file(file), reference if file.name == MODEL else None
-                )
-                save_tensors(planes, folder / f"{file.stem}{checkpoint_compression.SUFFIX}", about)
+                planes, about = tensor_compression.packed(load_file(file), reference if file.name == MODEL else None)
+                tensor_files.save_tensors(planes, folder / f"{file.stem}{tensor_compression.SUFFIX}", about)
             elif file.name != MANIFEST:
                 shutil.copyfile(file, folder / file.name)
         _seal(folder)
@@ -138,7 +135,7 @@ def _linked(file: Path, target: Path) -> Path | None:
 def save_part(tensors: dict[str, torch.Tensor], folder: Path) -> None:
     """Write the tensors that learn, of a model whose others are where the run starts, and what they hash to."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(tensors, folder / "model.safetensors")
+    tensor_files.save_tensors(tensors, folder / "model.safetensors")
     _seal(folder)
 
 
@@ -160,12 +157,12 @@ def restore(
     checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, device: torch.device
 ) -> TrainState:
     """Put the tensors and generator states of a whole checkpoint back, and return where it was."""
-    load_weights(model, checkpoint)
+    tensor_files.load_weights(model, checkpoint)
     if optimizer is not None:
         names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-        memory = {name: tensor.to(device) for name, tensor in part(checkpoint, "optimizer").items()}
+        memory = {name: tensor.to(device) for name, tensor in tensor_files.part(checkpoint, "optimizer").items()}
         optimizers.remember(optimizer, names, memory)
-        _put_random_states(part(checkpoint, "random"))
+        _put_random_states(tensor_files.part(checkpoint, "random"))
     data: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())
     return codec.build(TrainState, data)
 
@@ -206,29 +203,6 @@ def _beside(folder: Path) -> tuple[Path, Path]:
     return folder.with_name(f".{folder.name}-new"), folder.with_name(f".{folder.name}-old")
 
 
-def save_tensors(tensors: dict[str, torch.Tensor], path: Path, about: dict[str, str] | None = None) -> None:
-    """Write a safetensors file with metadata; a full or read-only disk is an OSError, as everywhere else."""
-    try:
-        save_file(tensors, path, metadata=about or {"format": "pt"})
-    except SafetensorError as error:
-        code = re.search(r"os error (\d+)", str(error))
-        if code is None:
-            raise
-        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
-
-
-def weights_of(model: nn.Module, only: set[str] | None = None) -> dict[str, torch.Tensor]:
-    """Return the model's tensors once each, on the CPU, all or `only` some: shared ones under their first name."""
-    seen: set[int] = set()
-    found = {}
-    for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in seen or tensor.numel() == 0:
-            seen.add(tensor.data_ptr())
-            if only is None or name in only:
-                found[name] = tensor.detach().cpu().contiguous()
-    return found
-
-
 def moving(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """Return the tensors that training changes: all but the frozen weights, which come from where the run starts.
 
@@ -237,29 +211,7 @@ def moving(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torc
     moved = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     kept = {name for name, parameter in model.named_parameters() if id(parameter) in moved}
     kept |= {name for name, _ in model.named_buffers()}
-    return weights_of(model, kept)
-
-
-def load_weights(model: nn.Module, folder: Path) -> None:
-    """Copy the tensors of `folder/model.safetensors` into the model; every name must be one of the model's."""
-    put(model, part(folder))
-
-
-def part(folder: Path, name: str = "model") -> dict[str, torch.Tensor]:
-    """Return the tensors of `folder/NAME.safetensors`, on the CPU, compressed or not."""
-    made = folder / f"{name}{checkpoint_compression.SUFFIX}"
-    if not made.exists():
-        return load_file(folder / f"{name}.safetensors")
-    reference = folder / REFERENCE
-    return checkpoint_compression.unpacked(made, reference if reference.exists() else None)
-
-
-def put(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Copy tensors into the model; every name must be one of the model's."""
-    own = model.state_dict()
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            own[name].copy_(tensor)
+    return tensor_files.weights_of(model, kept)
 
 
 def _whole(checkpoint: Path) -> bool:

@@ -14,14 +14,15 @@ from sft_magics.core.commands import Listen, nothing
 from sft_magics.core.events import CheckpointSaved, EpochDone, Event, Progress, Remark, RunPlanned, Sink, StepDone
 from sft_magics.engine.inference import scoring
 from sft_magics.engine.inputs.batching import balanced, epoch_batches, padding_waste
-from sft_magics.engine.jobs import diagnostics
-from sft_magics.engine.models import used_embeddings
+from sft_magics.engine.kernels import install
+from sft_magics.engine.models import tensor_files, used_embeddings
 from sft_magics.engine.runtime.hardware import Hardware
 from sft_magics.engine.tasks import Batch, Encoded, Measured, Task
 from sft_magics.engine.training import (
     autotune,
     checkpoints,
     compiling,
+    diagnostics,
     evaluation_schedule,
     gradual_unfreezing,
     optimizers,
@@ -66,7 +67,7 @@ class Loop:
         self.plan = plan
         self.state = TrainState()
         self.task = plan.task
-        plan.hardware.place(self.task.model)
+        install.place(self.task.model, plan.hardware)
         self.optimizer = optimizers.build(self.task.model, plan.options)
         used_embeddings.follow(self.task.model, self.optimizer)
         ema = float(plan.options.get("ema") or 0.0)
@@ -195,7 +196,7 @@ class Loop:
             if whole:
                 self.state = checkpoints.restore(found, self.task.model, self.optimizer, self.plan.hardware.device)
                 if self.average is not None:
-                    self.average.take(checkpoints.part(found, checkpoints.AVERAGE))
+                    self.average.take(tensor_files.part(found, checkpoints.AVERAGE))
                 self.rewind()
                 self._say(Remark("info", f"{how} from the checkpoint of step {self.state.step}."))
                 return True
