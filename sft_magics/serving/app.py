@@ -31,6 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sft_magics.core import codec
 from sft_magics.core.errors import SftError
+from sft_magics.serving import messages
 from sft_magics.serving.addresses import Names
 from sft_magics.serving.http import bodies, decompression, dispatch, parsing
 from sft_magics.serving.http.auth import AuthMiddleware
@@ -271,7 +272,7 @@ async def _traffic(desk: EndpointContext, request: Request) -> Any:
 
 
 async def _loaded(
-    desk: EndpointContext, order: parsing.SwapOrder, load: Callable[[parsing.SwapOrder], "Future[LoadedVersion]"]
+    desk: EndpointContext, order: messages.SwapOrder, load: Callable[[messages.SwapOrder], "Future[LoadedVersion]"]
 ) -> LoadedVersion:
     """Wait until a version is loaded, however long that takes."""
     desk.inside += 1

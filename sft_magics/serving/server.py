@@ -31,9 +31,9 @@ from sft_magics.serving import state as states
 from sft_magics.serving.app import EndpointContext, app
 from sft_magics.serving.hosts.starting import Starter
 from sft_magics.serving.http.bounded_http import BoundedHttp
-from sft_magics.serving.http.parsing import SwapOrder
 from sft_magics.serving.log.log_writer import LogWriter
 from sft_magics.serving.log.prediction_log import PredictionLog, log_path
+from sft_magics.serving.messages import SwapOrder
 from sft_magics.serving.scheduling import engine_fallback
 from sft_magics.serving.scheduling.loading import LoadedVersion
 from sft_magics.serving.scheduling.model_thread import Compute

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sft_magics.core.records import Prediction
-from sft_magics.serving.http.parsing import Question
+from sft_magics.serving.messages import Question
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.scheduling.model_thread import SECONDS
 from sft_magics.serving.scheduling.requests import Answer

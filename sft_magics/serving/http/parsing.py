@@ -5,12 +5,13 @@ Whatever a client sends ends in a value or in an `HttpProblem`: a status of the 
 
 import json
 import secrets
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from sft_magics.core.runtime import exports
 from sft_magics.core.tasks import CAUSAL_LM, IMAGE_TASKS
 from sft_magics.serving.http import image_headers
+from sft_magics.serving.messages import Item, Question, SwapOrder
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.scheduling.trial_rules import Rules
 
@@ -23,51 +24,6 @@ MAX_MESSAGES = 1_000
 MAX_TOKENS = 4_096
 _PIXELS = 8  # a byte of a file that is packed as photographs are
 _ROLES = ("system", "user", "assistant", "tool", "developer")
-
-
-@dataclass(frozen=True)
-class Item:
-    """One thing to be answered: what the model reads (a text, or the bytes of an image's file), how the log names it,
-    and what it costs, in characters or bytes.
-    """
-
-    reads: str | bytes
-    logged: str
-    cost: int
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is to be answered, and the ids under which the answers are logged.
-
-    Whoever chose the ids, or asked for it (`sure`), is answered when the answer is in the log; others without waiting
-    for it. What is `unlogged` is asked by the endpoint itself. `tokens` is how long a text may become, 0 as usual.
-    """
-
-    items: list[Item]
-    ids: list[str]
-    sure: bool = False
-    unlogged: bool = False
-    tokens: int = 0
-
-
-@dataclass(frozen=True)
-class SwapOrder:
-    """The version to serve from now on; empty `labels` take whatever the version brings.
-
-    `examples` is a file of what it said when it was made, which it has to say again (see
-    `serving.scheduling.golden_examples`). Where `engine` does not, or cannot load it, each of `others` is tried in
-    turn: an engine and the folder that it reads. `why` says why it is this engine.
-    """
-
-    version: str
-    ref: str
-    folder: str
-    labels: tuple[str, ...]
-    examples: str = ""
-    engine: str = exports.TORCH
-    others: tuple[tuple[str, str], ...] = ()
-    why: str = ""
 
 
 def question(body: dict[str, Any], task: str) -> Question:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from sft_magics.core.sampling import Piece
 from sft_magics.core.tasks import CAUSAL_LM
 from sft_magics.serving.http import dispatch
-from sft_magics.serving.http.parsing import Question
+from sft_magics.serving.messages import Question
 from sft_magics.serving.problems import HttpProblem
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sft_magics.core.tasks import IMAGE_TASKS
 from sft_magics.serving.http import parsing
-from sft_magics.serving.http.parsing import Item
+from sft_magics.serving.messages import Item
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.protocols.columns import Column, input_name
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from sft_magics.core import errors
-from sft_magics.serving.http.parsing import SwapOrder
+from sft_magics.serving.messages import SwapOrder
 from sft_magics.serving.scheduling.loading import LoadedVersion
 
 _LONGEST = 200  # characters of what a library says

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sft_magics.core import errors
 from sft_magics.core.records import Prediction
 from sft_magics.serving.hosts.hosted import HostDown
-from sft_magics.serving.http.parsing import Question
+from sft_magics.serving.messages import Question
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.scheduling.awake_clock import AwakeClock
 from sft_magics.serving.scheduling.failures import down, failed

@@ -11,7 +11,7 @@ from sft_magics.core.runtime import exports
 from sft_magics.core.tasks import CAUSAL_LM, CLASSIFIERS, IMAGE_TASKS
 from sft_magics.serving.hosts.hosted import RemotePredictor
 from sft_magics.serving.hosts.starting import Start
-from sft_magics.serving.http.parsing import SwapOrder
+from sft_magics.serving.messages import SwapOrder
 from sft_magics.serving.scheduling import golden_examples
 
 _WARM_UP = ["warm up", "a sentence of about the length that many sentences have, to touch more of the memory " * 2]

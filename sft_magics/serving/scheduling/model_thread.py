@@ -20,8 +20,8 @@ from sft_magics.core.records import Prediction
 from sft_magics.core.tasks import CAUSAL_LM
 from sft_magics.serving.hosts.hosted import HostDown
 from sft_magics.serving.hosts.starting import Start
-from sft_magics.serving.http.parsing import Item, Question, SwapOrder
 from sft_magics.serving.log.log_writer import LogWriter
+from sft_magics.serving.messages import Item, Question, SwapOrder
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.scheduling import loading
 from sft_magics.serving.scheduling.admission import MAX_BATCH, Crowd

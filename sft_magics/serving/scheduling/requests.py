@@ -9,8 +9,8 @@ from typing import Any
 from sft_magics.core import postprocessing
 from sft_magics.core.records import Prediction
 from sft_magics.core.tasks import IMAGE_CLASSIFICATION
-from sft_magics.serving.http.parsing import Item, Question
 from sft_magics.serving.log.prediction_log import LogRow, hashed
+from sft_magics.serving.messages import Item, Question
 from sft_magics.serving.problems import HttpProblem
 from sft_magics.serving.scheduling.loading import LoadedVersion
 
