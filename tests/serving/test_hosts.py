@@ -226,7 +226,7 @@ def test_a_process_gives_memory_back_when_it_is_quiet_and_now_and_then_under_loa
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[float] = []
-    monkeypatch.setattr(process.heap, "give_back", lambda: given.append(time.monotonic()))
+    monkeypatch.setattr(process.malloc_trim, "give_back", lambda: given.append(time.monotonic()))
     monkeypatch.setattr(process, "_QUIET_SECONDS", 0.3)
     monkeypatch.setattr(process, "_BUSY_SECONDS", 0.2)
     ours, theirs = socket.socketpair()
