@@ -111,10 +111,14 @@ def finetune(
         runs.make_ready(job)
     else:
         recipe = Recipe(
-            epochs, lr, batch, weight_decay, warmup, max_length, long, seed, precision, device, threads, dropout,
-            checkpoint_seconds, optimizer, momentum, schedule, clip, method, augment, image_size, workers,
-            label_smoothing, class_weights, sampling, patience, eval_steps, lora_rank, views, micro_batch, layer_decay,
-            unfreeze, mixup, cutmix, ema, recompute, compile_, deterministic,
+            epochs=epochs, lr=lr, batch=batch, weight_decay=weight_decay, warmup=warmup, max_length=max_length,
+            long=long, seed=seed, precision=precision, device=device, threads=threads, dropout=dropout,
+            checkpoint_seconds=checkpoint_seconds, optimizer=optimizer, momentum=momentum, schedule=schedule,
+            clip=clip, method=method, augment=augment, image_size=image_size, workers=workers,
+            label_smoothing=label_smoothing, class_weights=class_weights, sampling=sampling, patience=patience,
+            eval_steps=eval_steps, lora_rank=lora_rank, views=views, micro_batch=micro_batch, layer_decay=layer_decay,
+            unfreeze=unfreeze, mixup=mixup, cutmix=cutmix, ema=ema, recompute=recompute, compile=compile_,
+            deterministic=deterministic,
         )  # fmt: skip
         job = run_request.request(ws, model, data, from_, recipe, named).place()
     if in_process:

@@ -18,6 +18,7 @@ TOP_LEVEL = {
     "notebooks",
     "tests",
     "binder",
+    "docs",
     "README.md",
     "Makefile",
     "CHANGELOG.md",
