@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sft_magics.engine.kernels import conv_bn_folding, convolutions, install, normalization
-from tests.engine.test_folding import BF16, _lived, _one_thread  # noqa: F401  the last is for every test
+from tests.engine.test_conv_bn_folding import BF16, _lived, _one_thread  # noqa: F401  the last is for every test
 
 
 class Held(nn.Module):

@@ -83,7 +83,7 @@ def test_weights_laid_out_once_answer_as_weights_cast_at_every_call(
 ) -> None:
     monkeypatch.setattr(
         encoder_fast_path, "quicken", lambda _: set()
-    )  # which is not the same to the bit; see test_lean
+    )  # which is not the same to the bit; see test_encoder_fast_path
     settled = Predictor(folder, threads=1, precision="bf16")
     said = settled.scores(texts)
     linear = [m for m in settled._task.model.modules() if type(m) is nn.Linear]

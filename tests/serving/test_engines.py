@@ -34,7 +34,7 @@ from sft_magics.serving.engines import agreement
 from sft_magics.serving.engines.pictures import resized
 from sft_magics.serving.engines.texts import UnpaddedTexts
 from tests import shapes
-from tests.engine.test_first import model_of
+from tests.engine.test_first_token_only import model_of
 
 ODD = ["a moving, funny film", "dull", "", "<b>bold</b> \N{SNOWMAN} \0", "never a boring moment " * 300]
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from sft_magics.engine.inference import prepacked_model
 from sft_magics.engine.kernels import attention, encoder_fast_path, first_token_only, prepacked_linear
-from tests.engine.test_first import KINDS, asked, model_of
+from tests.engine.test_first_token_only import KINDS, asked, model_of
 
 CPU = torch.device("cpu")
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from sft_magics.engine.inference import onnx_export
 from sft_magics.engine.kernels import unpadded_encoder
-from tests.engine.test_first import KINDS, asked, model_of
-from tests.engine.test_lean import _that_reads_all, _with_adapters, _with_another_activation
+from tests.engine.test_encoder_fast_path import _that_reads_all, _with_adapters, _with_another_activation
+from tests.engine.test_first_token_only import KINDS, asked, model_of
 
 
 def _said(model: Any, **inputs: torch.Tensor) -> torch.Tensor:
