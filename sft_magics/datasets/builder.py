@@ -245,9 +245,10 @@ def _settle(
 def _shown_alike(rows: Rows) -> list[str]:
     """Return a key for each picture: the first hash of those that show the same, whatever their format."""
     first: dict[str, str] = {}
-    for shown, content in zip(rows.pixels, rows.hashes, strict=False):
-        first[shown] = min(first.get(shown, content), content)
-    return [first[shown] for shown in rows.pixels]
+    shown = [pixels or content for pixels, content in zip(rows.pixels, rows.hashes, strict=False)]
+    for key, content in zip(shown, rows.hashes, strict=False):
+        first[key] = min(first.get(key, content), content)
+    return [first[key] for key in shown]
 
 
 def _check_shares(validation: float, test: float) -> None:

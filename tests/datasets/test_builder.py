@@ -303,6 +303,14 @@ def test_combining_twice_gives_the_same_and_growing_feedback_moves_nothing(ws: W
     assert all(after[text] == split for text, split in zip(before["text"], before["split"], strict=True))
 
 
+def test_pictures_of_which_only_the_files_are_known_are_told_apart_by_them(ws: Workspace) -> None:
+    hashes = [f"{i:064d}" for i in range(200)]
+    part = frame_of([f"/nowhere/{i}.png" for i in range(200)], ["a", "b"] * 100, hashes)
+    found = combine("x", [part], workspace=ws, source="s", task="image-classification")
+    assert 12 < found.counts["validation"] < 50
+    assert not [finding for finding in found.findings if finding.code in ("duplicates", "leak", "conflicting_labels")]
+
+
 def test_a_new_label_comes_after_the_known_ones(ws: Workspace) -> None:
     part = frame_of([f"sentence {i}" for i in range(60)], ["good", "bad", "awful"] * 20)
     assert combine("x", [part], workspace=ws, source="s", labels=("good", "bad")).labels == ("good", "bad", "awful")
