@@ -26,9 +26,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from sft_magics.core.python_words import python_words
+from sft_magics.core.python_words import MAGIC, python_words
 
-_MAGIC = re.compile(r"%{1,2}sft(?:_(\w+)|(?!_)\b)(\??)")
 # Names that users type end up in errors; these characters would break a line or drive a terminal.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
@@ -133,7 +132,7 @@ def headless(text: str) -> str:
     def spell(found: re.Match[str]) -> str:
         return f"sft {(found[1] or 'board').replace('_', '-')}{' --help' * bool(found[2])}"
 
-    return _MAGIC.sub(spell, text)
+    return MAGIC.sub(spell, text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

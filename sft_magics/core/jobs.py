@@ -4,7 +4,7 @@ spec.json      the order, JSON; paths inside the workspace are relative (see `po
 events.jsonl   what it says (see `events`)
 alive.lock     held by the process for its whole life: the OS frees it however the process dies
 pid            its process id, written by whoever launched it
-orders.jsonl   what it was told (see `orders`); edits.json has those edits of a run that it has taken up
+orders.jsonl   what it was told (see `commands`); edits.json has those edits of a run that it has taken up
 output.log     its stdout and stderr
 result.json    what it returns, where it returns something
 """

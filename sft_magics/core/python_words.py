@@ -7,7 +7,7 @@ up to the first word of prose, an end of a clause, or an option that no value fo
 import re
 from dataclasses import dataclass, field
 
-_LINE = re.compile(r"%{1,2}sft(?:_(\w+)|(?!_)\b)(\??)")
+MAGIC = re.compile(r"%{1,2}sft(?:_(\w+)|(?!_)\b)(\??)")
 _WORD = re.compile(r""" +("(?:[^"\\]|\\.)*"|'[^']*'|[^\s"']+)""")
 _END = re.compile(r"[,;:.)]+$")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
@@ -51,7 +51,7 @@ class _Call:
 def python_words(text: str) -> str:
     """Return `text` with each line of a magic as the call of `import sft_magics as sft` that does the same."""
     parts, position = [], 0
-    for found in _LINE.finditer(text):
+    for found in MAGIC.finditer(text):
         if found.start() >= position:
             call, end = _read(text, found)
             parts += [text[position : found.start()], call]

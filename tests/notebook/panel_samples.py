@@ -189,7 +189,7 @@ def everything() -> list[Any]:
         "reviews", "text-classification", 8543, 801, 32, "full", 412.0, 380.0, 520.0, 0.5, 22_713_218, 22_713_218,
         1800.0,
         9000.0, 270_000_000, 10**10, {"device": "cpu", "precision": "bf16", "threads": 2}, True, (choice,), "%sft",
-        8, 1.2e11, 6.5e11,
+        8, 1.2e11, 6.5e11, version_bytes=91_000_000,
     )  # fmt: skip
     pieces = (records.Piece("what·is·up", "read", 3), records.Piece("the·sky", "learned", 2),
               records.Piece("and·more", "cut", 2))  # fmt: skip
@@ -308,6 +308,7 @@ def everything() -> list[Any]:
         records.Promotion("rollback", "reviews", "live", None, "reviews:1", ""),
         records.Predictions("reviews:2", answers, "reviews", 0.4),
         records.Predictions("reviews:2", answers[:1]),
+        records.Predictions("reviews:2", (answers[0], dataclasses.replace(answers[1], truncated_tokens=37))),
         records.Comparison(
             "reviews:3",
             "reviews:2",

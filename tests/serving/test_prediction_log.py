@@ -219,19 +219,12 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         PredictionLog(path)
 
 
-def test_a_newer_release_is_respected(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("schema", "release"), [(99, "a newer release"), (3, "an older release")])
+def test_a_log_of_another_release_is_refused(schema: int, release: str, tmp_path: Path) -> None:
     path = tmp_path / "predictions.db"
     with PredictionLog(path) as log:
-        log._db.execute("PRAGMA user_version = 99")
-    with pytest.raises(WorkspaceProblem, match="a newer release"):
-        PredictionLog(path)
-
-
-def test_a_log_of_an_older_release_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "predictions.db"
-    with PredictionLog(path) as log:
-        log._db.execute("PRAGMA user_version = 3")
-    with pytest.raises(WorkspaceProblem, match="an older release"):
+        log._db.execute(f"PRAGMA user_version = {schema}")
+    with pytest.raises(WorkspaceProblem, match=release):
         PredictionLog(path)
 
 

@@ -1,7 +1,7 @@
 """Instructions and their answers: a table with a prompt and a response, or with the messages of a chat or of both.
 
 A row's text is the prompt, or for a chat all messages but the last as JSON; its label is the last answer. Every answer
-of a chat has loss, but those with weight 0 (see `chats`).
+of a chat has loss, but those with weight 0 (see `messages`).
 """
 
 import json
@@ -256,7 +256,7 @@ def _before_answer(table: Columns, layout: Layout, row: int) -> list[Message]:
 
 
 def messages(text: str) -> list[Message]:
-    """Return what comes before the answer, as messages (see `chats`)."""
+    """Return what comes before the answer, as messages (see `messages`)."""
     if text.startswith('[{"role":'):
         try:
             found: list[Message] = json.loads(text)

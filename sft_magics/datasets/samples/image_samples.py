@@ -3,7 +3,7 @@
 `digits` are 5,000 of MNIST's (LeCun et al. 1998), `uci-digits` the 1,797 that scikit-learn carries (Alpaydin and Kaynak
 1998): the same ten classes from other hands, another scanner and a coarser grid, which is a real shift of the data.
 `emoji` are OpenMoji's drawings, `noto-emoji` the same signs as another designer drew them; that font is the system's.
-`planet` and `islands` are the Earth from space (see `planet`), the same places on other maps are the shift.
+`planet` and `islands` are the Earth from space (see `earth_tiles`), the same places on other maps are the shift.
 """
 
 import csv

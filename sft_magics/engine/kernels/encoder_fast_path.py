@@ -2,8 +2,9 @@
 
 Of the six milliseconds that a sentence took, a third was the way to the processor: modules that call modules, casts,
 masks of ones, copies of queries, keys and values. Here a block is four products, laid out once as the processor's
-kernel has them (see `reading`), with the activation in the second last, and what must be between them. What is scaled
-or joined is so before it is cast. An encoder whose answer to a probe is not that of its own modules is left alone.
+kernel has them (see `prepacked_model`), with the activation in the second last, and what must be between them. What is
+scaled or joined is so before it is cast. An encoder whose answer to a probe is not that of its own modules is left
+alone.
 
 Tokens of several rows lie one behind the other, so that blocks compute nothing for padding; only where tokens take from
 others of their row, every row has a place for each token of the longest.
@@ -206,7 +207,7 @@ def _forward(blocks: Sequence[_Block], words: _Words | None, own: Callable[..., 
 
 
 def _normed(norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
-    """Normalize; the module's own way may have been shortened (see `first`)."""
+    """Normalize; the module's own way may have been shortened (see `first_token_only`)."""
     return nn.functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 

@@ -9,9 +9,9 @@
         manifest.json           sha256 of each of the others; written last
 
 The checkpoint that a run leaves when it is paused or stopped is the only one, and compressed to the bit (see
-`compressed`): its tensors lie in model.compressed and so on, and reference.safetensors is a second name (a hard link)
-of the best weights, which the model's tensors are combined with. It takes room of its own only once the run goes on and
-finds better ones.
+`tensor_compression`): its tensors lie in model.compressed and so on, and reference.safetensors is a second name (a hard
+link) of the best weights, which the model's tensors are combined with. It takes room of its own only once the run goes
+on and finds better ones.
 
 Nothing in it is pickled. A disk that refuses is an OSError that names its reason, and leaves the older ones in place.
 """

@@ -61,11 +61,12 @@ def logged(
 
 def answered(live: LoadedVersion, items: Sequence[Item], said: Sequence[Any]) -> list[Prediction]:
     """Return what a version just said of inputs as answers; raises ValueError where one holds what is no number."""
-    unread = live.predictor.unread
-    return [
-        replace(postprocessing.answer(live.task, live.labels, item.logged, one), truncated_tokens=unread.get(i, 0))
-        for i, (item, one) in enumerate(zip(items, said, strict=True))
+    found = [
+        postprocessing.answer(live.task, live.labels, item.logged, one) for item, one in zip(items, said, strict=True)
     ]
+    for place, tokens in live.predictor.unread.items():  # seldom any
+        found[place] = replace(found[place], truncated_tokens=tokens)
+    return found
 
 
 def named(answers: list[Prediction], ids: list[str]) -> list[Prediction]:
